@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One member's blocks of a span: which are valid in memory, which are changed, which are on their way.
+
+use super::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
+use core::ops::Range;
+
+/// The state of one member's blocks in a span; one bit for each strip.
+///
+/// Only the runner of the span touches it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Column {
+    /// The block in memory is what the array holds at this place (the member itself may have lost it).
+    pub uptodate: Strips,
+    /// Accepted reads want the block.
+    pub wanted: Strips,
+    /// Accepted writes change some sectors of the block that are not yet copied in.
+    pub dirty: Strips,
+    /// Accepted writes change every sector of the block.
+    pub full: Strips,
+    /// The block in memory differs from the member's and has to be written.
+    pub modified: Strips,
+    /// A job computes the block from the other members' blocks.
+    pub rebuild: Strips,
+    /// The member cannot give the block: it is missing, not in sync there, or a read of it failed.
+    pub lost: Strips,
+    /// The member should have been able to give the block, but reading it failed.
+    pub read_error: Strips,
+    /// The block should have been written and is not on the member: the write failed, or there was no member.
+    pub failed: Strips,
+    /// To be read, and not yet handed to the member.
+    pub read: Strips,
+    /// To be written, and not yet handed to the member.
+    pub write: Strips,
+    /// Handed to the member, and not yet ended.
+    reading: Strips,
+    /// Handed to the member, and not yet ended.
+    writing: Strips,
+    /// The sectors that accepted writes change; eight bits for each strip.
+    covered: u128,
+}
+
+impl Column {
+    /// Notes that a write changes `sectors` (counted from the span's start) of the strips in `strips`.
+    pub fn cover(&mut self, sectors: Range<u32>, strips: Strips) {
+        for index in strips.iter() {
+            let start = index.wrapping_mul(STRIP_SECTORS);
+            let end = start.wrapping_add(STRIP_SECTORS);
+            let first = sectors.start.max(start);
+            let last = sectors.end.min(end);
+            if first >= last {
+                continue;
+            }
+            self.covered |= sector_mask(first, last);
+            let strip = sector_mask(start, end);
+            self.dirty |= Strips::one(index);
+            if self.covered & strip == strip {
+                self.full |= Strips::one(index);
+            }
+        }
+    }
+
+    /// Forgets what accepted writes change in `strips`: it is copied in, or has failed.
+    pub fn uncover(&mut self, strips: Strips) {
+        self.dirty -= strips;
+        self.full -= strips;
+        for run in strips.runs() {
+            let start = run.first.wrapping_mul(STRIP_SECTORS);
+            let len = run.count.wrapping_mul(STRIP_SECTORS);
+            self.covered &= !sector_mask(start, start.wrapping_add(len));
+        }
+    }
+
+    /// Strips of which a read is wanted or under way.
+    pub fn reads_pending(&self) -> Strips {
+        self.read | self.reading
+    }
+
+    /// Strips of which a write is wanted or under way.
+    pub fn writes_pending(&self) -> Strips {
+        self.write | self.writing
+    }
+
+    /// Strips that are handed to the member and not yet ended.
+    pub fn in_flight(&self) -> Strips {
+        self.reading | self.writing
+    }
+
+    /// Takes the next run of blocks to read; from here on it is in flight until [`Self::io_done`].
+    pub fn next_read(&mut self) -> Option<Run> {
+        let run = self.read.first_run()?;
+        self.read -= run.strips();
+        self.reading |= run.strips();
+        Some(run)
+    }
+
+    /// Takes the next run of blocks to write; from here on it is in flight until [`Self::io_done`].
+    ///
+    /// The strips of a run are either all in `fua` or all not, because a bio has one flag for all of it.
+    pub fn next_write(&mut self, fua: Strips) -> Option<Run> {
+        let first = self.write.first_run()?;
+        let alike = if fua.meets(Strips::one(first.first)) {
+            first.strips() & fua
+        } else {
+            first.strips() - fua
+        };
+        let run = alike.first_run()?;
+        self.write -= run.strips();
+        self.writing |= run.strips();
+        Some(run)
+    }
+
+    /// Takes in that reads or writes of `strips` have ended, well or not.
+    ///
+    /// Returns the strips whose earlier read error a successful rewrite has mended.
+    pub fn io_done(&mut self, strips: Strips, ok: bool) -> Strips {
+        let read = strips & self.reading;
+        let written = strips & self.writing;
+        self.reading -= read;
+        self.writing -= written;
+        if !ok {
+            self.lost |= read;
+            self.read_error |= read;
+            self.failed |= written;
+            return Strips::NONE;
+        }
+        self.uptodate |= read;
+        let mended = written & self.read_error;
+        self.read_error -= mended;
+        self.lost -= mended;
+        mended
+    }
+
+    /// Ends the work on `strips`: only what is cached stays. With `forget`, not even that.
+    pub(super) fn reset(&mut self, strips: Strips, forget: bool) {
+        self.uncover(strips);
+        self.wanted -= strips;
+        self.modified -= strips;
+        self.rebuild -= strips;
+        self.lost -= strips;
+        self.read_error -= strips;
+        self.failed -= strips;
+        if forget {
+            self.uptodate -= strips;
+        }
+    }
+}
+
+/// The bits of sectors `start..end` of a span.
+fn sector_mask(start: u32, end: u32) -> u128 {
+    let below = |n: u32| {
+        if n >= SPAN_STRIPS * STRIP_SECTORS {
+            u128::MAX
+        } else {
+            (1u128 << n) - 1
+        }
+    };
+    below(end) & !below(start)
+}

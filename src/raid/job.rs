@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a span asks of the world around it: facts about the array, strip kits, and jobs on pages.
+
+use super::column::Column;
+use super::geometry::Geometry;
+use super::part::Parts;
+use super::strips::Strips;
+
+/// How a write makes the new parity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Read-modify-write: the old parity changed by the difference of old and new data.
+    Rmw,
+    /// Reconstruct-write: from all data blocks.
+    Rcw,
+    /// There is no member to hold parity: data alone is written.
+    NoParity,
+}
+
+/// Work on the pages of some strips, done by the CPU or an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Copy the sectors of the active write parts, in the order of the parts, into the blocks that are dirty, and make parity.
+    Write(Method),
+    /// Compute each block marked in [`Column::rebuild`] from all other blocks of its strip.
+    Recover,
+    /// Copy blocks to the active read parts, except strips in [`super::part::Part::failed`].
+    Deliver,
+    /// Compare parity with data.
+    Check,
+    /// Make parity from the data blocks in memory.
+    Parity,
+}
+
+/// How far a job has come when it has been handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has ended.
+    Done {
+        /// The strips whose parity does not match ([`Job::Check`] only).
+        mismatch: Strips,
+    },
+    /// It goes on elsewhere; [`super::span::Span::job_done`] is called later.
+    Pending,
+}
+
+/// The world around a span, as its runner sees it during one step.
+///
+/// Nothing here sleeps.
+pub trait Env {
+    /// Where blocks and parity are.
+    fn geometry(&self) -> &Geometry;
+
+    /// The strips that `member` can be read at: it is in sync there and knows of no bad block.
+    fn readable(&self, member: usize) -> Strips;
+
+    /// The strips that `member` can be written at: it is present and has not failed.
+    fn writable(&self, member: usize) -> Strips;
+
+    /// The strips where parity is known to match data (they lie below the resync offset).
+    fn parity_trusted(&self) -> Strips;
+
+    /// Which of RMW and RCW is preferred.
+    fn rmw_level(&self) -> RmwLevel;
+
+    /// Which of `strips`, that have accepted writes and have not started, more writes may still join.
+    ///
+    /// A log may have rules of its own; without one, all of them.
+    fn may_join(&self, strips: Strips) -> Strips {
+        strips
+    }
+
+    /// Whether every failure of a member known so far is recorded in the metadata.
+    ///
+    /// No write may be acknowledged that a failed member did not take before this holds: after a crash the array would be
+    /// assembled with that member and its old blocks.
+    fn failures_recorded(&self) -> bool;
+
+    /// Whether flush number `seq` of the write-intent bitmap has ended.
+    fn bitmap_flushed(&self, seq: u32) -> bool;
+
+    /// Takes kits (the pages of a strip on all members) for some strips and returns those that got one. All or nothing for
+    /// each strip.
+    fn take_kits(&mut self, strips: Strips) -> Strips;
+
+    /// Gives back the kits of `strips`.
+    fn give_kits(&mut self, strips: Strips);
+
+    /// Runs a job on `strips`, whose blocks have no I/O in flight.
+    fn run(&mut self, job: Job, strips: Strips, columns: &mut [Column], parts: &mut dyn Parts) -> Outcome;
+
+    /// Parity of `strips` was found not to match data.
+    fn mismatch(&mut self, strips: Strips);
+
+    /// Blocks of `member` that could not be read have been written again.
+    fn corrected(&mut self, member: usize, strips: Strips);
+}
+
+/// The sysfs file rmw_level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RmwLevel {
+    /// 0: always reconstruct-write, where it is possible.
+    Disable,
+    /// 1: read-modify-write where it reads fewer blocks.
+    #[default]
+    Enable,
+    /// 2: read-modify-write where it reads no more blocks.
+    Prefer,
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The logic of RAID 4 and 5, free of the kernel: no unsafe, no allocation, no I/O.
+//!
+//! [`span::Span::step`] takes what has happened and says what to do next; the driver in `array/` does it with bios and
+//! pages, the simulator in `tests/host` with buffers and a seeded dice.
+
+pub(crate) mod column;
+pub(crate) mod geometry;
+pub(crate) mod job;
+pub(crate) mod part;
+pub(crate) mod phase;
+pub(crate) mod plan;
+pub(crate) mod span;
+pub(crate) mod strips;

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Parts: what one request wants of one span.
+
+use super::strips::Strips;
+
+/// What a part asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// Copy blocks to the request.
+    Read,
+    /// Change blocks, and parity with them.
+    Write,
+    /// Make the blocks and parity of all members agree, rebuilding members that are not in sync.
+    Sync {
+        /// Only count strips whose parity does not match; write nothing.
+        check: bool,
+    },
+}
+
+/// What one request wants of one span, strip by strip.
+///
+/// A part belongs to exactly one of its strips' queues at a time: a strip of it is first `todo`, then `active`, then in
+/// neither. The part is complete when both are empty.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What it asks for.
+    pub kind: PartKind,
+    /// First array sector of the request within this stripe. Not used by sync parts.
+    pub start: u64,
+    /// Array sector behind the request's last one within this stripe. Not used by sync parts.
+    pub end: u64,
+    /// The written blocks, parity included, must be durable before the part completes.
+    pub fua: bool,
+    /// The submitter waits for it: member writes are marked synchronous.
+    pub sync: bool,
+    /// More writes may follow at once (the submitter holds a plug): strips that are not full need not start yet.
+    pub hold: bool,
+    /// The flush of the write-intent bitmap that must have ended before its blocks are written.
+    pub bitmap_seq: Option<u32>,
+    /// Strips that wait to be accepted.
+    pub(super) todo: Strips,
+    /// Strips that are being worked on.
+    pub(super) active: Strips,
+    /// Strips that could not be served.
+    pub(super) failed: Strips,
+}
+
+impl Part {
+    /// A part that wants `strips`; `start..end` are the array sectors of the request within the stripe.
+    pub fn new(kind: PartKind, strips: Strips, start: u64, end: u64) -> Self {
+        Self {
+            kind,
+            start,
+            end,
+            fua: false,
+            sync: false,
+            hold: false,
+            bitmap_seq: None,
+            todo: strips,
+            active: Strips::NONE,
+            failed: Strips::NONE,
+        }
+    }
+
+    /// The strips that are being worked on.
+    pub fn active(&self) -> Strips {
+        self.active
+    }
+
+    /// The strips that could not be served.
+    pub fn failed(&self) -> Strips {
+        self.failed
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_complete(&self) -> bool {
+        (self.todo | self.active).is_empty()
+    }
+}
+
+/// The accepted parts of a span, in the order in which they came.
+pub trait Parts {
+    /// Calls `keep` for each part in order, and removes and completes those for which it returns false.
+    ///
+    /// A removed part is complete; it failed if [`Part::failed`] is not empty.
+    fn retain(&mut self, keep: &mut dyn FnMut(&mut Part) -> bool);
+}

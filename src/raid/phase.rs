@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The phases of a strip, which of them may follow which, and the phase of every strip of a span.
+//!
+//! State belongs to the strip, not to one member's block of it: parity ties the blocks of a strip together, so they
+//! move together. A span keeps one [`Strips`] set for each phase and moves many strips with a few word operations.
+
+use super::strips::Strips;
+
+/// What a strip is doing. Each strip is in exactly one phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing to do; its blocks may be cached.
+    Idle,
+    /// It has accepted writes and waits for more of them to join.
+    Gathering,
+    /// It waits for blocks to be read from members.
+    Reading,
+    /// A job copies data, makes parity or recovers a lost block.
+    Computing,
+    /// A job compares parity with data (resync, check, repair).
+    Checking,
+    /// A job makes parity that did not match (resync, repair).
+    Repairing,
+    /// Its blocks are ready to be written and wait until what must be durable first is: the write-intent bitmap, the
+    /// superblock that records a failed member; later the journal or the partial parity log.
+    Logging,
+    /// It waits for member writes, then for failures of them to be recorded.
+    Writing,
+    /// Its work has ended and its parts are being completed.
+    Done,
+}
+
+impl Phase {
+    /// Every phase, in the order of the work.
+    pub const ALL: [Self; 9] = [
+        Self::Idle,
+        Self::Gathering,
+        Self::Reading,
+        Self::Computing,
+        Self::Checking,
+        Self::Repairing,
+        Self::Logging,
+        Self::Writing,
+        Self::Done,
+    ];
+
+    /// The phases that may follow this one. This table is the whole truth; Documentation/architecture.md shows it.
+    pub const fn next(self) -> &'static [Self] {
+        match self {
+            Self::Idle => &[Self::Gathering, Self::Reading],
+            Self::Gathering => &[Self::Reading],
+            Self::Reading => &[Self::Computing, Self::Checking, Self::Logging, Self::Done],
+            Self::Computing => &[Self::Reading, Self::Logging, Self::Done],
+            Self::Checking => &[Self::Repairing, Self::Logging, Self::Done],
+            Self::Repairing => &[Self::Logging],
+            Self::Logging => &[Self::Writing],
+            Self::Writing => &[Self::Done],
+            Self::Done => &[Self::Idle],
+        }
+    }
+
+    /// Whether a strip may go from this phase to `to`.
+    pub fn may_become(self, to: Self) -> bool {
+        self.next().contains(&to)
+    }
+}
+
+/// The phase of each strip of a span.
+///
+/// # Invariants
+///
+/// The sets are disjoint; a strip in none of them is idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    gathering: Strips,
+    reading: Strips,
+    computing: Strips,
+    checking: Strips,
+    repairing: Strips,
+    logging: Strips,
+    writing: Strips,
+    done: Strips,
+}
+
+impl Phases {
+    /// The strips in `phase`. For [`Phase::Idle`] this includes strips that the span does not have.
+    pub fn of(&self, phase: Phase) -> Strips {
+        match phase {
+            Phase::Idle => !self.busy(),
+            Phase::Gathering => self.gathering,
+            Phase::Reading => self.reading,
+            Phase::Computing => self.computing,
+            Phase::Checking => self.checking,
+            Phase::Repairing => self.repairing,
+            Phase::Logging => self.logging,
+            Phase::Writing => self.writing,
+            Phase::Done => self.done,
+        }
+    }
+
+    /// The strips that are not idle.
+    pub fn busy(&self) -> Strips {
+        self.gathering
+            | self.reading
+            | self.computing
+            | self.checking
+            | self.repairing
+            | self.logging
+            | self.writing
+            | self.done
+    }
+
+    /// Moves the strips of `strips` from one phase to another: the one way in which phases change.
+    ///
+    /// Strips that are not in `from` stay where they are; debug builds assert that there are none and that the table
+    /// of [`Phase::next`] allows the change.
+    pub fn advance(&mut self, strips: Strips, from: Phase, to: Phase) {
+        debug_assert!(from.may_become(to), "strips {strips:?} may not go from {from:?} to {to:?}");
+        debug_assert!(self.of(from).contains(strips), "strips {strips:?} are not all in {from:?}");
+        let moved = strips & self.of(from);
+        if let Some(set) = self.set(from) {
+            *set -= moved;
+        }
+        if let Some(set) = self.set(to) {
+            *set |= moved;
+        }
+    }
+
+    /// The set that holds the strips of `phase`; idle strips are in none.
+    fn set(&mut self, phase: Phase) -> Option<&mut Strips> {
+        match phase {
+            Phase::Idle => None,
+            Phase::Gathering => Some(&mut self.gathering),
+            Phase::Reading => Some(&mut self.reading),
+            Phase::Computing => Some(&mut self.computing),
+            Phase::Checking => Some(&mut self.checking),
+            Phase::Repairing => Some(&mut self.repairing),
+            Phase::Logging => Some(&mut self.logging),
+            Phase::Writing => Some(&mut self.writing),
+            Phase::Done => Some(&mut self.done),
+        }
+    }
+}
