@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's kernel-free code, built and tested on the host.
+
+/// The module's own files.
+#[path = "../../../src/raid"]
+pub mod raid {
+    pub mod geometry;
+    pub mod strips;
+}
+
+#[cfg(test)]
+mod geometry;
