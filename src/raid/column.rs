@@ -9,29 +9,29 @@ use core::ops::Range;
 ///
 /// Only the runner of the span touches it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Column {
+pub(crate) struct Column {
     /// The block in memory is what the array holds at this place (the member itself may have lost it).
-    pub uptodate: Strips,
+    pub(crate) uptodate: Strips,
     /// Accepted reads want the block.
-    pub wanted: Strips,
+    pub(crate) wanted: Strips,
     /// Accepted writes change some sectors of the block that are not yet copied in.
-    pub dirty: Strips,
+    pub(crate) dirty: Strips,
     /// Accepted writes change every sector of the block.
-    pub full: Strips,
+    pub(crate) full: Strips,
     /// The block in memory differs from the member's and has to be written.
-    pub modified: Strips,
+    pub(crate) modified: Strips,
     /// A job computes the block from the other members' blocks.
-    pub rebuild: Strips,
+    pub(crate) rebuild: Strips,
     /// The member cannot give the block: it is missing, not in sync there, or a read of it failed.
-    pub lost: Strips,
+    pub(crate) lost: Strips,
     /// The member should have been able to give the block, but reading it failed.
-    pub read_error: Strips,
+    pub(crate) read_error: Strips,
     /// The block should have been written and is not on the member: the write failed, or there was no member.
-    pub failed: Strips,
+    pub(crate) failed: Strips,
     /// To be read, and not yet handed to the member.
-    pub read: Strips,
+    pub(crate) read: Strips,
     /// To be written, and not yet handed to the member.
-    pub write: Strips,
+    pub(crate) write: Strips,
     /// Handed to the member, and not yet ended.
     reading: Strips,
     /// Handed to the member, and not yet ended.
@@ -42,7 +42,7 @@ pub struct Column {
 
 impl Column {
     /// Notes that a write changes `sectors` (counted from the span's start) of the strips in `strips`.
-    pub fn cover(&mut self, sectors: Range<u32>, strips: Strips) {
+    pub(crate) fn cover(&mut self, sectors: Range<u32>, strips: Strips) {
         for index in strips.iter() {
             let start = index.wrapping_mul(STRIP_SECTORS);
             let end = start.wrapping_add(STRIP_SECTORS);
@@ -61,7 +61,7 @@ impl Column {
     }
 
     /// Forgets what accepted writes change in `strips`: it is copied in, or has failed.
-    pub fn uncover(&mut self, strips: Strips) {
+    pub(crate) fn uncover(&mut self, strips: Strips) {
         self.dirty -= strips;
         self.full -= strips;
         for run in strips.runs() {
@@ -72,22 +72,22 @@ impl Column {
     }
 
     /// Strips of which a read is wanted or under way.
-    pub fn reads_pending(&self) -> Strips {
+    pub(crate) fn reads_pending(&self) -> Strips {
         self.read | self.reading
     }
 
     /// Strips of which a write is wanted or under way.
-    pub fn writes_pending(&self) -> Strips {
+    pub(crate) fn writes_pending(&self) -> Strips {
         self.write | self.writing
     }
 
     /// Strips that are handed to the member and not yet ended.
-    pub fn in_flight(&self) -> Strips {
+    pub(crate) fn in_flight(&self) -> Strips {
         self.reading | self.writing
     }
 
     /// Takes the next run of blocks to read; from here on it is in flight until [`Self::io_done`].
-    pub fn next_read(&mut self) -> Option<Run> {
+    pub(crate) fn next_read(&mut self) -> Option<Run> {
         let run = self.read.first_run()?;
         self.read -= run.strips();
         self.reading |= run.strips();
@@ -97,7 +97,7 @@ impl Column {
     /// Takes the next run of blocks to write; from here on it is in flight until [`Self::io_done`].
     ///
     /// The strips of a run are either all in `fua` or all not, because a bio has one flag for all of it.
-    pub fn next_write(&mut self, fua: Strips) -> Option<Run> {
+    pub(crate) fn next_write(&mut self, fua: Strips) -> Option<Run> {
         let first = self.write.first_run()?;
         let alike = if fua.meets(Strips::one(first.first)) {
             first.strips() & fua
@@ -113,7 +113,7 @@ impl Column {
     /// Takes in that reads or writes of `strips` have ended, well or not.
     ///
     /// Returns the strips whose earlier read error a successful rewrite has mended.
-    pub fn io_done(&mut self, strips: Strips, ok: bool) -> Strips {
+    pub(crate) fn io_done(&mut self, strips: Strips, ok: bool) -> Strips {
         let read = strips & self.reading;
         let written = strips & self.writing;
         self.reading -= read;

@@ -21,17 +21,17 @@ use core::ops::{Range, RangeInclusive};
 use super::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
 
 /// The most members of an array; parity engines and the kernel's `async_tx` count them in a byte.
-pub const MAX_MEMBERS: u32 = 255;
+pub(crate) const MAX_MEMBERS: u32 = 255;
 
 /// The smallest chunk, in sectors: one strip.
-pub const MIN_CHUNK_SECTORS: u32 = STRIP_SECTORS;
+pub(crate) const MIN_CHUNK_SECTORS: u32 = STRIP_SECTORS;
 
 /// The largest chunk, in sectors: 2 GiB, the largest power of two whose bytes fit in 32 bits, as queue limits do.
-pub const MAX_CHUNK_SECTORS: u32 = 1 << 22;
+pub(crate) const MAX_CHUNK_SECTORS: u32 = 1 << 22;
 
 /// The RAID level of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Parity on the last member, whatever the layout number says.
     Raid4,
     /// Parity where the layout says.
@@ -42,7 +42,7 @@ pub enum Level {
 
 impl Level {
     /// The level that md core knows by `number`, if it is one of ours.
-    pub const fn from_number(number: i32) -> Option<Self> {
+    pub(crate) const fn from_number(number: i32) -> Option<Self> {
         match number {
             4 => Some(Self::Raid4),
             5 => Some(Self::Raid5),
@@ -52,7 +52,7 @@ impl Level {
     }
 
     /// The number by which md core and superblocks know this level.
-    pub const fn number(self) -> i32 {
+    pub(crate) const fn number(self) -> i32 {
         match self {
             Self::Raid4 => 4,
             Self::Raid5 => 5,
@@ -63,7 +63,7 @@ impl Level {
 
 /// Why there is no geometry for some parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidGeometry {
+pub(crate) enum InvalidGeometry {
     /// The level is not supported yet.
     Level(Level),
     /// The level has no layout of this number.
@@ -102,7 +102,7 @@ impl fmt::Display for InvalidGeometry {
 
 /// What a member holds in one stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The data of this column.
     Data(u16),
     /// The XOR of the stripe's data.
@@ -113,15 +113,15 @@ pub enum Role {
 
 /// Where one sector of the array lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Location {
+pub(crate) struct Location {
     /// Number of the stripe, from 0.
-    pub stripe: u64,
+    pub(crate) stripe: u64,
     /// Column of the sector within the stripe.
-    pub index: u16,
+    pub(crate) index: u16,
     /// The member that holds it.
-    pub member: u16,
+    pub(crate) member: u16,
     /// The sector on that member, counted from the start of the member's data.
-    pub member_sector: u64,
+    pub(crate) member_sector: u64,
 }
 
 /// On which member a stripe's P lies.
@@ -146,7 +146,7 @@ enum DataOrder {
 
 /// The geometry of an array, or of one generation of it while it is reshaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     level: Level,
     members: NonZeroU16,
     /// Members that hold data in a stripe, as a divisor of chunk numbers.
@@ -178,7 +178,7 @@ impl Geometry {
     /// # Errors
     ///
     /// [`InvalidGeometry`] says which parameter is not supported.
-    pub fn new(
+    pub(crate) fn new(
         level: Level,
         layout: i32,
         members: u32,
@@ -226,17 +226,17 @@ impl Geometry {
     }
 
     /// The RAID level.
-    pub const fn level(&self) -> Level {
+    pub(crate) const fn level(&self) -> Level {
         self.level
     }
 
     /// Number of members, missing ones included.
-    pub const fn members(&self) -> u16 {
+    pub(crate) const fn members(&self) -> u16 {
         self.members.get()
     }
 
     /// Number of members that hold parity in a stripe, and so the number that may be lost.
-    pub const fn parity_disks(&self) -> u16 {
+    pub(crate) const fn parity_disks(&self) -> u16 {
         match self.level {
             Level::Raid4 | Level::Raid5 => 1,
             Level::Raid6 => 2,
@@ -244,43 +244,43 @@ impl Geometry {
     }
 
     /// Number of members that hold data in a stripe.
-    pub const fn data_disks(&self) -> u16 {
+    pub(crate) const fn data_disks(&self) -> u16 {
         self.members.get().saturating_sub(self.parity_disks())
     }
 
     /// Sectors of a chunk, on one member.
-    pub const fn chunk_sectors(&self) -> u32 {
+    pub(crate) const fn chunk_sectors(&self) -> u32 {
         1 << self.chunk_shift
     }
 
     /// Array sectors of a stripe: a chunk of each data member. Fits in 32 bits.
-    pub const fn stripe_sectors(&self) -> u64 {
+    pub(crate) const fn stripe_sectors(&self) -> u64 {
         self.data.get() << self.chunk_shift
     }
 
     /// Sectors of a span, on one member: 64 KiB or a chunk, whichever is less.
-    pub const fn span_sectors(&self) -> u32 {
+    pub(crate) const fn span_sectors(&self) -> u32 {
         1 << self.span_shift
     }
 
     /// Number of strips of a span, from 1 to 16.
-    pub const fn span_strips(&self) -> u32 {
+    pub(crate) const fn span_strips(&self) -> u32 {
         self.span_sectors() / STRIP_SECTORS
     }
 
     /// Every strip of a span, as a set.
-    pub const fn all_strips(&self) -> Strips {
+    pub(crate) const fn all_strips(&self) -> Strips {
         Strips::first_n(self.span_strips())
     }
 
     /// Size of the array, in sectors, whose members hold `dev_sectors` of data each: a last part of a chunk is not
     /// used. `None` if it exceeds 64 bits.
-    pub fn array_sectors(&self, dev_sectors: u64) -> Option<u64> {
+    pub(crate) fn array_sectors(&self, dev_sectors: u64) -> Option<u64> {
         self.chunk_start(dev_sectors).checked_mul(self.data.get())
     }
 
     /// The member that holds P in `stripe`.
-    pub fn parity_member(&self, stripe: u64) -> u16 {
+    pub(crate) fn parity_member(&self, stripe: u64) -> u16 {
         // CAST: the remainder is less than the number of members, a u16.
         let turn = (stripe % self.rotation) as u16;
         match self.parity {
@@ -291,7 +291,7 @@ impl Geometry {
     }
 
     /// The member that holds column `index` of `stripe`. An index past the last column is taken for the last.
-    pub fn member_of(&self, stripe: u64, index: u16) -> u16 {
+    pub(crate) fn member_of(&self, stripe: u64, index: u16) -> u16 {
         let index = index.min(self.data_disks().saturating_sub(1));
         let parity = self.parity_member(stripe);
         match self.order {
@@ -304,7 +304,7 @@ impl Geometry {
     }
 
     /// What `member` holds in `stripe`. A member past the last is taken for the last.
-    pub fn role(&self, stripe: u64, member: u16) -> Role {
+    pub(crate) fn role(&self, stripe: u64, member: u16) -> Role {
         let member = member.min(self.last_member());
         let parity = self.parity_member(stripe);
         if member == parity {
@@ -324,7 +324,7 @@ impl Geometry {
     }
 
     /// Where `array_sector` lies. Answers for sectors past the array's end too.
-    pub fn locate(&self, array_sector: u64) -> Location {
+    pub(crate) fn locate(&self, array_sector: u64) -> Location {
         let chunk = array_sector >> self.chunk_shift;
         let stripe = chunk / self.data;
         // CAST: the remainder is less than the number of data members, a u16.
@@ -341,7 +341,7 @@ impl Geometry {
     /// The array's sector that lies at `member_sector` of `member`: the inverse of [`Self::locate`].
     ///
     /// `None` if the member holds parity there, if there is no such member, or if the sector exceeds 64 bits.
-    pub fn array_sector(&self, member: u16, member_sector: u64) -> Option<u64> {
+    pub(crate) fn array_sector(&self, member: u16, member_sector: u64) -> Option<u64> {
         if member > self.last_member() {
             return None;
         }
@@ -354,7 +354,7 @@ impl Geometry {
     /// The array's sector at `member_sector` of the member that holds column `index` there.
     ///
     /// `None` if it exceeds 64 bits. An index past the last column is taken for the last.
-    pub fn column_start(&self, member_sector: u64, index: u16) -> Option<u64> {
+    pub(crate) fn column_start(&self, member_sector: u64, index: u16) -> Option<u64> {
         let index = index.min(self.data_disks().saturating_sub(1));
         let chunk = self
             .stripe_of(member_sector)
@@ -367,23 +367,23 @@ impl Geometry {
     }
 
     /// The stripe whose row holds `member_sector`.
-    pub const fn stripe_of(&self, member_sector: u64) -> u64 {
+    pub(crate) const fn stripe_of(&self, member_sector: u64) -> u64 {
         member_sector >> self.chunk_shift
     }
 
     /// The stripe that holds `array_sector`.
-    pub fn stripe_of_array(&self, array_sector: u64) -> u64 {
+    pub(crate) fn stripe_of_array(&self, array_sector: u64) -> u64 {
         (array_sector >> self.chunk_shift) / self.data
     }
 
     /// The first array sector of `stripe`; `None` if it exceeds 64 bits.
-    pub fn stripe_start(&self, stripe: u64) -> Option<u64> {
+    pub(crate) fn stripe_start(&self, stripe: u64) -> Option<u64> {
         stripe.checked_mul(self.stripe_sectors())
     }
 
     /// The end of the stripe that holds `array_sector`: the first array sector of the next one, or `u64::MAX` if that
     /// exceeds 64 bits. Requests are cut here, so that each piece lies in one stripe.
-    pub fn stripe_end(&self, array_sector: u64) -> u64 {
+    pub(crate) fn stripe_end(&self, array_sector: u64) -> u64 {
         self.stripe_of_array(array_sector)
             .checked_add(1)
             .and_then(|next| self.stripe_start(next))
@@ -392,7 +392,7 @@ impl Geometry {
 
     /// The end of the chunk that holds `array_sector`: up to here the array's sectors are neighbours on one member.
     /// `u64::MAX` if it exceeds 64 bits.
-    pub const fn chunk_end(&self, array_sector: u64) -> u64 {
+    pub(crate) const fn chunk_end(&self, array_sector: u64) -> u64 {
         let start = self.chunk_start(array_sector);
         match start.checked_add(1 << self.chunk_shift) {
             Some(end) => end,
@@ -401,13 +401,13 @@ impl Geometry {
     }
 
     /// The span that holds `member_sector`: the sector at which it begins on its members.
-    pub const fn span_of(&self, member_sector: u64) -> u64 {
+    pub(crate) const fn span_of(&self, member_sector: u64) -> u64 {
         member_sector >> self.span_shift << self.span_shift
     }
 
     /// Which sectors of column `index` of the span at `span_sector` the array range `start..end` covers, counted from
     /// the start of the span; `0..0` if none.
-    pub fn slice(&self, span_sector: u64, start: u64, end: u64, index: u16) -> Range<u32> {
+    pub(crate) fn slice(&self, span_sector: u64, start: u64, end: u64, index: u16) -> Range<u32> {
         let Some(first) = self.column_start(self.span_of(span_sector), index) else {
             return 0..0;
         };
@@ -422,7 +422,7 @@ impl Geometry {
 
     /// The strips of the span at `span_sector` of which the array range `start..end` covers at least one sector, in
     /// any column.
-    pub fn touched(&self, span_sector: u64, start: u64, end: u64) -> Strips {
+    pub(crate) fn touched(&self, span_sector: u64, start: u64, end: u64) -> Strips {
         let stripe = self.stripe_of(span_sector);
         let Some(columns) = self.columns(stripe, start, end) else {
             return Strips::NONE;
@@ -439,7 +439,7 @@ impl Geometry {
     /// The spans that the array range `start..end` touches, lowest first.
     ///
     /// The range is taken to lie in one stripe, the one that holds `start`; what lies beyond it is left out.
-    pub fn spans(&self, start: u64, end: u64) -> Spans {
+    pub(crate) fn spans(&self, start: u64, end: u64) -> Spans {
         let stripe = self.stripe_of_array(start);
         let Some(columns) = self.columns(stripe, start, end) else {
             return Spans::default();
@@ -466,7 +466,7 @@ impl Geometry {
     /// rows of the stripes that the range touches.
     ///
     /// An end past 64 bits is cut to the last row that fits.
-    pub fn bitmap_range(&self, offset: u64, sectors: u64) -> Range<u64> {
+    pub(crate) fn bitmap_range(&self, offset: u64, sectors: u64) -> Range<u64> {
         let first = self.stripe_of_array(offset);
         if sectors == 0 {
             let at = first << self.chunk_shift;
@@ -541,7 +541,7 @@ fn strips_of(range: Range<u32>) -> Strips {
 
 /// The spans that a range of the array touches: see [`Geometry::spans`].
 #[derive(Clone, Debug, Default)]
-pub struct Spans {
+pub(crate) struct Spans {
     /// First member sector of the stripe's row.
     row: u64,
     /// Log2 of a span's sectors.

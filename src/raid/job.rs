@@ -9,7 +9,7 @@ use super::strips::Strips;
 
 /// How a write makes the new parity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// Read-modify-write: the old parity changed by the difference of old and new data.
     Rmw,
     /// Reconstruct-write: from all data blocks.
@@ -20,7 +20,7 @@ pub enum Method {
 
 /// Work on the pages of some strips, done by the CPU or an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job {
+pub(crate) enum Job {
     /// Copy the sectors of the active write parts, in the order of the parts, into the blocks that are dirty, and make parity.
     Write(Method),
     /// Compute each block marked in [`Column::rebuild`] from all other blocks of its strip.
@@ -35,7 +35,7 @@ pub enum Job {
 
 /// How far a job has come when it has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It has ended.
     Done {
         /// The strips whose parity does not match ([`Job::Check`] only).
@@ -48,7 +48,7 @@ pub enum Outcome {
 /// The world around a span, as its runner sees it during one step.
 ///
 /// Nothing here sleeps.
-pub trait Env {
+pub(crate) trait Env {
     /// Where blocks and parity are.
     fn geometry(&self) -> &Geometry;
 
@@ -88,7 +88,13 @@ pub trait Env {
     fn give_kits(&mut self, strips: Strips);
 
     /// Runs a job on `strips`, whose blocks have no I/O in flight.
-    fn run(&mut self, job: Job, strips: Strips, columns: &mut [Column], parts: &mut dyn Parts) -> Outcome;
+    fn run(
+        &mut self,
+        job: Job,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+    ) -> Outcome;
 
     /// Parity of `strips` was found not to match data.
     fn mismatch(&mut self, strips: Strips);
@@ -99,7 +105,7 @@ pub trait Env {
 
 /// The sysfs file rmw_level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RmwLevel {
+pub(crate) enum RmwLevel {
     /// 0: always reconstruct-write, where it is possible.
     Disable,
     /// 1: read-modify-write where it reads fewer blocks.

@@ -5,11 +5,13 @@
 //! [`span::Span::step`] takes what has happened and says what to do next; the driver in `array/` does it with bios and
 //! pages, the simulator in `tests/host` with buffers and a seeded dice.
 
+mod accept;
 pub(crate) mod column;
 pub(crate) mod geometry;
 pub(crate) mod job;
 pub(crate) mod part;
 pub(crate) mod phase;
-pub(crate) mod plan;
+mod plan;
 pub(crate) mod span;
 pub(crate) mod strips;
+mod work;

@@ -6,7 +6,7 @@ use super::strips::Strips;
 
 /// What a part asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartKind {
+pub(crate) enum PartKind {
     /// Copy blocks to the request.
     Read,
     /// Change blocks, and parity with them.
@@ -23,21 +23,21 @@ pub enum PartKind {
 /// A part belongs to exactly one of its strips' queues at a time: a strip of it is first `todo`, then `active`, then in
 /// neither. The part is complete when both are empty.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub(crate) struct Part {
     /// What it asks for.
-    pub kind: PartKind,
+    pub(crate) kind: PartKind,
     /// First array sector of the request within this stripe. Not used by sync parts.
-    pub start: u64,
+    pub(crate) start: u64,
     /// Array sector behind the request's last one within this stripe. Not used by sync parts.
-    pub end: u64,
+    pub(crate) end: u64,
     /// The written blocks, parity included, must be durable before the part completes.
-    pub fua: bool,
+    pub(crate) fua: bool,
     /// The submitter waits for it: member writes are marked synchronous.
-    pub sync: bool,
+    pub(crate) sync: bool,
     /// More writes may follow at once (the submitter holds a plug): strips that are not full need not start yet.
-    pub hold: bool,
+    pub(crate) hold: bool,
     /// The flush of the write-intent bitmap that must have ended before its blocks are written.
-    pub bitmap_seq: Option<u32>,
+    pub(crate) bitmap_seq: Option<u32>,
     /// Strips that wait to be accepted.
     pub(super) todo: Strips,
     /// Strips that are being worked on.
@@ -48,7 +48,7 @@ pub struct Part {
 
 impl Part {
     /// A part that wants `strips`; `start..end` are the array sectors of the request within the stripe.
-    pub fn new(kind: PartKind, strips: Strips, start: u64, end: u64) -> Self {
+    pub(crate) fn new(kind: PartKind, strips: Strips, start: u64, end: u64) -> Self {
         Self {
             kind,
             start,
@@ -64,23 +64,23 @@ impl Part {
     }
 
     /// The strips that are being worked on.
-    pub fn active(&self) -> Strips {
+    pub(crate) fn active(&self) -> Strips {
         self.active
     }
 
     /// The strips that could not be served.
-    pub fn failed(&self) -> Strips {
+    pub(crate) fn failed(&self) -> Strips {
         self.failed
     }
 
     /// Whether nothing is left to do.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         (self.todo | self.active).is_empty()
     }
 }
 
 /// The accepted parts of a span, in the order in which they came.
-pub trait Parts {
+pub(crate) trait Parts {
     /// Calls `keep` for each part in order, and removes and completes those for which it returns false.
     ///
     /// A removed part is complete; it failed if [`Part::failed`] is not empty.

@@ -9,7 +9,7 @@ use super::strips::Strips;
 
 /// What a strip is doing. Each strip is in exactly one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Nothing to do; its blocks may be cached.
     Idle,
     /// It has accepted writes and waits for more of them to join.
@@ -33,7 +33,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of the work.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Idle,
         Self::Gathering,
         Self::Reading,
@@ -46,7 +46,7 @@ impl Phase {
     ];
 
     /// The phases that may follow this one. This table is the whole truth; Documentation/architecture.md shows it.
-    pub const fn next(self) -> &'static [Self] {
+    pub(crate) const fn next(self) -> &'static [Self] {
         match self {
             Self::Idle => &[Self::Gathering, Self::Reading],
             Self::Gathering => &[Self::Reading],
@@ -61,7 +61,7 @@ impl Phase {
     }
 
     /// Whether a strip may go from this phase to `to`.
-    pub fn may_become(self, to: Self) -> bool {
+    pub(crate) fn may_become(self, to: Self) -> bool {
         self.next().contains(&to)
     }
 }
@@ -72,7 +72,7 @@ impl Phase {
 ///
 /// The sets are disjoint; a strip in none of them is idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
+pub(crate) struct Phases {
     gathering: Strips,
     reading: Strips,
     computing: Strips,
@@ -85,7 +85,7 @@ pub struct Phases {
 
 impl Phases {
     /// The strips in `phase`. For [`Phase::Idle`] this includes strips that the span does not have.
-    pub fn of(&self, phase: Phase) -> Strips {
+    pub(crate) fn of(&self, phase: Phase) -> Strips {
         match phase {
             Phase::Idle => !self.busy(),
             Phase::Gathering => self.gathering,
@@ -100,7 +100,7 @@ impl Phases {
     }
 
     /// The strips that are not idle.
-    pub fn busy(&self) -> Strips {
+    pub(crate) fn busy(&self) -> Strips {
         self.gathering
             | self.reading
             | self.computing
@@ -115,9 +115,15 @@ impl Phases {
     ///
     /// Strips that are not in `from` stay where they are; debug builds assert that there are none and that the table
     /// of [`Phase::next`] allows the change.
-    pub fn advance(&mut self, strips: Strips, from: Phase, to: Phase) {
-        debug_assert!(from.may_become(to), "strips {strips:?} may not go from {from:?} to {to:?}");
-        debug_assert!(self.of(from).contains(strips), "strips {strips:?} are not all in {from:?}");
+    pub(crate) fn advance(&mut self, strips: Strips, from: Phase, to: Phase) {
+        debug_assert!(
+            from.may_become(to),
+            "strips {strips:?} may not go from {from:?} to {to:?}"
+        );
+        debug_assert!(
+            self.of(from).contains(strips),
+            "strips {strips:?} are not all in {from:?}"
+        );
         let moved = strips & self.of(from);
         if let Some(set) = self.set(from) {
             *set -= moved;

@@ -5,24 +5,24 @@
 use core::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not, Sub, SubAssign};
 
 /// Bytes of one strip on one member.
-pub const STRIP_BYTES: usize = 4096;
+pub(crate) const STRIP_BYTES: usize = 4096;
 
 /// Sectors (512 bytes) of one strip on one member.
-pub const STRIP_SECTORS: u32 = 8;
+pub(crate) const STRIP_SECTORS: u32 = 8;
 
 /// The most strips that a span has.
-pub const SPAN_STRIPS: u32 = 16;
+pub(crate) const SPAN_STRIPS: u32 = 16;
 
 /// A set of strips of one span; bit `i` stands for the strip at `i * STRIP_SECTORS` in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Strips(pub u16);
+pub(crate) struct Strips(pub(crate) u16);
 
 impl Strips {
     /// No strip.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// The first `count` strips; all sixteen if `count` is sixteen or more.
-    pub const fn first_n(count: u32) -> Self {
+    pub(crate) const fn first_n(count: u32) -> Self {
         if count >= SPAN_STRIPS {
             Self(u16::MAX)
         } else {
@@ -31,7 +31,7 @@ impl Strips {
     }
 
     /// The strip `index` alone; empty if there is no such strip.
-    pub const fn one(index: u32) -> Self {
+    pub(crate) const fn one(index: u32) -> Self {
         if index >= SPAN_STRIPS {
             Self::NONE
         } else {
@@ -40,7 +40,7 @@ impl Strips {
     }
 
     /// `count` strips from `first` on; what lies past the sixteenth is left out.
-    pub const fn range(first: u32, count: u32) -> Self {
+    pub(crate) const fn range(first: u32, count: u32) -> Self {
         if first >= SPAN_STRIPS {
             Self::NONE
         } else {
@@ -49,27 +49,27 @@ impl Strips {
     }
 
     /// Whether no strip is in the set.
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether any strip is in both sets.
-    pub const fn meets(self, other: Self) -> bool {
+    pub(crate) const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
     /// Whether every strip of `other` is in this set.
-    pub const fn contains(self, other: Self) -> bool {
+    pub(crate) const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// How many strips are in the set.
-    pub const fn count(self) -> u32 {
+    pub(crate) const fn count(self) -> u32 {
         self.0.count_ones()
     }
 
     /// The neighbouring strips that begin with the lowest one in the set, or `None` if it is empty.
-    pub const fn first_run(self) -> Option<Run> {
+    pub(crate) const fn first_run(self) -> Option<Run> {
         if self.is_empty() {
             return None;
         }
@@ -79,7 +79,7 @@ impl Strips {
     }
 
     /// The strips in the set, lowest first.
-    pub fn iter(self) -> impl Iterator<Item = u32> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = u32> {
         let mut rest = self;
         core::iter::from_fn(move || {
             if rest.is_empty() {
@@ -92,7 +92,7 @@ impl Strips {
     }
 
     /// The maximal runs of neighbouring strips in the set, lowest first.
-    pub fn runs(self) -> impl Iterator<Item = Run> {
+    pub(crate) fn runs(self) -> impl Iterator<Item = Run> {
         let mut rest = self;
         core::iter::from_fn(move || {
             let run = rest.first_run()?;
@@ -156,16 +156,16 @@ impl SubAssign for Strips {
 
 /// Neighbouring strips: what one member bio, or one parity job, covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Index of the first strip in its span.
-    pub first: u32,
+    pub(crate) first: u32,
     /// Number of strips, at least one.
-    pub count: u32,
+    pub(crate) count: u32,
 }
 
 impl Run {
     /// The run as a set.
-    pub const fn strips(self) -> Strips {
+    pub(crate) const fn strips(self) -> Strips {
         Strips::range(self.first, self.count)
     }
 }

@@ -3,11 +3,8 @@
 //! The module's kernel-free code, built and tested on the host.
 
 /// The module's own files.
-#[path = "../../../src/raid"]
-pub mod raid {
-    pub mod geometry;
-    pub mod strips;
-}
+#[path = "../../../src/raid/mod.rs"]
+pub mod raid;
 
 #[cfg(test)]
 mod geometry;

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A span: up to sixteen neighbouring strips of one stripe, worked on together.
+//!
+//! The span is the unit of ownership. One runner at a time calls [`Span::step`] with what has happened; the step moves
+//! each strip as far as it can go and leaves in the columns what is to be read and written. A step never waits: what
+//! cannot go on stays in its phase until the event that it waits for (see [`Waits`]) makes somebody step again.
+
+use super::column::Column;
+use super::geometry::Geometry;
+use super::job::Env;
+use super::part::Parts;
+use super::phase::{Phase, Phases};
+use super::strips::{Strips, SPAN_STRIPS};
+
+/// Where a span is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct SpanKey {
+    /// Its first sector on each member, before the member's data offset.
+    pub(crate) sector: u64,
+    /// The geometry it belongs to: while an array is reshaped a place exists in the old one and in the new one.
+    pub(crate) generation: u32,
+}
+
+/// What a span is parked for; the one who ends the wait has the span stepped again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// Some parts wait for strip kits. The span holds no kit of an idle strip then.
+    pub(crate) memory: bool,
+    /// Some strips wait until failures of members are recorded in the metadata.
+    pub(crate) superblock: bool,
+    /// Some strips wait for this flush of the write-intent bitmap (the latest one waited for).
+    pub(crate) bitmap: Option<u32>,
+}
+
+/// The state of a span that is not a member's; see [`Column`] for that.
+///
+/// # Invariants
+///
+/// - Each busy strip has a kit and is in exactly one of `reads`, `writes` and `syncs`; an idle one is in none.
+/// - A block that is in memory belongs to a strip that has a kit.
+#[derive(Debug, Default)]
+pub(crate) struct Span {
+    pub(super) key: SpanKey,
+    /// The member that holds parity.
+    pub(super) parity: usize,
+    /// The strips that it has.
+    pub(super) width: Strips,
+    pub(super) phases: Phases,
+    /// Strips that have a kit.
+    pub(super) kits: Strips,
+    /// Strips at work for reads.
+    pub(super) reads: Strips,
+    /// Strips at work for writes.
+    pub(super) writes: Strips,
+    /// Strips at work for a resync, check, repair or rebuild.
+    pub(super) syncs: Strips,
+    /// Of those, the ones where mismatches are only counted.
+    pub(super) check_only: Strips,
+    /// Gathering strips that need not start yet: more writes may come.
+    pub(super) held: Strips,
+    /// The parts that wait at the next step must not be held either, once they are accepted.
+    pub(super) released: bool,
+    /// Computing strips whose job recovers a lost block.
+    pub(super) recovering: Strips,
+    /// Computing strips whose job makes parity.
+    pub(super) making_parity: Strips,
+    /// Strips whose work has failed.
+    pub(super) failed: Strips,
+    pub(super) fua: Strips,
+    pub(super) sync: Strips,
+    /// Strips whose writes wait for a flush of the bitmap.
+    pub(super) bitmap: Strips,
+    /// Which flush, for each of them.
+    pub(super) bitmap_seq: [u32; SPAN_STRIPS as usize],
+    pub(super) waits: Waits,
+}
+
+impl Span {
+    /// An idle span without a place.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives an idle span without kits a place. `key.sector` is the first sector of a span of `geometry`.
+    pub(crate) fn place(&mut self, key: SpanKey, geometry: &Geometry) {
+        debug_assert!(
+            self.is_idle() && self.kits.is_empty(),
+            "only an empty span may be moved"
+        );
+        self.key = key;
+        self.parity = usize::from(geometry.parity_member(geometry.stripe_of(key.sector)));
+        self.width = geometry.all_strips();
+    }
+
+    /// Where the span is.
+    pub(crate) fn key(&self) -> SpanKey {
+        self.key
+    }
+
+    /// The phase of each strip.
+    pub(crate) fn phases(&self) -> &Phases {
+        &self.phases
+    }
+
+    /// The strips that have a kit.
+    pub(crate) fn kits(&self) -> Strips {
+        self.kits
+    }
+
+    /// The strips whose member writes must be durable when they end.
+    pub(crate) fn fua(&self) -> Strips {
+        self.fua
+    }
+
+    /// The strips whose submitters wait for them.
+    pub(crate) fn sync(&self) -> Strips {
+        self.sync
+    }
+
+    /// The member that holds parity.
+    pub(crate) fn parity(&self) -> usize {
+        self.parity
+    }
+
+    /// What the span is parked for, as of the last step.
+    pub(crate) fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    /// Whether no strip has work. (Parts that wait for memory are not counted: see [`Waits::memory`].)
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phases.busy().is_empty()
+    }
+
+    /// Forgets all blocks of an idle span. The caller takes back the kits of the returned strips.
+    pub(crate) fn evict(&mut self, columns: &mut [Column]) -> Strips {
+        debug_assert!(self.is_idle(), "only an idle span may be evicted");
+        for column in columns {
+            column.reset(Strips(u16::MAX), true);
+        }
+        core::mem::take(&mut self.kits)
+    }
+
+    /// Lets gathering strips start: the submitter's plug is released, somebody flushes or quiesces, memory is short.
+    pub(crate) fn release(&mut self) {
+        self.held = Strips::NONE;
+        self.released = true;
+    }
+
+    /// Takes in that member reads or writes have ended, well or not. To be followed by [`Self::step`].
+    pub(crate) fn io_done(
+        &mut self,
+        columns: &mut [Column],
+        member: usize,
+        strips: Strips,
+        ok: bool,
+        env: &mut impl Env,
+    ) {
+        let Some(column) = columns.get_mut(member) else {
+            return;
+        };
+        let mended = column.io_done(strips, ok);
+        if !mended.is_empty() {
+            env.corrected(member, mended);
+        }
+    }
+
+    /// Takes in that a pending job has ended. To be followed by [`Self::step`].
+    pub(crate) fn job_done(
+        &mut self,
+        strips: Strips,
+        mismatch: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        let computed = strips & self.phases.of(Phase::Computing);
+        self.recovered(computed & self.recovering, columns, env);
+        self.written(computed & (self.writes - self.recovering), columns);
+        self.delivered(computed & (self.reads - self.recovering), columns, parts);
+        let checked = strips & self.phases.of(Phase::Checking);
+        let repaired = strips & self.phases.of(Phase::Repairing);
+        self.repaired(repaired, columns);
+        self.checked(checked, mismatch, columns, parts, env);
+    }
+
+    /// Moves every strip as far as it can go.
+    ///
+    /// New parts stand at the end of `parts`. Afterwards the columns hold what is to be read and written, and
+    /// [`Self::waits`] tells what the rest waits for. Never sleeps.
+    pub(crate) fn step(
+        &mut self,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        self.waits = Waits::default();
+        loop {
+            let before = self.phases;
+            self.accept(columns, parts, env);
+            self.start(columns);
+            self.plan(columns, parts, env);
+            self.store(columns, env);
+            self.end_writes(columns, env);
+            let finished = self.finish(columns, parts, env);
+            if self.phases == before && !finished {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The work on accepted strips, phase by phase, from the first read to the last write.
+
+use super::accept::strips_of;
+use super::column::Column;
+use super::job::{Env, Job, Method, Outcome};
+use super::part::{PartKind, Parts};
+use super::phase::Phase;
+use super::plan::{Need, Plan, Strip, WriteRules};
+use super::span::Span;
+use super::strips::Strips;
+
+/// Strips that came out of planning alike.
+#[derive(Default)]
+struct Groups {
+    recover: Strips,
+    rmw: Strips,
+    rcw: Strips,
+    no_parity: Strips,
+    deliver: Strips,
+    check: Strips,
+    store: Strips,
+    impossible: Strips,
+}
+
+impl Span {
+    /// Freezes gathering strips that are full or are not held: no more writes join them.
+    pub(super) fn start(&mut self, columns: &[Column]) {
+        let gathering = self.phases.of(Phase::Gathering);
+        if gathering.is_empty() {
+            return;
+        }
+        let full = columns
+            .iter()
+            .enumerate()
+            .filter(|(member, _)| *member != self.parity)
+            .fold(gathering, |full, (_, column)| full & column.full);
+        let start = (gathering - self.held) | full;
+        self.held -= start;
+        self.phases.advance(start, Phase::Gathering, Phase::Reading);
+    }
+
+    /// Plans the strips whose reads have ended, and runs what can be run.
+    pub(super) fn plan(
+        &mut self,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        let reading = self.phases.of(Phase::Reading);
+        if reading.is_empty() {
+            return;
+        }
+        let pending = columns
+            .iter()
+            .fold(Strips::NONE, |all, column| all | column.reads_pending());
+        let mut groups = Groups::default();
+        for index in (reading - pending).iter() {
+            self.plan_strip(Strips::one(index), columns, env, &mut groups);
+        }
+        self.run_recover(groups.recover, columns, parts, env);
+        self.run_write(Method::Rmw, groups.rmw, columns, parts, env);
+        self.run_write(Method::Rcw, groups.rcw, columns, parts, env);
+        self.run_write(Method::NoParity, groups.no_parity, columns, parts, env);
+        self.run_deliver(groups.deliver, columns, parts, env);
+        self.run_check(groups.check, columns, parts, env);
+
+        let store = groups.store & any_modified(columns);
+        self.phases.advance(store, Phase::Reading, Phase::Logging);
+        self.phases
+            .advance(groups.store - store, Phase::Reading, Phase::Done);
+        self.failed |= groups.impossible;
+        self.phases
+            .advance(groups.impossible, Phase::Reading, Phase::Done);
+    }
+
+    /// Plans one strip: asks for reads, or puts it into the group that it goes on with.
+    fn plan_strip(
+        &self,
+        strip: Strips,
+        columns: &mut [Column],
+        env: &impl Env,
+        groups: &mut Groups,
+    ) {
+        let view = Strip {
+            columns: &*columns,
+            parity: self.parity,
+            strip,
+        };
+        let plan = if self.writes.meets(strip) {
+            view.plan_write(WriteRules {
+                parity_writable: env.writable(self.parity).meets(strip),
+                parity_trusted: env.parity_trusted().meets(strip),
+                rmw_level: env.rmw_level(),
+            })
+        } else if self.syncs.meets(strip) {
+            view.plan_sync(|member, column| {
+                column.read_error.meets(strip) || env.writable(member).meets(strip)
+            })
+        } else {
+            view.plan_read()
+        };
+        match plan {
+            Plan::Read(need) => self.ask_for(need, strip, columns),
+            Plan::Recover => groups.recover |= strip,
+            Plan::Write(Method::Rmw) => groups.rmw |= strip,
+            Plan::Write(Method::Rcw) => groups.rcw |= strip,
+            Plan::Write(Method::NoParity) => groups.no_parity |= strip,
+            Plan::Deliver => groups.deliver |= strip,
+            Plan::Check => groups.check |= strip,
+            Plan::Store => groups.store |= strip,
+            Plan::Impossible => groups.impossible |= strip,
+        }
+    }
+
+    /// Has the needed blocks of `strip` read that are not in memory and can be read.
+    fn ask_for(&self, need: Need, strip: Strips, columns: &mut [Column]) {
+        for (member, column) in columns.iter_mut().enumerate() {
+            if need.includes(column, member == self.parity, strip) {
+                column.read |= strip - column.uptodate - column.lost;
+            }
+        }
+    }
+
+    /// Computes the lost block of each of `strips`.
+    fn run_recover(
+        &mut self,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        if strips.is_empty() {
+            return;
+        }
+        for column in columns.iter_mut() {
+            column.rebuild |= strips & (column.lost - column.uptodate);
+        }
+        self.recovering |= strips;
+        self.phases
+            .advance(strips, Phase::Reading, Phase::Computing);
+        if let Outcome::Done { .. } = env.run(Job::Recover, strips, columns, parts) {
+            self.recovered(strips, columns, env);
+        }
+    }
+
+    /// The lost blocks of `strips` are in memory; what comes next is planned anew.
+    pub(super) fn recovered(&mut self, strips: Strips, columns: &mut [Column], env: &impl Env) {
+        self.recovering -= strips;
+        for (member, column) in columns.iter_mut().enumerate() {
+            let rebuilt = column.rebuild & strips;
+            column.rebuild -= rebuilt;
+            column.uptodate |= rebuilt;
+            // A block whose read failed is mended by writing it; a member being rebuilt gets it from a sync alone.
+            column.modified |= rebuilt & (column.read_error | (self.syncs & env.writable(member)));
+        }
+        self.phases
+            .advance(strips, Phase::Computing, Phase::Reading);
+    }
+
+    /// Copies in the written data of `strips` and makes parity.
+    fn run_write(
+        &mut self,
+        method: Method,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        if strips.is_empty() {
+            return;
+        }
+        if method != Method::NoParity {
+            self.making_parity |= strips;
+        }
+        self.phases
+            .advance(strips, Phase::Reading, Phase::Computing);
+        if let Outcome::Done { .. } = env.run(Job::Write(method), strips, columns, parts) {
+            self.written(strips, columns);
+        }
+    }
+
+    /// New data and parity of `strips` are in memory.
+    pub(super) fn written(&mut self, strips: Strips, columns: &mut [Column]) {
+        let parity = self.parity;
+        for (member, column) in columns.iter_mut().enumerate() {
+            if member == parity {
+                let made = strips & self.making_parity;
+                column.uptodate = (column.uptodate - strips) | made;
+                column.modified = (column.modified - strips) | made;
+            } else {
+                let changed = column.dirty & strips;
+                column.uptodate |= changed;
+                column.modified |= changed;
+                column.uncover(strips);
+            }
+        }
+        self.making_parity -= strips;
+        self.phases
+            .advance(strips, Phase::Computing, Phase::Logging);
+    }
+
+    /// Copies blocks of `strips` to their readers.
+    fn run_deliver(
+        &mut self,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        if strips.is_empty() {
+            return;
+        }
+        // Some other reader's block may be lost for good; that is not this reader's failure.
+        parts.retain(&mut |part| {
+            if part.kind == PartKind::Read {
+                let mut unreadable = Strips::NONE;
+                self.each_slice(part, env, |member, sectors| {
+                    if let Some(column) = columns.get(member) {
+                        unreadable |= strips_of(&sectors) - column.uptodate;
+                    }
+                });
+                part.failed |= unreadable & part.active & strips;
+            }
+            true
+        });
+        self.phases
+            .advance(strips, Phase::Reading, Phase::Computing);
+        if let Outcome::Done { .. } = env.run(Job::Deliver, strips, columns, parts) {
+            self.delivered(strips, columns, parts);
+        }
+    }
+
+    /// The readers of `strips` have their data; blocks that could not be read before are written again.
+    pub(super) fn delivered(
+        &mut self,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+    ) {
+        parts.retain(&mut |part| {
+            if part.kind == PartKind::Read {
+                part.active -= strips;
+            }
+            !part.is_complete()
+        });
+        let store = strips & any_modified(columns);
+        self.phases.advance(store, Phase::Computing, Phase::Logging);
+        self.phases
+            .advance(strips - store, Phase::Computing, Phase::Done);
+    }
+
+    /// Compares parity of `strips` with their data.
+    fn run_check(
+        &mut self,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        if strips.is_empty() {
+            return;
+        }
+        self.phases.advance(strips, Phase::Reading, Phase::Checking);
+        if let Outcome::Done { mismatch } = env.run(Job::Check, strips, columns, parts) {
+            self.checked(strips, mismatch, columns, parts, env);
+        }
+    }
+
+    /// Parity of `strips` has been compared; it is wrong in `mismatch`.
+    pub(super) fn checked(
+        &mut self,
+        strips: Strips,
+        mismatch: Strips,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) {
+        let wrong = strips & mismatch;
+        if !wrong.is_empty() {
+            env.mismatch(wrong);
+        }
+        let repair = wrong - self.check_only;
+        self.phases
+            .advance(strips - repair, Phase::Checking, Phase::Done);
+        if repair.is_empty() {
+            return;
+        }
+        self.phases
+            .advance(repair, Phase::Checking, Phase::Repairing);
+        if let Outcome::Done { .. } = env.run(Job::Parity, repair, columns, parts) {
+            self.repaired(repair, columns);
+        }
+    }
+
+    /// Parity of `strips` has been made anew.
+    pub(super) fn repaired(&mut self, strips: Strips, columns: &mut [Column]) {
+        if let Some(column) = columns.get_mut(self.parity) {
+            column.modified |= strips;
+        }
+        self.phases
+            .advance(strips, Phase::Repairing, Phase::Logging);
+    }
+
+    /// Hands to the members what differs there, once everything that must be durable first is.
+    pub(super) fn store(&mut self, columns: &mut [Column], env: &mut impl Env) {
+        let mut ready = self.phases.of(Phase::Logging);
+        if ready.is_empty() {
+            return;
+        }
+        for index in (ready & self.bitmap).iter() {
+            let Some(&seq) = self.bitmap_seq.get(index as usize) else {
+                continue;
+            };
+            if env.bitmap_flushed(seq) {
+                self.bitmap -= Strips::one(index);
+            } else {
+                ready -= Strips::one(index);
+                let later = |earlier: u32| (seq.wrapping_sub(earlier) as i32) > 0;
+                if self.waits.bitmap.is_none_or(later) {
+                    self.waits.bitmap = Some(seq);
+                }
+            }
+        }
+        let degraded = columns
+            .iter()
+            .fold(Strips::NONE, |all, column| all | column.lost);
+        if ready.meets(degraded) && !env.failures_recorded() {
+            self.waits.superblock = true;
+            ready -= degraded;
+        }
+        for (member, column) in columns.iter_mut().enumerate() {
+            let modified = column.modified & ready;
+            if modified.is_empty() {
+                continue;
+            }
+            let writable = env.writable(member);
+            column.modified -= modified;
+            column.write |= modified & writable;
+            column.failed |= modified - writable;
+        }
+        self.phases.advance(ready, Phase::Logging, Phase::Writing);
+    }
+
+    /// Ends strips whose member writes have ended, once failures among them are recorded.
+    pub(super) fn end_writes(&mut self, columns: &mut [Column], env: &mut impl Env) {
+        let writing = self.phases.of(Phase::Writing);
+        if writing.is_empty() {
+            return;
+        }
+        let pending = columns
+            .iter()
+            .fold(Strips::NONE, |all, column| all | column.writes_pending());
+        let failed = columns
+            .iter()
+            .fold(Strips::NONE, |all, column| all | column.failed);
+        let mut ended = writing - pending;
+        if ended.meets(failed) && !env.failures_recorded() {
+            self.waits.superblock = true;
+            ended -= failed;
+        }
+        for index in (ended & (failed - self.reads)).iter() {
+            let strip = Strips::one(index);
+            let bad = columns
+                .iter()
+                .filter(|column| (column.failed | column.lost).meets(strip))
+                .count();
+            // One block may be missing on the members; parity stands for it. A sync that wrote nothing has failed.
+            if bad > 1 || self.syncs.meets(strip) {
+                self.failed |= strip;
+            }
+        }
+        self.phases.advance(ended, Phase::Writing, Phase::Done);
+    }
+
+    /// Completes the parts of strips that are done, and makes these idle again. Tells whether there were any.
+    pub(super) fn finish(
+        &mut self,
+        columns: &mut [Column],
+        parts: &mut dyn Parts,
+        env: &mut impl Env,
+    ) -> bool {
+        let done = self.phases.of(Phase::Done);
+        if done.is_empty() {
+            return false;
+        }
+        let failed = self.failed & done;
+        parts.retain(&mut |part| {
+            part.failed |= part.active & failed;
+            part.active -= done;
+            !part.is_complete()
+        });
+        let synced = done & self.syncs;
+        let forget = failed | synced;
+        for column in columns.iter_mut() {
+            column.reset(done & forget, true);
+            column.reset(done - forget, false);
+        }
+        self.reads -= done;
+        self.writes -= done;
+        self.syncs -= done;
+        self.check_only -= done;
+        self.bitmap -= done;
+        self.failed -= done;
+        self.fua -= done;
+        self.sync -= done;
+        self.phases.advance(done, Phase::Done, Phase::Idle);
+        // A sync goes over the whole array once: its blocks would only drive out others.
+        self.drop_kits(synced, columns, env);
+        true
+    }
+}
+
+/// Strips of which some block in memory differs from the member's.
+fn any_modified(columns: &[Column]) -> Strips {
+    columns
+        .iter()
+        .fold(Strips::NONE, |all, column| all | column.modified)
+}
