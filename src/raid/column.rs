@@ -33,11 +33,11 @@ pub(crate) struct Column {
     /// To be written, and not yet handed to the member.
     pub(crate) write: Strips,
     /// Handed to the member, and not yet ended.
-    reading: Strips,
+    pub(super) reading: Strips,
     /// Handed to the member, and not yet ended.
-    writing: Strips,
+    pub(super) writing: Strips,
     /// The sectors that accepted writes change; eight bits for each strip.
-    covered: u128,
+    pub(super) covered: u128,
 }
 
 impl Column {

@@ -74,7 +74,9 @@ pub(crate) trait Env {
     /// Whether every failure of a member known so far is recorded in the metadata.
     ///
     /// No write may be acknowledged that a failed member did not take before this holds: after a crash the array would be
-    /// assembled with that member and its old blocks.
+    /// assembled with that member and its old blocks. Asked only for strips with a lost block, or one that could not be
+    /// written; whoever has seen that a member failed must not get `true` before the metadata says so too, so the error
+    /// handler has to raise this flag before it fails the member.
     fn failures_recorded(&self) -> bool;
 
     /// Whether flush number `seq` of the write-intent bitmap has ended.

@@ -148,3 +148,54 @@ impl Phases {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_can_be_reached_and_left() {
+        for phase in Phase::ALL {
+            assert!(!phase.next().is_empty(), "{phase:?} is a dead end");
+            let reached = Phase::ALL.iter().any(|from| from.may_become(phase));
+            assert!(reached, "no phase leads to {phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_strip_is_in_one_phase_whatever_happens() {
+        let mut phases = Phases::default();
+        let path = [
+            Phase::Idle,
+            Phase::Gathering,
+            Phase::Reading,
+            Phase::Computing,
+            Phase::Logging,
+            Phase::Writing,
+            Phase::Done,
+            Phase::Idle,
+        ];
+        let strips = Strips::range(3, 5);
+        for pair in path.windows(2) {
+            phases.advance(strips, pair[0], pair[1]);
+            for phase in Phase::ALL {
+                let expected = if phase == pair[1] {
+                    strips
+                } else {
+                    Strips::NONE
+                };
+                assert_eq!(
+                    phases.of(phase) & strips,
+                    expected,
+                    "after {pair:?}, in {phase:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "may not go from")]
+    fn an_illegal_change_is_caught_in_debug_builds() {
+        Phases::default().advance(Strips::one(0), Phase::Idle, Phase::Writing);
+    }
+}

@@ -200,3 +200,208 @@ impl Strip<'_> {
         missing
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five members, parity on the last one; each column given as flags: `u`ptodate, `d`irty, `f`ull, `l`ost, `w`anted.
+    fn columns(spec: [&str; 5]) -> Vec<Column> {
+        let one = Strips::one(0);
+        let set = |text: &str, flag| {
+            if text.contains(flag) {
+                one
+            } else {
+                Strips::NONE
+            }
+        };
+        spec.iter()
+            .map(|text| Column {
+                uptodate: set(text, 'u'),
+                dirty: set(text, 'd') | set(text, 'f'),
+                full: set(text, 'f'),
+                lost: set(text, 'l'),
+                wanted: set(text, 'w'),
+                ..Column::default()
+            })
+            .collect()
+    }
+
+    const RULES: WriteRules = WriteRules {
+        parity_writable: true,
+        parity_trusted: true,
+        rmw_level: RmwLevel::Enable,
+    };
+
+    fn write(spec: [&str; 5], rules: WriteRules) -> Plan {
+        let columns = columns(spec);
+        Strip {
+            columns: &columns,
+            parity: 4,
+            strip: Strips::one(0),
+        }
+        .plan_write(rules)
+    }
+
+    fn read(spec: [&str; 5]) -> Plan {
+        let columns = columns(spec);
+        Strip {
+            columns: &columns,
+            parity: 4,
+            strip: Strips::one(0),
+        }
+        .plan_read()
+    }
+
+    fn sync(spec: [&str; 5], storable: bool) -> Plan {
+        let columns = columns(spec);
+        Strip {
+            columns: &columns,
+            parity: 4,
+            strip: Strips::one(0),
+        }
+        .plan_sync(|_, _| storable)
+    }
+
+    #[test]
+    fn a_full_strip_reads_nothing() {
+        assert_eq!(
+            write(["f", "f", "f", "f", ""], RULES),
+            Plan::Write(Method::Rcw)
+        );
+    }
+
+    #[test]
+    fn the_method_that_reads_less_is_taken() {
+        assert_eq!(write(["d", "", "", "", ""], RULES), Plan::Read(Need::Rmw));
+        assert_eq!(write(["f", "f", "f", "", ""], RULES), Plan::Read(Need::Rcw));
+        // Two reads either way: RCW, unless RMW is preferred.
+        let prefer = WriteRules {
+            rmw_level: RmwLevel::Prefer,
+            ..RULES
+        };
+        assert_eq!(
+            write(["f", "u", "u", "", "u"], RULES),
+            Plan::Read(Need::Rcw)
+        );
+        assert_eq!(
+            write(["f", "u", "u", "", "u"], prefer),
+            Plan::Read(Need::Rmw)
+        );
+    }
+
+    #[test]
+    fn rmw_is_not_taken_where_it_is_forbidden() {
+        let disable = WriteRules {
+            rmw_level: RmwLevel::Disable,
+            ..RULES
+        };
+        let untrusted = WriteRules {
+            parity_trusted: false,
+            ..RULES
+        };
+        for rules in [disable, untrusted] {
+            assert_eq!(
+                write(["d", "", "", "", ""], rules),
+                Plan::Read(Need::Rcw),
+                "nothing is lost"
+            );
+            assert_eq!(
+                write(["d", "l", "", "", ""], rules),
+                Plan::Read(Need::Rmw),
+                "RCW would need the lost block"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lost_block_is_recovered_only_where_it_must_be() {
+        assert_eq!(
+            write(["d", "l", "", "", ""], RULES),
+            Plan::Read(Need::Rmw),
+            "it is not touched"
+        );
+        assert_eq!(
+            write(["fl", "", "", "", ""], RULES),
+            Plan::Read(Need::Rcw),
+            "it is overwritten"
+        );
+        assert_eq!(
+            write(["dl", "", "", "", ""], RULES),
+            Plan::Read(Need::All),
+            "it is changed in part"
+        );
+        assert_eq!(write(["dl", "u", "u", "u", "u"], RULES), Plan::Recover);
+        assert_eq!(
+            write(["dlu", "u", "u", "u", "u"], RULES),
+            Plan::Write(Method::Rcw)
+        );
+        // The lost block is not written, another one is overwritten whole: its old data is needed to recover, not to RMW.
+        assert_eq!(write(["fl", "d", "", "", ""], RULES), Plan::Read(Need::Rcw));
+    }
+
+    #[test]
+    fn without_a_parity_member_data_alone_is_written() {
+        let gone = WriteRules {
+            parity_writable: false,
+            ..RULES
+        };
+        assert_eq!(
+            write(["f", "", "", "", "l"], gone),
+            Plan::Write(Method::NoParity)
+        );
+        assert_eq!(
+            write(["d", "", "", "", "l"], gone),
+            Plan::Read(Need::Partial)
+        );
+        assert_eq!(
+            write(["d", "", "", "", "l"], RULES),
+            Plan::Read(Need::Rcw),
+            "it is being rebuilt: parity must be right"
+        );
+    }
+
+    #[test]
+    fn two_lost_blocks_that_are_needed_are_too_many() {
+        assert_eq!(write(["dl", "l", "", "", ""], RULES), Plan::Impossible);
+        assert_eq!(write(["fl", "l", "", "", ""], RULES), Plan::Impossible);
+        let gone = WriteRules {
+            parity_writable: false,
+            ..RULES
+        };
+        assert_eq!(write(["dl", "", "", "", "l"], gone), Plan::Impossible);
+    }
+
+    #[test]
+    fn readers_get_what_can_be_had() {
+        assert_eq!(read(["w", "", "", "", ""]), Plan::Read(Need::Wanted));
+        assert_eq!(read(["wu", "", "", "", ""]), Plan::Deliver);
+        assert_eq!(read(["wl", "", "", "", ""]), Plan::Read(Need::All));
+        assert_eq!(read(["wl", "u", "u", "u", "u"]), Plan::Recover);
+        assert_eq!(
+            read(["wl", "l", "", "", ""]),
+            Plan::Deliver,
+            "cannot be had"
+        );
+        assert_eq!(
+            read(["wl", "l", "w", "", ""]),
+            Plan::Read(Need::Wanted),
+            "the other reader's block can"
+        );
+    }
+
+    #[test]
+    fn a_sync_compares_or_rebuilds() {
+        assert_eq!(sync(["", "", "", "", ""], true), Plan::Read(Need::All));
+        assert_eq!(sync(["u", "u", "u", "u", "u"], true), Plan::Check);
+        assert_eq!(sync(["l", "", "", "", ""], true), Plan::Read(Need::All));
+        assert_eq!(sync(["l", "u", "u", "u", "u"], true), Plan::Recover);
+        assert_eq!(sync(["lu", "u", "u", "u", "u"], true), Plan::Store);
+        assert_eq!(
+            sync(["l", "", "", "", ""], false),
+            Plan::Store,
+            "nowhere to write it"
+        );
+        assert_eq!(sync(["l", "l", "", "", ""], true), Plan::Impossible);
+    }
+}
