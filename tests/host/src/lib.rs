@@ -8,6 +8,10 @@
 // The driver is not here, and it uses more than the tests do. Building the module finds what nobody uses.
 #![allow(dead_code)]
 
+/// Parity engines.
+#[path = "../../../src/parity/mod.rs"]
+pub mod parity;
+
 /// The logic of the array.
 #[path = "../../../src/raid/mod.rs"]
 pub mod raid;
