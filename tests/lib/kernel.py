@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The running kernel: its log, its modules, which raid456 is loaded, and how to swap it."""
+
+import ctypes
+import errno
+import os
+import re
+import subprocess
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class CommandFailed(Exception):
+    """A command ended with another status than 0."""
+
+
+def sh(*words, check=True, stdin=None):
+    """Runs a command and returns (status, output of both streams). Raises CommandFailed if it fails and `check` is set."""
+    done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          input=stdin, text=True, errors="replace", check=False)
+    if check and done.returncode:
+        raise CommandFailed(f"`{' '.join(str(word) for word in words)}` ended with {done.returncode}:\n{done.stdout}")
+    return done.returncode, done.stdout
+
+
+class Log:
+    """The kernel's log from the moment this is made."""
+
+    def __init__(self):
+        self._file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self._file, 0, os.SEEK_END)
+        self._lines = []
+
+    def text(self):
+        """Everything logged so far, one message a line, without the times."""
+        while True:
+            try:
+                record = os.read(self._file, 8192).decode(errors="replace")
+            except BlockingIOError:
+                return "\n".join(self._lines)
+            except OSError as problem:
+                if problem.errno != errno.EPIPE:  # EPIPE: older messages were overwritten meanwhile.
+                    raise
+                continue
+            self._lines.append(record.split(";", 1)[1].split("\n", 1)[0])
+
+    def __del__(self):
+        os.close(self._file)
+
+
+def say(text):
+    """Writes a line into the kernel's log, to tell the steps apart there."""
+    with open("/dev/kmsg", "w", encoding="utf-8") as log:
+        log.write(f"test: {text}\n")
+
+
+def loaded(module="raid456"):
+    """Whether a module is loaded (or built in)."""
+    return os.path.isdir(f"/sys/module/{module}")
+
+
+def driver():
+    """Which raid456 is loaded: rust, c or none."""
+    if not loaded():
+        return "none"
+    # The modules differ in what they refer to: only the C one uses async_tx.
+    with open("/proc/modules", encoding="utf-8") as modules:
+        users = dict(re.findall(r"^(\S+) \d+ \d+ (\S+)", modules.read(), re.M))
+    return "c" if "raid456," in users.get("async_xor", "") or "raid456," in users.get("async_tx", "") else "rust"
+
+
+def use_driver(which):
+    """Swaps the loaded raid456 for rust, c or none; no array may run."""
+    if driver() != which:
+        sh("use-driver", which)
+
+
+def modprobe(module, *options):
+    """Loads a module; returns False if this kernel does not have it."""
+    return loaded(module.replace("-", "_")) or sh("modprobe", module, *options, check=False)[0] == 0
+
+
+def flavour():
+    """Which of the project's kernels this is: uml, debian or debug."""
+    return os.environ.get("RAID456_KERNEL", "uml")
+
+
+def delete_module(name):
+    """Asks the kernel to remove a module; returns the errno's name, or "" if it went."""
+    if _LIBC.delete_module(name.encode(), os.O_NONBLOCK) == 0:
+        return ""
+    return errno.errorcode[ctypes.get_errno()]
+
+
+def insert_module(path, parameters=""):
+    """Asks the kernel to load the module file; returns the errno's name, or "" if it went."""
+    with open(path, "rb") as module:
+        if _LIBC.syscall(313, module.fileno(), parameters.encode(), 0) == 0:  # finit_module on x86-64
+            return ""
+    return errno.errorcode[ctypes.get_errno()]

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One md array, driven through mdadm and sysfs as a person would."""
+
+import errno
+import os
+import re
+import time
+
+from disk import Disk, SECTOR
+from geometry import Geometry
+from kernel import sh
+from report import Failed, expect, wait_for
+
+
+def name_of(path):
+    """ram0 of /dev/ram0; dm-3 of /dev/mapper/x."""
+    return os.path.basename(os.path.realpath(path))
+
+
+def rams(count, first=0):
+    """Paths of `count` of the guest's RAM disks."""
+    found = [f"/dev/ram{first + number}" for number in range(count)]
+    for path in found:
+        if not os.path.exists(path):
+            raise Failed(f"this test needs {path}: start the guest with --disks {first + count} or more")
+    return found
+
+
+def full_speed():
+    """Lets resync run as fast as it can."""
+    for limit in ("max", "min"):
+        with open(f"/proc/sys/dev/raid/speed_limit_{limit}", "w", encoding="ascii") as setting:
+            setting.write("2000000")
+
+
+class Array:
+    """An array: create() or assemble() makes one. Members are named by their paths."""
+
+    def __init__(self, members, name="md0"):
+        self.members, self.name, self.path = list(members), name, f"/dev/{name}"
+        self.md = f"/sys/block/{name}/md"
+
+    # Life
+
+    @classmethod
+    def create(cls, members, level=5, layout=None, chunk=64, bitmap="none", size=16, name="md0", spares=(), wait=True,
+               extra=()):
+        """Creates an array with all members active and waits for its resync.
+
+        chunk: KiB. size: MiB of each member that is used. extra: more words for mdadm; "missing" may be a member.
+        """
+        full_speed()
+        self = cls([member for member in members if member != "missing"], name)
+        words = ["mdadm", "--create", self.path, "--run", "--quiet", "--force", "--metadata=1.2", f"--level={level}",
+                 f"--raid-devices={len(members)}", f"--chunk={chunk}K", f"--size={size}M", f"--bitmap={bitmap}"]
+        if bitmap == "none":
+            words.append("--consistency-policy=resync")
+        else:
+            words.append("--bitmap-chunk=64K")
+        if layout:
+            words.append(f"--layout={layout}")
+        if spares:
+            words.append(f"--spare-devices={len(spares)}")
+            self.members += spares
+        sh(*words, *extra, *members, *spares)
+        if wait:
+            self.wait_synced()
+        return self
+
+    @classmethod
+    def assemble(cls, members, *options, name="md0"):
+        """Assembles an array from these members."""
+        full_speed()
+        self = cls(members, name)
+        sh("mdadm", "--assemble", self.path, "--quiet", *options, *self.members)
+        return self
+
+    def stop(self):
+        """Stops the array; tries again while someone (udev, a closing program) still has it open."""
+        end = time.monotonic() + 10
+        while True:
+            status, text = sh("mdadm", "--stop", self.path, check=False)
+            if status == 0:
+                return
+            if time.monotonic() > end:
+                raise Failed(f"mdadm --stop {self.path} ended with {status}: {text}")
+            time.sleep(0.05)
+
+    def reassemble(self, *options):
+        """Stops the array and assembles the same members again."""
+        self.stop()
+        return Array.assemble(self.members, *options, name=self.name)
+
+    # sysfs
+
+    def get(self, attribute):
+        """An attribute's text, without the newline at its end."""
+        with open(f"{self.md}/{attribute}", encoding="ascii") as file:
+            return file.read().strip()
+
+    def set(self, attribute, value):
+        """Stores an attribute; an OSError carries the kernel's errno."""
+        # One write system call, and its error not lost in a buffer.
+        file = os.open(f"{self.md}/{attribute}", os.O_WRONLY)
+        try:
+            os.write(file, f"{value}\n".encode())
+        finally:
+            os.close(file)
+
+    def try_set(self, attribute, value):
+        """Stores an attribute and returns the errno's name, "" for success."""
+        try:
+            self.set(attribute, value)
+        except OSError as problem:
+            return errno.errorcode[problem.errno]
+        return ""
+
+    def member(self, path, attribute):
+        """An attribute of a member."""
+        return self.get(f"dev-{name_of(path)}/{attribute}")
+
+    def state(self, path):
+        """A member's state words as a set; empty if it is no member."""
+        try:
+            return set(self.member(path, "state").split(","))
+        except FileNotFoundError:
+            return set()
+
+    def slots(self):
+        """{slot: path} of the members that have a slot."""
+        found = {}
+        for path in self.members:
+            try:
+                slot = self.member(path, "slot")
+            except FileNotFoundError:
+                continue
+            if slot != "none":
+                found[int(slot)] = path
+        return found
+
+    def geometry(self):
+        """The array's shape, as the kernel tells it."""
+        level = int(self.get("level").removeprefix("raid"))
+        layouts = ["left-asymmetric", "right-asymmetric", "left-symmetric", "right-symmetric", "parity-first",
+                   "parity-last"]
+        layout = layouts[int(self.get("layout"))] if level == 5 else "parity-last"
+        return Geometry(level, layout, int(self.get("raid_disks")), int(self.get("chunk_size")) // SECTOR)
+
+    def size(self):
+        """Bytes of the array."""
+        with open(f"/sys/block/{self.name}/size", encoding="ascii") as file:
+            return int(file.read()) * SECTOR
+
+    def data_offset(self, path):
+        """Byte at which a member's data area starts."""
+        return int(self.member(path, "offset")) * SECTOR
+
+    def data_size(self):
+        """Bytes of a member's data area."""
+        return int(self.get("component_size")) * 1024
+
+    def mdstat(self):
+        """This array's lines of /proc/mdstat."""
+        with open("/proc/mdstat", encoding="ascii") as file:
+            found = re.search(rf"^{self.name} : .*?(?=^\S|\Z)", file.read(), re.M | re.S)
+        return found.group(0) if found else ""
+
+    # Synchronisation
+
+    def action(self):
+        """What the sync thread does now."""
+        return self.get("sync_action")
+
+    def idle(self):
+        """Whether nothing is running and nothing is about to."""
+        return self.action() == "idle"
+
+    def wait_idle(self, timeout=120):
+        """Waits for the end of what the sync thread does."""
+        wait_for(f"{self.name}: sync thread idle", self.idle, timeout)
+
+    def wait_synced(self, timeout=120):
+        """Waits until parity is known to be right everywhere and no member is being rebuilt."""
+        def done():
+            return self.idle() and self.get("resync_start") == "none" and not any(
+                "spare" in self.state(path) for path in self.slots().values())
+        try:
+            wait_for(f"{self.name}: resync or recovery done", done, timeout)
+        except Failed as problem:
+            raise Failed(f"{problem}\n{self.mdstat()}") from None
+
+    def wait_rebuilt(self, timeout=120):
+        """Waits until no member is missing."""
+        wait_for(f"{self.name}: no member missing", lambda: self.get("degraded") == "0" and self.idle(), timeout)
+
+    def scan(self, action="check", timeout=120):
+        """Runs check or repair over the whole array and returns mismatch_cnt (sectors)."""
+        self.wait_idle()
+        self.set("sync_action", action)
+        self.wait_idle(timeout)
+        return int(self.get("mismatch_cnt"))
+
+    def expect_clean(self):
+        """Ends the case unless a check finds no mismatch."""
+        expect(f"{self.name}: mismatch_cnt after check", 0, self.scan())
+
+    # Members
+
+    def fail(self, path):
+        """Marks a member faulty."""
+        sh("mdadm", "--quiet", self.path, "--fail", path)
+        wait_for(f"{path} faulty", lambda: "faulty" in self.state(path) or not self.state(path), 10)
+
+    def remove(self, path):
+        """Removes a faulty member or a spare; md may still be letting it go."""
+        end = time.monotonic() + 10
+        while self.state(path):
+            status, text = sh("mdadm", "--quiet", self.path, "--remove", path, check=False)
+            if status and self.state(path) and time.monotonic() > end:
+                raise Failed(f"mdadm --remove {path} ended with {status}: {text}")
+
+    def add(self, path, how="--add"):
+        """Adds a spare (or, with --re-add, an old member)."""
+        sh("mdadm", "--quiet", self.path, how, path)
+        if path not in self.members:
+            self.members.append(path)
+
+    # The members' bytes
+
+    def image(self, path):
+        """A member's data area."""
+        with Disk(path) as disk:
+            return disk.read(self.data_offset(path), self.data_size())
+
+    def damage(self, slot, sector, length=SECTOR, flip=0x5a):
+        """Changes bytes of a member behind the array's back. sector: from the start of its data area."""
+        path = self.slots()[slot]
+        with Disk(path) as disk:
+            place = self.data_offset(path) + sector * SECTOR
+            disk.write(place, bytes(byte ^ flip for byte in disk.read(place, length)))
+
+
+def mdstat_names():
+    """Names of all running arrays."""
+    with open("/proc/mdstat", encoding="ascii") as file:
+        return re.findall(r"^(md\S+) :", file.read(), re.M)
+
+
+def stop_all():
+    """Closes what is open, stops all arrays, takes down device-mapper devices and wipes the RAM disks' superblocks."""
+    Disk.close_all()
+    for name in mdstat_names():
+        Array([], name).stop()
+    sh("dmsetup", "remove_all", "--force", check=False)
+    number = 0
+    while os.path.exists(f"/dev/ram{number}"):
+        with Disk(f"/dev/ram{number}") as disk:
+            disk.write(0, bytes(64 * 1024))
+        number += 1
