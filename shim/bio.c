@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * User bios, direct reads, and the bios that go to members.
+ *
+ * A request is a bio as md core hands it over. Once accounted, md core's clone of it stands for it: a *slice* is a
+ * reference to that clone (of its bi_remaining count, and for writes of writes_pending) with an iterator over a part of
+ * it. Every slice ends once.
+ */
+#include <linux/bio.h>
+#include <linux/blk-cgroup.h>
+#include <linux/blkdev.h>
+#include <linux/highmem.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+
+#include "md.h"
+#include "shim.h"
+
+/* Requests */
+
+enum raid456_op raid456_bio_op(struct bio *bio)
+{
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+		return RAID456_OP_READ;
+	case REQ_OP_WRITE:
+		return RAID456_OP_WRITE;
+	case REQ_OP_DISCARD:
+		return RAID456_OP_DISCARD;
+	default:
+		return RAID456_OP_OTHER;
+	}
+}
+
+unsigned int raid456_bio_sectors(struct bio *bio)
+{
+	return bio_sectors(bio);
+}
+
+/* Ends a request that was not accounted. */
+void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk_status_t status)
+{
+	if (writing)
+		md_write_end(mddev);
+	bio->bi_status = status;
+	bio_endio(bio);
+}
+
+/*
+ * Cuts a request after some of its sectors and submits the rest again. Returns the front part; NULL if there is no
+ * memory, and then the request has ended. May sleep.
+ */
+struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors)
+{
+	return bio_submit_split_bioset(bio, sectors, &bio->bi_bdev->bd_disk->bio_split);
+}
+
+/* May sleep. The writes_pending count of the request, if it has one, becomes the slice's. */
+void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice)
+{
+	md_account_bio(mddev, &bio);
+	slice->bio = bio;
+	slice->iter = bio->bi_iter;
+}
+
+/* Slices */
+
+static struct mddev *raid456_slice_mddev(struct bio *bio)
+{
+	return container_of(bio, struct md_io_clone, bio_clone)->mddev;
+}
+
+/* Cuts the first sectors off a slice, which must have more than these. */
+void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, struct raid456_slice *front)
+{
+	unsigned int bytes = sectors << SECTOR_SHIFT;
+
+	bio_inc_remaining(slice->bio);
+	md_write_inc(raid456_slice_mddev(slice->bio), slice->bio);
+	front->bio = slice->bio;
+	front->iter = slice->iter;
+	front->iter.bi_size = bytes;
+	bio_advance_iter(slice->bio, &slice->iter, bytes);
+}
+
+void raid456_slice_end(struct bio *bio)
+{
+	if (bio_data_dir(bio) == WRITE)
+		md_write_end(raid456_slice_mddev(bio));
+	bio_endio(bio);
+}
+
+/*
+ * Copies len bytes between a slice, from byte offset on, and pages. The copy begins at byte `at` of the first page and
+ * goes on with the next where a page ends. The caller has checked that the slice and the pages are long enough.
+ */
+void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
+			unsigned int at, bool to_pages)
+{
+	struct bvec_iter iter = slice->iter;
+	struct bio_vec bv;
+
+	bio_advance_iter(slice->bio, &iter, offset);
+	iter.bi_size = len;
+	__bio_for_each_segment(bv, slice->bio, iter, iter) {
+		char *user = bvec_kmap_local(&bv);
+		char *from = user;
+		unsigned int left = bv.bv_len;
+
+		while (left) {
+			unsigned int n = min_t(unsigned int, left, PAGE_SIZE - at);
+			char *page = (char *)*pages + at;
+
+			if (to_pages)
+				memcpy(page, from, n);
+			else
+				memcpy(from, page, n);
+			from += n;
+			left -= n;
+			at += n;
+			if (at == PAGE_SIZE) {
+				at = 0;
+				pages++;
+			}
+		}
+		if (!to_pages)
+			flush_dcache_page(bv.bv_page);
+		kunmap_local(user);
+	}
+}
+
+/* Direct reads */
+
+/*
+ * A direct read sends md core's clone itself to a member. What has to be known when it ends is kept where md core keeps
+ * the bitmap's range of a write, which a read does not have; the owner is in bi_private.
+ */
+static_assert(sizeof_field(struct md_io_clone, offset) >= sizeof(bio_end_io_t *));
+static_assert(sizeof_field(struct md_io_clone, sectors) >= sizeof(struct md_rdev *));
+
+/* Whether this is a read, covers its request, and no other slice of the request is left. */
+bool raid456_slice_is_whole(const struct raid456_slice *slice)
+{
+	struct bio *bio = slice->bio;
+
+	return bio_op(bio) == REQ_OP_READ && !bio_flagged(bio, BIO_CHAIN) &&
+	       slice->iter.bi_size == bio->bi_iter.bi_size;
+}
+
+void raid456_direct_submit(struct bio *bio, struct md_rdev *rdev, sector_t sector, bio_end_io_t *end_io, void *owner)
+{
+	struct md_io_clone *clone = container_of(bio, struct md_io_clone, bio_clone);
+
+	clone->offset = (sector_t)(unsigned long)bio->bi_end_io;
+	clone->sectors = (unsigned long)rdev;
+	bio->bi_end_io = end_io;
+	bio->bi_private = owner;
+	/* An error to wait for memory would look like the member's. */
+	bio->bi_opf &= ~REQ_NOWAIT;
+	bio->bi_iter.bi_sector = sector + rdev->data_offset;
+	bio_set_dev(bio, rdev->bdev);
+	mddev_trace_remap(clone->mddev, bio, clone->orig_bio->bi_iter.bi_sector);
+	submit_bio_noacct(bio);
+}
+
+/* Makes the clone again what md core made it, and a slice of it; returns how the read ended. */
+blk_status_t raid456_direct_finish(struct bio *bio, struct md_rdev **rdev, void **owner, struct raid456_slice *slice)
+{
+	struct md_io_clone *clone = container_of(bio, struct md_io_clone, bio_clone);
+	struct bio *orig = clone->orig_bio;
+	blk_status_t status = bio->bi_status;
+
+	*rdev = (struct md_rdev *)clone->sectors;
+	*owner = bio->bi_private;
+
+	bio->bi_end_io = (bio_end_io_t *)(unsigned long)clone->offset;
+	bio->bi_private = NULL;
+	bio->bi_next = NULL;
+	bio->bi_status = BLK_STS_OK;
+	bio->bi_iter = orig->bi_iter;
+	/* Lower levels may have split the bio, and throttled or counted it. */
+	bio->bi_flags &= ~(BIT(BIO_QUIET) | BIT(BIO_CHAIN) | BIT(BIO_BPS_THROTTLED) | BIT(BIO_TRACE_COMPLETION) |
+			   BIT(BIO_QOS_THROTTLED) | BIT(BIO_QOS_MERGED) | BIT(BIO_REMAPPED));
+	atomic_set(&bio->__bi_remaining, 1);
+	bio->bi_bdev = orig->bi_bdev;
+
+	slice->bio = bio;
+	slice->iter = bio->bi_iter;
+	return status;
+}
+
+/* Bios of members */
+
+/*
+ * Submits a run of whole pages. The bio and its vectors are not in use; the pages are counted while the bio is under way.
+ *
+ * The bio is charged to the root cgroup: a span serves many, and one group's limit must not hold it.
+ */
+void raid456_member_submit(const struct raid456_member_io *io)
+{
+	struct bio *bio = io->bio;
+	unsigned short i;
+
+	bio_init(bio, NULL, io->vecs, io->count, (io->write ? REQ_OP_WRITE : REQ_OP_READ) | io->flags);
+	bio->bi_bdev = io->rdev->bdev;
+	bio_associate_blkg_from_css(bio, blkcg_root_css);
+	bio->bi_iter.bi_sector = io->sector + io->rdev->data_offset;
+	for (i = 0; i < io->count; i++) {
+		struct page *page = virt_to_page(io->pages[i]);
+
+		get_page(page);
+		__bio_add_page(bio, page, PAGE_SIZE, 0);
+	}
+	bio->bi_end_io = io->end_io;
+	bio->bi_private = io->owner;
+	mddev_trace_remap(io->rdev->mddev, bio, io->sector);
+	submit_bio_noacct(bio);
+}
+
+/* Takes back what raid456_member_submit() took, when the bio has ended; returns how it ended. */
+blk_status_t raid456_member_finish(struct bio *bio)
+{
+	unsigned short i;
+
+	for (i = 0; i < bio->bi_vcnt; i++)
+		put_page(bio->bi_io_vec[i].bv_page);
+	bio_uninit(bio);
+	return bio->bi_status;
+}
+
+/* Where code runs */
+
+/*
+ * Whether the end of a bio of this device may go on with the work at once: it ended in the context that submitted it, in
+ * a task, and what is submitted now is only queued. See "Where a span may run" in Documentation/architecture.md.
+ */
+bool raid456_may_run_inline(struct block_device *bdev)
+{
+	return bdev_synchronous(bdev) && in_task() && !irqs_disabled() && current->bio_list;
+}
+
+bool raid456_has_plug(void)
+{
+	return current->plug != NULL;
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * md core: what drivers/md/md.h has as macros and inline functions, bits of its flag words, and members.
+ */
+#include <linux/blkdev.h>
+#include <linux/rcupdate.h>
+
+#include "md.h"
+#include "md-bitmap.h"
+#include "shim.h"
+
+/* Threads */
+
+/* The array's own thread may be gone already: then nothing is woken. */
+void raid456_wake_thread(struct mddev *mddev)
+{
+	md_wakeup_thread(mddev->thread);
+}
+
+/* The caller keeps the thread registered. */
+void raid456_wake_thread_of(struct md_thread *thread)
+{
+	md_wakeup_thread((struct md_thread __rcu *)thread);
+}
+
+void raid456_set_thread(struct mddev *mddev, struct md_thread *thread)
+{
+	rcu_assign_pointer(mddev->thread, thread);
+}
+
+/* The array */
+
+bool raid456_is_dm(struct mddev *mddev)
+{
+	return mddev_is_dm(mddev);
+}
+
+const char *raid456_mdname(struct mddev *mddev)
+{
+	return mdname(mddev);
+}
+
+/* Sleeps, interruptibly. */
+int raid456_mddev_lock(struct mddev *mddev)
+{
+	return mddev_lock(mddev);
+}
+
+void raid456_mddev_unlock(struct mddev *mddev)
+{
+	mddev_unlock(mddev);
+}
+
+/* Sleeps, interruptibly. */
+int raid456_suspend_and_lock(struct mddev *mddev)
+{
+	return mddev_suspend_and_lock(mddev);
+}
+
+void raid456_unlock_and_resume(struct mddev *mddev)
+{
+	mddev_unlock_and_resume(mddev);
+}
+
+/* The spinlock that keeps mddev->pers and ->private; not for interrupt context. */
+void raid456_lock_state(struct mddev *mddev)
+{
+	spin_lock(&mddev->lock);
+}
+
+void raid456_unlock_state(struct mddev *mddev)
+{
+	spin_unlock(&mddev->lock);
+}
+
+void raid456_set_bit(unsigned int nr, unsigned long *word)
+{
+	set_bit(nr, word);
+}
+
+void raid456_clear_bit(unsigned int nr, unsigned long *word)
+{
+	clear_bit(nr, word);
+}
+
+bool raid456_test_and_set_bit(unsigned int nr, unsigned long *word)
+{
+	return test_and_set_bit(nr, word);
+}
+
+bool raid456_test_and_clear_bit(unsigned int nr, unsigned long *word)
+{
+	return test_and_clear_bit(nr, word);
+}
+
+/* Sets all bits of mask at once. */
+void raid456_set_mask(unsigned long *word, unsigned long mask)
+{
+	set_mask_bits(word, 0, mask);
+}
+
+void raid456_add_mismatches(struct mddev *mddev, s64 sectors)
+{
+	atomic64_add(sectors, &mddev->resync_mismatches);
+}
+
+bool raid456_bitmap_enabled(struct mddev *mddev)
+{
+	return md_bitmap_enabled(mddev, false);
+}
+
+bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded)
+{
+	return md_bitmap_start_sync(mddev, offset, sectors, degraded);
+}
+
+void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sectors)
+{
+	md_bitmap_end_sync(mddev, offset, sectors);
+}
+
+/* Members */
+
+/*
+ * The member in a slot, counted as pending, unless it is missing or faulty.
+ *
+ * A slot is emptied before its member may go, and the remover looks at the count only after a grace period: so either
+ * it sees our count, or we see here that the slot has changed.
+ */
+struct md_rdev *raid456_rdev_get(struct md_rdev **slot)
+{
+	struct md_rdev *rdev;
+
+	rcu_read_lock();
+	rdev = READ_ONCE(*slot);
+	if (rdev && test_bit(Faulty, &rdev->flags))
+		rdev = NULL;
+	if (rdev) {
+		atomic_inc(&rdev->nr_pending);
+		/* The count is visible before the slot is looked at again. */
+		smp_mb__after_atomic();
+		if (READ_ONCE(*slot) != rdev) {
+			rdev_dec_pending(rdev, rdev->mddev);
+			rdev = NULL;
+		}
+	}
+	rcu_read_unlock();
+	return rdev;
+}
+
+/* Counts once more a member that the caller has counted. */
+void raid456_rdev_hold(struct md_rdev *rdev)
+{
+	atomic_inc(&rdev->nr_pending);
+}
+
+void raid456_rdev_put(struct md_rdev *rdev)
+{
+	rdev_dec_pending(rdev, rdev->mddev);
+}
+
+int raid456_rdev_pending(struct md_rdev *rdev)
+{
+	/* What came before, such as emptying the slot, is visible first. */
+	smp_mb();
+	return atomic_read(&rdev->nr_pending);
+}
+
+bool raid456_rdev_blocked(struct md_rdev *rdev)
+{
+	return rdev_blocked(rdev);
+}
+
+int raid456_rdev_badblocks(struct md_rdev *rdev, sector_t sector, sector_t sectors, sector_t *first, sector_t *count)
+{
+	return is_badblock(rdev, sector, sectors, first, count);
+}
+
+/* Adds to the number of read errors in a row, and returns it. */
+int raid456_rdev_read_errors(struct md_rdev *rdev, int add)
+{
+	return atomic_add_return(add, &rdev->read_errors);
+}
+
+void raid456_rdev_reset_read_errors(struct md_rdev *rdev)
+{
+	if (atomic_read(&rdev->read_errors))
+		atomic_set(&rdev->read_errors, 0);
+}
+
+void raid456_rdev_add_corrected(struct md_rdev *rdev, int sectors)
+{
+	atomic_add(sectors, &rdev->corrected_errors);
+}
+
+void raid456_rdev_notify_state(struct md_rdev *rdev)
+{
+	sysfs_notify_dirent_safe(rdev->sysfs_state);
+}
+
+void raid456_rdev_name(struct md_rdev *rdev, char *buf, size_t size)
+{
+	snprintf(buf, size, "%pg", rdev->bdev);
+}
+
+/* The member after rdev in the array's list, or the first. The caller holds reconfig_mutex. */
+struct md_rdev *raid456_rdev_next(struct mddev *mddev, struct md_rdev *rdev)
+{
+	struct list_head *next = rdev ? rdev->same_set.next : mddev->disks.next;
+
+	return next == &mddev->disks ? NULL : list_entry(next, struct md_rdev, same_set);
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Rust side calls of C: macros, inline functions, and places where one call does the work of many.
+ *
+ * Every function may be called in any context unless its comment says otherwise. The Rust wrappers under src/ are the
+ * only callers; what each requires of its arguments is said there.
+ */
+#ifndef RAID456_SHIM_H
+#define RAID456_SHIM_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/completion.h>
+#include <linux/percpu-refcount.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+
+#include "md.h"
+#include "raid5.h"
+
+/*
+ * What mddev->private points to. dm-raid reads two fields of struct r5conf through that pointer, so the real struct
+ * comes first; nothing else of it is used.
+ */
+struct raid456_private {
+	struct r5conf conf;
+	void *array;
+};
+
+/* module.c: what the module exports, and the dm-raid side of the private data */
+bool raid456_discard_is_safe(void);
+struct raid456_private *raid456_private_alloc(void *array);
+void raid456_private_free(struct raid456_private *private);
+void raid456_private_set_stripes(struct raid456_private *private, int min, int max);
+
+/* Answered by the Rust side (src/md/exports.rs). */
+int raid456_rs_set_cache_size(struct mddev *mddev, int size);
+int raid456_rs_set_journal_mode(struct mddev *mddev, int mode);
+
+/* md.c: md core */
+void raid456_wake_thread(struct mddev *mddev);
+void raid456_wake_thread_of(struct md_thread *thread);
+void raid456_set_thread(struct mddev *mddev, struct md_thread *thread);
+bool raid456_is_dm(struct mddev *mddev);
+const char *raid456_mdname(struct mddev *mddev);
+int raid456_mddev_lock(struct mddev *mddev);
+void raid456_mddev_unlock(struct mddev *mddev);
+int raid456_suspend_and_lock(struct mddev *mddev);
+void raid456_unlock_and_resume(struct mddev *mddev);
+void raid456_lock_state(struct mddev *mddev);
+void raid456_unlock_state(struct mddev *mddev);
+void raid456_set_bit(unsigned int nr, unsigned long *word);
+void raid456_clear_bit(unsigned int nr, unsigned long *word);
+bool raid456_test_and_set_bit(unsigned int nr, unsigned long *word);
+bool raid456_test_and_clear_bit(unsigned int nr, unsigned long *word);
+void raid456_set_mask(unsigned long *word, unsigned long mask);
+void raid456_add_mismatches(struct mddev *mddev, s64 sectors);
+bool raid456_bitmap_enabled(struct mddev *mddev);
+bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded);
+void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sectors);
+
+struct md_rdev *raid456_rdev_get(struct md_rdev **slot);
+void raid456_rdev_hold(struct md_rdev *rdev);
+void raid456_rdev_put(struct md_rdev *rdev);
+int raid456_rdev_pending(struct md_rdev *rdev);
+bool raid456_rdev_blocked(struct md_rdev *rdev);
+int raid456_rdev_badblocks(struct md_rdev *rdev, sector_t sector, sector_t sectors, sector_t *first, sector_t *count);
+int raid456_rdev_read_errors(struct md_rdev *rdev, int add);
+void raid456_rdev_reset_read_errors(struct md_rdev *rdev);
+void raid456_rdev_add_corrected(struct md_rdev *rdev, int sectors);
+void raid456_rdev_notify_state(struct md_rdev *rdev);
+void raid456_rdev_name(struct md_rdev *rdev, char *buf, size_t size);
+struct md_rdev *raid456_rdev_next(struct mddev *mddev, struct md_rdev *rdev);
+
+/* bio.c: user bios and member bios */
+struct raid456_slice {
+	struct bio *bio;
+	struct bvec_iter iter;
+};
+
+enum raid456_op {
+	RAID456_OP_READ,
+	RAID456_OP_WRITE,
+	RAID456_OP_DISCARD,
+	RAID456_OP_OTHER,
+};
+
+enum raid456_op raid456_bio_op(struct bio *bio);
+unsigned int raid456_bio_sectors(struct bio *bio);
+void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk_status_t status);
+struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors);
+void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
+void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, struct raid456_slice *front);
+void raid456_slice_end(struct bio *bio);
+void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
+			unsigned int at, bool to_pages);
+bool raid456_slice_is_whole(const struct raid456_slice *slice);
+void raid456_direct_submit(struct bio *bio, struct md_rdev *rdev, sector_t sector, bio_end_io_t *end_io, void *owner);
+blk_status_t raid456_direct_finish(struct bio *bio, struct md_rdev **rdev, void **owner, struct raid456_slice *slice);
+
+struct raid456_member_io {
+	struct bio *bio;
+	struct bio_vec *vecs;
+	struct md_rdev *rdev;
+	sector_t sector;
+	blk_opf_t flags;
+	bool write;
+	unsigned short count;
+	void *const *pages;
+	bio_end_io_t *end_io;
+	void *owner;
+};
+void raid456_member_submit(const struct raid456_member_io *io);
+blk_status_t raid456_member_finish(struct bio *bio);
+
+bool raid456_may_run_inline(struct block_device *bdev);
+bool raid456_has_plug(void);
+
+/* sync.c: locks, waiting, counting */
+unsigned long raid456_spin_lock(spinlock_t *lock);
+bool raid456_spin_trylock(spinlock_t *lock, unsigned long *flags);
+void raid456_spin_unlock(spinlock_t *lock, unsigned long flags);
+bool raid456_ref_tryget_live(struct percpu_ref *ref);
+void raid456_ref_get(struct percpu_ref *ref);
+void raid456_ref_put(struct percpu_ref *ref);
+void raid456_ref_kill(struct percpu_ref *ref);
+bool raid456_ref_is_dying(struct percpu_ref *ref);
+void raid456_reinit_completion(struct completion *completion);
+void raid456_waitqueue_init(struct wait_queue_head *queue, const char *name, struct lock_class_key *key);
+void raid456_wait(struct wait_queue_head *queue, bool (*condition)(void *data), void *data);
+bool raid456_wait_timeout(struct wait_queue_head *queue, bool (*condition)(void *data), void *data,
+			  unsigned int msecs);
+void raid456_wake_all(struct wait_queue_head *queue);
+
+/* mem.c: pages and pools */
+enum raid456_wait {
+	RAID456_NO_WAIT,
+	RAID456_MAY_BLOCK,
+	RAID456_SETUP,
+};
+
+void *raid456_page_alloc(enum raid456_wait wait);
+void raid456_page_free(void *page);
+mempool_t *raid456_mempool_create(int min, size_t size);
+void *raid456_mempool_alloc(mempool_t *pool, bool may_block);
+unsigned int raid456_noio_save(void);
+void raid456_noio_restore(unsigned int flags);
+
+#endif

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Linux md personality for RAID levels 4 and 5.
+
+use kernel::prelude::*;
+
+mod bindings;
+mod mem;
+mod sync;
+
+module! {
+    type: Raid456,
+    name: "raid456",
+    description: "RAID4/5 personality for md, in Rust",
+    license: "GPL",
+    alias: [
+        "md-personality-4",
+        "md-raid5",
+        "md-raid4",
+        "md-level-5",
+        "md-level-4",
+        "raid5",
+    ],
+}
+
+struct Raid456;
+
+impl kernel::Module for Raid456 {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
