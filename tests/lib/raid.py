@@ -9,12 +9,13 @@ import time
 from disk import Disk, SECTOR
 from geometry import Geometry
 from kernel import sh
-from report import Failed, expect, wait_for
+from report import Failed, expect, note, wait_for
 
 
 def name_of(path):
-    """ram0 of /dev/ram0; dm-3 of /dev/mapper/x."""
-    return os.path.basename(os.path.realpath(path))
+    """The kernel's name of a device: ram0 of /dev/ram0, dm-3 of /dev/mapper/x."""
+    number = os.stat(path).st_rdev
+    return os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"))
 
 
 def rams(count, first=0):
@@ -206,9 +207,12 @@ class Array:
 
     # Members
 
-    def fail(self, path):
-        """Marks a member faulty."""
-        sh("mdadm", "--quiet", self.path, "--fail", path)
+    def fail(self, path, anyway=False):
+        """Marks a member faulty. mdadm refuses to fail one member too many; `anyway` goes past it."""
+        if anyway:
+            note(f"failing {path} through sysfs: {self.try_set(f'dev-{name_of(path)}/state', 'faulty') or 'success'}")
+        else:
+            sh("mdadm", "--quiet", self.path, "--fail", path)
         wait_for(f"{path} faulty", lambda: "faulty" in self.state(path) or not self.state(path), 10)
 
     def remove(self, path):
@@ -225,6 +229,19 @@ class Array:
         if path not in self.members:
             self.members.append(path)
 
+    # The bitmap
+
+    def dirty_bits(self, path=None):
+        """Bits that are set in the bitmap on a member."""
+        text = sh("mdadm", "--examine-bitmap", path or next(iter(self.slots().values())))[1]
+        return int(re.search(r"(\d+) dirty", text).group(1))
+
+    def clear_bits(self):
+        """Waits until the daemon has cleared every bit, and keeps it from clearing others for a minute."""
+        self.set("bitmap/time_base", "0.1")
+        wait_for("all bits of the bitmap cleared", lambda: self.dirty_bits() == 0, 30, 0.1)
+        self.set("bitmap/time_base", "60")
+
     # The members' bytes
 
     def image(self, path):
@@ -232,12 +249,36 @@ class Array:
         with Disk(path) as disk:
             return disk.read(self.data_offset(path), self.data_size())
 
+    def row_parity_right(self, sector):
+        """Whether the 4 KiB row at this sector of the members adds up to zero (all members present)."""
+        total = 0
+        for path in self.slots().values():
+            with Disk(path) as disk:
+                total ^= int.from_bytes(disk.read(self.data_offset(path) + sector * SECTOR // 4096 * 4096, 4096))
+        return total == 0
+
     def damage(self, slot, sector, length=SECTOR, flip=0x5a):
         """Changes bytes of a member behind the array's back. sector: from the start of its data area."""
         path = self.slots()[slot]
         with Disk(path) as disk:
             place = self.data_offset(path) + sector * SECTOR
             disk.write(place, bytes(byte ^ flip for byte in disk.read(place, length)))
+
+
+def snapshot(paths):
+    """{path: all bytes}: what a power cut at this moment would leave."""
+    images = {}
+    for path in paths:
+        with Disk(path) as disk:
+            images[path] = disk.read(0, disk.size)
+    return images
+
+
+def restore(images):
+    """Writes a snapshot back."""
+    for path, image in images.items():
+        with Disk(path) as disk:
+            disk.write(0, image)
 
 
 def mdstat_names():
@@ -251,7 +292,7 @@ def stop_all():
     Disk.close_all()
     for name in mdstat_names():
         Array([], name).stop()
-    sh("dmsetup", "remove_all", "--force", check=False)
+    sh("dmsetup", "remove_all", "--force")
     number = 0
     while os.path.exists(f"/dev/ram{number}"):
         with Disk(f"/dev/ram{number}") as disk:

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=5 disk-size=12 timeout=90
+"""The write-intent bitmap: set before the data, cleared when idle, kept while degraded, and used by re-add."""
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from blocktrace import BlockTrace, sectors
+from disk import Disk, SECTOR, Shadow, pattern
+from raid import Array, rams, stop_all
+from report import expect, expect_match, expect_no_match, expect_range, note, run, wait_for
+import kernel
+
+
+def filled(bitmap="internal"):
+    """A synced, filled array of four members, its bits all clear, and its shadow."""
+    array = Array.create(rams(4), size=8, bitmap=bitmap)
+    shadow = Shadow(array.path)
+    shadow.fill()
+    if bitmap != "none":
+        array.clear_bits()
+    return array, shadow
+
+
+def set_before_data():
+    """On every member the bit's write comes before the first write of data or parity to any member."""
+    array, shadow = filled()
+    low = min(array.data_offset(path) for path in array.members) // SECTOR
+    wait_for("array clean", lambda: array.get("array_state") == "clean", 10)
+    with BlockTrace(array.members) as trace:
+        shadow.write(100 * 4096, pattern(1, 4096))
+    writes = trace.writes()
+    kinds = ["data" if bio.sector >= low else "super" if bio.sector == 8 else "bitmap" for bio in writes]
+    note(f"order of the writes: {' '.join(kinds)}")
+    # The bitmap's daemon may still be writing that bits were cleared; then the superblocks say that the array is active.
+    active = max(at for at, kind in enumerate(kinds) if kind == "super")
+    expect("after the superblocks: a bitmap write to each member, then data and parity",
+           ["bitmap"] * 4 + ["data"] * 2, kinds[active + 1:])
+    expect("a bit is set on each member", [1, 1, 1, 1], [array.dirty_bits(path) for path in array.members])
+    with BlockTrace(array.members) as trace:
+        shadow.write(100 * 4096, pattern(2, 4096))
+    expect("a second write to the same chunk sets no bit again", 0,
+           len([bio for bio in trace.writes() if 8 < bio.sector < low]))
+    array.clear_bits()
+    shadow.verify()
+    shadow.close()
+
+
+def bits_follow_writes():
+    """One bit for each bitmap chunk (64 KiB of a member) that was written; none for reads."""
+    array, shadow = filled()
+    geometry = array.geometry()
+    for turn in range(5):
+        shadow.write(turn * 10 * geometry.chunk * geometry.data * SECTOR, pattern(turn, 8192))
+    shadow.verify()
+    expect("bits set by writes to 5 chunks, far apart", 5, array.dirty_bits())
+    shadow.close()
+
+
+def readd():
+    """A member that was away comes back: what changed meanwhile is written to it, and nothing else."""
+    array, shadow = filled()
+    geometry = array.geometry()
+    away = array.members[2]
+    slot = 2
+    array.fail(away)
+    array.remove(away)
+    for turn, place in enumerate((10, 11, 70)):
+        shadow.write(place * geometry.chunk * geometry.data * SECTOR, pattern(turn, 64 * 1024 * geometry.data))
+    shadow.verify("without the member")
+    # Damage in a row that was not written, to see that re-add does not touch it.
+    low = array.data_offset(array.members[0])
+    row = 40 * geometry.chunk
+    with Disk(away) as disk:
+        place = low + row * SECTOR
+        disk.write(place, bytes(byte ^ 0x5a for byte in disk.read(place, SECTOR)))
+    log = kernel.Log()
+    with BlockTrace([away]) as trace:
+        array.add(away, "--re-add")
+        array.wait_rebuilt()
+    expect_match("md", r"recover of RAID array md0", log.text())
+    expect("it has its old slot", away, array.slots()[slot])
+    written = sectors(trace.writes(away, low // SECTOR))
+    expect_range("sectors written to it (3 chunks of 128 were changed)", 3 * 128, 4 * 128, written)
+    expect("mismatch_cnt: the damage in a row that did not change is still there", 8, array.scan())
+    array.damage(slot, row)
+    array.expect_clean()
+    shadow.verify("after re-add")
+    array.fail(array.members[0])
+    shadow.verify("read through the member that came back")
+    shadow.close()
+
+
+def add_is_full():
+    """A spare that never was a member gets everything."""
+    array, shadow = filled()
+    array.fail(array.members[1])
+    array.remove(array.members[1])
+    spare = rams(1, 4)[0]
+    with BlockTrace([spare]) as trace:
+        array.add(spare)
+        array.wait_rebuilt()
+    written = sectors(trace.writes(spare, array.data_offset(spare) // SECTOR))
+    expect("sectors written to the spare", array.data_size() // SECTOR, written)
+    array.expect_clean()
+    shadow.verify("after the rebuild")
+    shadow.close()
+
+
+def bits_stay():
+    """While a member is missing no bit is cleared."""
+    array, shadow = filled()
+    array.fail(array.members[3])
+    shadow.write(0, pattern(1, 4096))
+    array.set("bitmap/time_base", "0.1")
+    time.sleep(1)
+    expect_range("bits set, ten rounds of the daemon after the write", 1, 2, array.dirty_bits())
+    shadow.verify()
+    shadow.close()
+
+
+def no_bitmap():
+    """Without a bitmap a member that comes back is rebuilt from end to end."""
+    array, shadow = filled("none")
+    away = array.members[2]
+    array.fail(away)
+    array.remove(away)
+    shadow.write(0, pattern(1, 4096))
+    log = kernel.Log()
+    with BlockTrace([away]) as trace:
+        array.add(away)
+        array.wait_rebuilt()
+    expect_match("md", r"recover of RAID array md0", log.text())
+    expect("sectors written to it", array.data_size() // SECTOR,
+           sectors(trace.writes(away, array.data_offset(away) // SECTOR)))
+    array.expect_clean()
+    shadow.verify()
+    shadow.close()
+
+
+def added_later():
+    """A bitmap that is added to a running array and taken away again."""
+    array, shadow = filled("none")
+    for turn in range(2):
+        kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=internal", "--bitmap-chunk=64K")
+        array.clear_bits()
+        shadow.write(turn * 4096, pattern(turn, 4096))
+        expect("bits", 1, array.dirty_bits())
+        kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=none")
+        shadow.write(turn * 8192, pattern(turn, 4096))
+    log = kernel.Log()
+    expect_no_match("complaints", r"WARN|BUG", log.text())
+    array.expect_clean()
+    shadow.verify()
+    shadow.close()
+
+
+if __name__ == "__main__":
+    run([
+        ("the bit is durable before the data", set_before_data),
+        ("one bit for each chunk that was written", bits_follow_writes),
+        ("re-add recovers what changed", readd),
+        ("a new spare gets everything", add_is_full),
+        ("bits stay while degraded", bits_stay),
+        ("without bitmap a member is rebuilt whole", no_bitmap),
+        ("bitmap added and removed", added_later),
+    ], cleanup=stop_all)

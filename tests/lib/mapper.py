@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Device-mapper devices as members that misbehave on demand."""
+
+import os
+
+from disk import Disk, SECTOR
+from kernel import modprobe, sh
+from report import Skipped
+
+# No udev runs in a guest: dmsetup makes the device nodes itself.
+os.environ["DM_DISABLE_UDEV"] = "1"
+
+
+def dm(name, *lines):
+    """Makes (or, if it is there, changes) a device from table lines and returns its path."""
+    table = "\n".join(lines) + "\n"
+    if os.path.exists(f"/dev/mapper/{name}"):
+        sh("dmsetup", "suspend", "--nolockfs", "--noflush", name)
+        sh("dmsetup", "load", name, stdin=table)
+        sh("dmsetup", "resume", name)
+    else:
+        sh("dmsetup", "create", name, stdin=table)
+    return f"/dev/mapper/{name}"
+
+
+def need_target(name):
+    """Skips the case if this kernel does not have a target."""
+    modprobe(f"dm-{name}")
+    if name not in sh("dmsetup", "targets")[1]:
+        raise Skipped(f"this kernel has no dm-{name}")
+
+
+def sectors_of(path):
+    """Sectors of a device."""
+    with Disk(path) as disk:
+        return disk.size // SECTOR
+
+
+def linear(path):
+    """A table line that passes everything to `path`."""
+    return f"0 {sectors_of(path)} linear {path} 0"
+
+
+def broken(path):
+    """A table line on which everything fails."""
+    return f"0 {sectors_of(path)} error"
+
+
+class Dust:
+    """A member whose sectors can be made unreadable until they are written (dm-dust), as on a real disk."""
+
+    def __init__(self, under):
+        need_target("dust")
+        self.path = dm("dust", f"0 {sectors_of(under)} dust {under} 0 512")
+        self.message("quiet")
+        self.message("enable")
+
+    def message(self, *words):
+        """Sends a message to the target and returns its answer."""
+        return sh("dmsetup", "message", "dust", "0", *words)[1]
+
+    def spoil(self, sector, count=1):
+        """Makes sectors unreadable."""
+        for each in range(sector, sector + count):
+            self.message("addbadblock", str(each))
+
+    def count(self):
+        """Sectors that are unreadable now."""
+        return int(self.message("countbadblocks").split()[1])
