@@ -15,11 +15,11 @@ use core::ops::Range;
 
 impl Span {
     /// Accepts what can be accepted.
-    pub(super) fn accept(
+    pub(super) fn accept<E: Env>(
         &mut self,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         let mut blocked = Strips::NONE;
         let mut starved = false;
@@ -52,7 +52,7 @@ impl Span {
     }
 
     /// Sees that `strips` have kits and returns those that do.
-    fn take_kits(&mut self, strips: Strips, columns: &mut [Column], env: &mut impl Env) -> Strips {
+    fn take_kits<E: Env>(&mut self, strips: Strips, columns: &mut [Column], env: &mut E) -> Strips {
         let lacking = strips - self.kits;
         if lacking.is_empty() {
             return strips;
@@ -71,7 +71,12 @@ impl Span {
     }
 
     /// Forgets the blocks of idle `strips` and gives back their kits.
-    pub(super) fn drop_kits(&mut self, strips: Strips, columns: &mut [Column], env: &mut impl Env) {
+    pub(super) fn drop_kits<E: Env>(
+        &mut self,
+        strips: Strips,
+        columns: &mut [Column],
+        env: &mut E,
+    ) {
         if strips.is_empty() {
             return;
         }
@@ -83,12 +88,12 @@ impl Span {
     }
 
     /// Puts `strips`, which are idle or may be joined, to work for `part`.
-    fn accept_strips(
+    fn accept_strips<E: Env>(
         &mut self,
         part: &mut Part,
         strips: Strips,
         columns: &mut [Column],
-        env: &mut impl Env,
+        env: &mut E,
     ) {
         if strips.is_empty() {
             return;
@@ -166,10 +171,10 @@ impl Span {
 
     /// Calls `f` with each member that holds data of `part` in this span, and the sectors of it there, counted from the
     /// span's start.
-    pub(super) fn each_slice(
+    pub(super) fn each_slice<E: Env>(
         &self,
         part: &Part,
-        env: &impl Env,
+        env: &E,
         mut f: impl FnMut(usize, Range<u32>),
     ) {
         let geometry = env.geometry();

@@ -49,6 +49,9 @@ pub(crate) enum Outcome {
 ///
 /// Nothing here sleeps.
 pub(crate) trait Env {
+    /// The accepted parts, with whatever of their requests jobs need.
+    type Parts: Parts;
+
     /// Where blocks and parity are.
     fn geometry(&self) -> &Geometry;
 
@@ -95,7 +98,7 @@ pub(crate) trait Env {
         job: Job,
         strips: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
+        parts: &mut Self::Parts,
     ) -> Outcome;
 
     /// Parity of `strips` was found not to match data.

@@ -142,6 +142,17 @@ impl Span {
         core::mem::take(&mut self.kits)
     }
 
+    /// Forgets the blocks of idle strips while others are at work, because other spans wait for kits. The caller takes back
+    /// the kits of the returned strips.
+    pub(crate) fn shed(&mut self, columns: &mut [Column]) -> Strips {
+        let idle = self.kits & self.phases.of(Phase::Idle);
+        for column in columns {
+            column.uptodate -= idle;
+        }
+        self.kits -= idle;
+        idle
+    }
+
     /// Lets gathering strips start: the submitter's plug is released, somebody flushes or quiesces, memory is short.
     pub(crate) fn release(&mut self) {
         self.held = Strips::NONE;
@@ -149,13 +160,13 @@ impl Span {
     }
 
     /// Takes in that member reads or writes have ended, well or not. To be followed by [`Self::step`].
-    pub(crate) fn io_done(
+    pub(crate) fn io_done<E: Env>(
         &mut self,
         columns: &mut [Column],
         member: usize,
         strips: Strips,
         ok: bool,
-        env: &mut impl Env,
+        env: &mut E,
     ) {
         let Some(column) = columns.get_mut(member) else {
             return;
@@ -167,13 +178,13 @@ impl Span {
     }
 
     /// Takes in that a pending job has ended. To be followed by [`Self::step`].
-    pub(crate) fn job_done(
+    pub(crate) fn job_done<E: Env>(
         &mut self,
         strips: Strips,
         mismatch: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         let computed = strips & self.phases.of(Phase::Computing);
         self.recovered(computed & self.recovering, columns, env);
@@ -189,11 +200,11 @@ impl Span {
     ///
     /// New parts stand at the end of `parts`. Afterwards the columns hold what is to be read and written, and
     /// [`Self::waits`] tells what the rest waits for. Never sleeps.
-    pub(crate) fn step(
+    pub(crate) fn step<E: Env>(
         &mut self,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         self.waits = Waits::default();
         loop {

@@ -42,11 +42,11 @@ impl Span {
     }
 
     /// Plans the strips whose reads have ended, and runs what can be run.
-    pub(super) fn plan(
+    pub(super) fn plan<E: Env>(
         &mut self,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         let reading = self.phases.of(Phase::Reading);
         if reading.is_empty() {
@@ -76,11 +76,11 @@ impl Span {
     }
 
     /// Plans one strip: asks for reads, or puts it into the group that it goes on with.
-    fn plan_strip(
+    fn plan_strip<E: Env>(
         &self,
         strip: Strips,
         columns: &mut [Column],
-        env: &impl Env,
+        env: &E,
         groups: &mut Groups,
     ) {
         let view = Strip {
@@ -124,12 +124,12 @@ impl Span {
     }
 
     /// Computes the lost block of each of `strips`.
-    fn run_recover(
+    fn run_recover<E: Env>(
         &mut self,
         strips: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         if strips.is_empty() {
             return;
@@ -146,7 +146,7 @@ impl Span {
     }
 
     /// The lost blocks of `strips` are in memory; what comes next is planned anew.
-    pub(super) fn recovered(&mut self, strips: Strips, columns: &mut [Column], env: &impl Env) {
+    pub(super) fn recovered<E: Env>(&mut self, strips: Strips, columns: &mut [Column], env: &E) {
         self.recovering -= strips;
         for (member, column) in columns.iter_mut().enumerate() {
             let rebuilt = column.rebuild & strips;
@@ -160,13 +160,13 @@ impl Span {
     }
 
     /// Copies in the written data of `strips` and makes parity.
-    fn run_write(
+    fn run_write<E: Env>(
         &mut self,
         method: Method,
         strips: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         if strips.is_empty() {
             return;
@@ -202,12 +202,12 @@ impl Span {
     }
 
     /// Copies blocks of `strips` to their readers.
-    fn run_deliver(
+    fn run_deliver<E: Env>(
         &mut self,
         strips: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         if strips.is_empty() {
             return;
@@ -237,7 +237,7 @@ impl Span {
         &mut self,
         strips: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
+        parts: &mut impl Parts,
     ) {
         parts.retain(&mut |part| {
             if part.kind == PartKind::Read {
@@ -252,12 +252,12 @@ impl Span {
     }
 
     /// Compares parity of `strips` with their data.
-    fn run_check(
+    fn run_check<E: Env>(
         &mut self,
         strips: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         if strips.is_empty() {
             return;
@@ -269,13 +269,13 @@ impl Span {
     }
 
     /// Parity of `strips` has been compared; it is wrong in `mismatch`.
-    pub(super) fn checked(
+    pub(super) fn checked<E: Env>(
         &mut self,
         strips: Strips,
         mismatch: Strips,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) {
         let wrong = strips & mismatch;
         if !wrong.is_empty() {
@@ -304,7 +304,7 @@ impl Span {
     }
 
     /// Hands to the members what differs there, once everything that must be durable first is.
-    pub(super) fn store(&mut self, columns: &mut [Column], env: &mut impl Env) {
+    pub(super) fn store<E: Env>(&mut self, columns: &mut [Column], env: &mut E) {
         let mut ready = self.phases.of(Phase::Logging);
         if ready.is_empty() {
             return;
@@ -344,7 +344,7 @@ impl Span {
     }
 
     /// Ends strips whose member writes have ended, once failures among them are recorded.
-    pub(super) fn end_writes(&mut self, columns: &mut [Column], env: &mut impl Env) {
+    pub(super) fn end_writes<E: Env>(&mut self, columns: &mut [Column], env: &mut E) {
         let writing = self.phases.of(Phase::Writing);
         if writing.is_empty() {
             return;
@@ -360,14 +360,15 @@ impl Span {
             self.waits.superblock = true;
             ended -= failed;
         }
+        let parity = usize::from(env.geometry().parity_disks());
         for index in (ended & (failed - self.reads)).iter() {
             let strip = Strips::one(index);
             let bad = columns
                 .iter()
                 .filter(|column| (column.failed | column.lost).meets(strip))
                 .count();
-            // One block may be missing on the members; parity stands for it. A sync that wrote nothing has failed.
-            if bad > 1 || self.syncs.meets(strip) {
+            // As many blocks may be missing on the members as parity stands for. A sync that wrote nothing has failed.
+            if bad > parity || self.syncs.meets(strip) {
                 self.failed |= strip;
             }
         }
@@ -375,11 +376,11 @@ impl Span {
     }
 
     /// Completes the parts of strips that are done, and makes these idle again. Tells whether there were any.
-    pub(super) fn finish(
+    pub(super) fn finish<E: Env>(
         &mut self,
         columns: &mut [Column],
-        parts: &mut dyn Parts,
-        env: &mut impl Env,
+        parts: &mut E::Parts,
+        env: &mut E,
     ) -> bool {
         let done = self.phases.of(Phase::Done);
         if done.is_empty() {
