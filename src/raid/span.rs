@@ -9,7 +9,6 @@
 use super::column::Column;
 use super::geometry::Geometry;
 use super::job::Env;
-use super::part::Parts;
 use super::phase::{Phase, Phases};
 use super::strips::{Strips, SPAN_STRIPS};
 
