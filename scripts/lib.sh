@@ -54,18 +54,11 @@ kdir() {
 	printf '%s/%s\n' "$CACHE" "$1"
 }
 
-# kernel_make KERNEL: the words, a line each, that every make for this kernel needs.
+# kernel_make KERNEL: the words, a line each, that every make for this kernel and its modules needs.
 kernel_make() {
 	case $1 in
 	uml) printf '%s\n' ARCH=um ;;
 	debian) printf '%s\n' ARCH=x86_64 "KERNELRELEASE=$(debian_release)" ;;
 	debug) printf '%s\n' ARCH=x86_64 LLVM=1 ;;
 	esac
-}
-
-# module_make KERNEL: the same, and what only a module's make needs.
-# UML's module loader knows no relocations against a global offset table, which rustc emits unless told otherwise.
-module_make() {
-	kernel_make "$1"
-	[[ $1 != uml ]] || printf '%s\n' 'KRUSTFLAGS=-Crelocation-model=static -Ccode-model=large'
 }
