@@ -107,8 +107,8 @@ impl Mailbox {
 
     /// Takes the events that were posted since the last time. Only for the span's owner, which stays its owner.
     pub(crate) fn take(&self) -> Events {
-        // Release too: posters that find the owner bit read this value, and a later owner acquires through them.
-        Events(self.0.swap(OWNED, Ordering::AcqRel) & !OWNED)
+        // Acquire: what the posted events are about is seen. What this owner does is released when it finishes.
+        Events(self.0.swap(OWNED, Ordering::Acquire) & !OWNED)
     }
 
     /// Gives the span up if nothing was posted since [`Self::take`]. Only for the span's owner.

@@ -25,4 +25,10 @@ pub mod sync {
 }
 
 #[cfg(test)]
+mod engines;
+#[cfg(test)]
 mod geometry;
+#[cfg(all(test, loom))]
+mod interleave;
+#[cfg(all(test, not(loom)))]
+mod threads;
