@@ -32,9 +32,9 @@ enum raid456_op raid456_bio_op(struct bio *bio)
 	}
 }
 
-unsigned int raid456_bio_sectors(struct bio *bio)
+bool raid456_bio_is_write(struct bio *bio)
 {
-	return bio_sectors(bio);
+	return bio_data_dir(bio) == WRITE;
 }
 
 /* Ends a request that was not accounted. */
@@ -71,21 +71,22 @@ static struct mddev *raid456_slice_mddev(struct bio *bio)
 }
 
 /* Cuts the first sectors off a slice, which must have more than these. */
-void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, struct raid456_slice *front)
+void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool counted, struct raid456_slice *front)
 {
 	unsigned int bytes = sectors << SECTOR_SHIFT;
 
 	bio_inc_remaining(slice->bio);
-	md_write_inc(raid456_slice_mddev(slice->bio), slice->bio);
+	if (counted)
+		md_write_inc(raid456_slice_mddev(slice->bio), slice->bio);
 	front->bio = slice->bio;
 	front->iter = slice->iter;
 	front->iter.bi_size = bytes;
 	bio_advance_iter(slice->bio, &slice->iter, bytes);
 }
 
-void raid456_slice_end(struct bio *bio)
+void raid456_slice_end(struct bio *bio, bool counted)
 {
-	if (bio_data_dir(bio) == WRITE)
+	if (counted)
 		md_write_end(raid456_slice_mddev(bio));
 	bio_endio(bio);
 }
@@ -212,7 +213,6 @@ void raid456_member_submit(const struct raid456_member_io *io)
 		__bio_add_page(bio, page, PAGE_SIZE, 0);
 	}
 	bio->bi_end_io = io->end_io;
-	bio->bi_private = io->owner;
 	mddev_trace_remap(io->rdev->mddev, bio, io->sector);
 	submit_bio_noacct(bio);
 }
@@ -242,4 +242,14 @@ bool raid456_may_run_inline(struct block_device *bdev)
 bool raid456_has_plug(void)
 {
 	return current->plug != NULL;
+}
+
+unsigned int raid456_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+void raid456_cond_resched(void)
+{
+	cond_resched();
 }

@@ -9,6 +9,9 @@
 #include "md-bitmap.h"
 #include "shim.h"
 
+/* MAX_SECTOR in src/md/mddev.rs. */
+static_assert(MaxSector == U64_MAX);
+
 /* Threads */
 
 /* The array's own thread may be gone already: then nothing is woken. */
@@ -33,6 +36,19 @@ void raid456_set_thread(struct mddev *mddev, struct md_thread *thread)
 bool raid456_is_dm(struct mddev *mddev)
 {
 	return mddev_is_dm(mddev);
+}
+
+/* Whether the caller is the array's sync thread. */
+bool raid456_is_sync_thread(struct mddev *mddev)
+{
+	struct md_thread *thread;
+	bool is;
+
+	rcu_read_lock();
+	thread = rcu_dereference(mddev->sync_thread);
+	is = thread && thread->tsk == current;
+	rcu_read_unlock();
+	return is;
 }
 
 const char *raid456_mdname(struct mddev *mddev)
@@ -117,6 +133,74 @@ bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *s
 void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sectors)
 {
 	md_bitmap_end_sync(mddev, offset, sectors);
+}
+
+void raid456_bitmap_cond_end_sync(struct mddev *mddev, sector_t sector, bool force)
+{
+	if (md_bitmap_enabled(mddev, false))
+		mddev->bitmap_ops->cond_end_sync(mddev, sector, force);
+}
+
+void raid456_bitmap_close_sync(struct mddev *mddev)
+{
+	if (md_bitmap_enabled(mddev, false))
+		mddev->bitmap_ops->close_sync(mddev);
+}
+
+/* Only a lockless bitmap knows. */
+bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset)
+{
+	return !md_bitmap_enabled(mddev, false) || !mddev->bitmap_ops->blocks_synced ||
+	       mddev->bitmap_ops->blocks_synced(mddev, offset);
+}
+
+void raid456_bitmap_unplug(struct mddev *mddev)
+{
+	if (md_bitmap_enabled(mddev, true))
+		mddev->bitmap_ops->unplug(mddev, true);
+}
+
+int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
+{
+	return md_bitmap_enabled(mddev, false) ? mddev->bitmap_ops->resize(mddev, sectors, 0) : 0;
+}
+
+/* Queue limits */
+
+/* As mddev_stack_rdev_limits() does, for where the data of members is after a reshape. The caller holds reconfig_mutex. */
+void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits)
+{
+	struct md_rdev *rdev;
+
+	rdev_for_each(rdev, mddev)
+		queue_limits_stack_bdev(limits, rdev->bdev, rdev->new_data_offset, mddev->gendisk->disk_name);
+}
+
+/* May sleep. */
+int raid456_set_stable_writes(struct request_queue *queue, bool stable)
+{
+	struct queue_limits limits = queue_limits_start_update(queue);
+
+	if (stable)
+		limits.features |= BLK_FEAT_STABLE_WRITES;
+	else
+		limits.features &= ~BLK_FEAT_STABLE_WRITES;
+	return queue_limits_commit_update(queue, &limits);
+}
+
+/* Sysfs */
+
+/*
+ * Adds attributes to those of the array. If they are about to be removed, they are still there and stay. May sleep; the
+ * caller holds reconfig_mutex.
+ */
+int raid456_sysfs_add(struct mddev *mddev, const struct attribute_group *group)
+{
+	if (mddev->to_remove == group) {
+		mddev->to_remove = NULL;
+		return 0;
+	}
+	return mddev->kobj.sd ? sysfs_create_group(&mddev->kobj, group) : 0;
 }
 
 /* Members */

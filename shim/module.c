@@ -19,13 +19,9 @@ bool raid456_discard_is_safe(void)
 }
 
 /* May sleep. */
-struct raid456_private *raid456_private_alloc(void *array)
+struct raid456_private *raid456_private_alloc(void)
 {
-	struct raid456_private *private = kzalloc(sizeof(*private), GFP_KERNEL);
-
-	if (private)
-		private->array = array;
-	return private;
+	return kzalloc(sizeof(struct raid456_private), GFP_KERNEL);
 }
 
 void raid456_private_free(struct raid456_private *private)
@@ -37,6 +33,20 @@ void raid456_private_set_stripes(struct raid456_private *private, int min, int m
 {
 	WRITE_ONCE(private->conf.min_nr_stripes, min);
 	WRITE_ONCE(private->conf.max_nr_stripes, max);
+}
+
+/*
+ * The private data of an array that one of this module's personalities runs; NULL if none does. It stays valid while the
+ * caller holds reconfig_mutex or mddev->lock.
+ *
+ * md core sets ->pers and ->private together under both locks, or clears ->pers before it frees the private data. So a
+ * personality of ours that is set means that the private data is ours too: after a level change it may not be.
+ */
+struct raid456_private *raid456_private_of(struct mddev *mddev)
+{
+	if (!mddev->pers || mddev->pers->head.owner != THIS_MODULE)
+		return NULL;
+	return mddev->private;
 }
 
 /* dm-raid calls these with reconfig_mutex held; they may sleep. */

@@ -24,12 +24,15 @@
  */
 struct raid456_private {
 	struct r5conf conf;
+	/* The Rust side's: the array, its handles, and its operations. */
 	void *array;
+	void *handles;
+	const void *ops;
 };
 
 /* module.c: what the module exports, and the dm-raid side of the private data */
 bool raid456_discard_is_safe(void);
-struct raid456_private *raid456_private_alloc(void *array);
+struct raid456_private *raid456_private_alloc(void);
 void raid456_private_free(struct raid456_private *private);
 void raid456_private_set_stripes(struct raid456_private *private, int min, int max);
 
@@ -42,6 +45,8 @@ void raid456_wake_thread(struct mddev *mddev);
 void raid456_wake_thread_of(struct md_thread *thread);
 void raid456_set_thread(struct mddev *mddev, struct md_thread *thread);
 bool raid456_is_dm(struct mddev *mddev);
+bool raid456_is_sync_thread(struct mddev *mddev);
+struct raid456_private *raid456_private_of(struct mddev *mddev);
 const char *raid456_mdname(struct mddev *mddev);
 int raid456_mddev_lock(struct mddev *mddev);
 void raid456_mddev_unlock(struct mddev *mddev);
@@ -58,6 +63,11 @@ void raid456_add_mismatches(struct mddev *mddev, s64 sectors);
 bool raid456_bitmap_enabled(struct mddev *mddev);
 bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded);
 void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sectors);
+void raid456_bitmap_cond_end_sync(struct mddev *mddev, sector_t sector, bool force);
+void raid456_bitmap_close_sync(struct mddev *mddev);
+bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset);
+void raid456_bitmap_unplug(struct mddev *mddev);
+int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors);
 
 struct md_rdev *raid456_rdev_get(struct md_rdev **slot);
 void raid456_rdev_hold(struct md_rdev *rdev);
@@ -70,6 +80,9 @@ void raid456_rdev_reset_read_errors(struct md_rdev *rdev);
 void raid456_rdev_add_corrected(struct md_rdev *rdev, int sectors);
 void raid456_rdev_notify_state(struct md_rdev *rdev);
 void raid456_rdev_name(struct md_rdev *rdev, char *buf, size_t size);
+void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits);
+int raid456_set_stable_writes(struct request_queue *queue, bool stable);
+int raid456_sysfs_add(struct mddev *mddev, const struct attribute_group *group);
 struct md_rdev *raid456_rdev_next(struct mddev *mddev, struct md_rdev *rdev);
 
 /* bio.c: user bios and member bios */
@@ -86,12 +99,12 @@ enum raid456_op {
 };
 
 enum raid456_op raid456_bio_op(struct bio *bio);
-unsigned int raid456_bio_sectors(struct bio *bio);
+bool raid456_bio_is_write(struct bio *bio);
 void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk_status_t status);
 struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors);
 void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
-void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, struct raid456_slice *front);
-void raid456_slice_end(struct bio *bio);
+void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool counted, struct raid456_slice *front);
+void raid456_slice_end(struct bio *bio, bool counted);
 void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
 			unsigned int at, bool to_pages);
 bool raid456_slice_is_whole(const struct raid456_slice *slice);
@@ -108,13 +121,14 @@ struct raid456_member_io {
 	unsigned short count;
 	void *const *pages;
 	bio_end_io_t *end_io;
-	void *owner;
 };
 void raid456_member_submit(const struct raid456_member_io *io);
 blk_status_t raid456_member_finish(struct bio *bio);
 
 bool raid456_may_run_inline(struct block_device *bdev);
 bool raid456_has_plug(void);
+unsigned int raid456_cpu(void);
+void raid456_cond_resched(void);
 
 /* sync.c: locks, waiting, counting */
 unsigned long raid456_spin_lock(spinlock_t *lock);

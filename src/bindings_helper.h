@@ -15,8 +15,6 @@
 #include "shim.h"
 
 /* Macros that bindgen cannot evaluate. */
-const sector_t RAID456_MAX_SECTOR = MaxSector;
-
 const blk_opf_t RAID456_REQ_SYNC = REQ_SYNC;
 const blk_opf_t RAID456_REQ_FUA = REQ_FUA;
 const blk_opf_t RAID456_REQ_PREFLUSH = REQ_PREFLUSH;

@@ -5,11 +5,14 @@
 use kernel::prelude::*;
 
 mod bindings;
+mod block;
+mod md;
 mod mem;
+mod ratelimit;
 mod sync;
 
 module! {
-    type: Raid456,
+    type: md::personality::Driver<nothing::Array>,
     name: "raid456",
     description: "RAID4/5 personality for md, in Rust",
     license: "GPL",
@@ -23,10 +26,5 @@ module! {
     ],
 }
 
-struct Raid456;
 
-impl kernel::Module for Raid456 {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
-    }
-}
+mod nothing;

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bios for members, embedded in what they are for: submitting one allocates nothing.
+
+use super::{Flags, Status};
+use crate::bindings;
+use crate::md::slots::Member;
+use crate::mem::pages::{Page, PAGE_SIZE};
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::container_of;
+use kernel::prelude::*;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
+use kernel::types::Opaque;
+
+/// Most pages of one bio.
+pub(crate) const MAX_PAGES: usize = 16;
+
+/// What a member is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Io {
+    /// Whether it is a write.
+    pub(crate) write: bool,
+    /// How it is to be treated; of these, only `SYNC`, `FUA`, `PREFLUSH` and `RAHEAD` make sense.
+    pub(crate) flags: Flags,
+    /// The first sector, counted from the start of the member's data.
+    pub(crate) sector: u64,
+}
+
+/// A bio that has ended.
+pub(crate) struct Ended {
+    /// What was to be done.
+    pub(crate) io: Io,
+    /// Number of sectors.
+    pub(crate) sectors: u32,
+    /// The member that was to do it.
+    pub(crate) member: Member,
+    /// How it ended.
+    pub(crate) status: Status,
+}
+
+/// Whom a bio is for while it is under way.
+///
+/// What has the bio in it should be kept by its owner: a bio that is dropped while it is under way waits for its end.
+pub(crate) trait Owner: Send + 'static {
+    /// A bio has ended, and can be used again. Any context.
+    fn ended(self, ended: Ended);
+}
+
+/// A bio for up to [`MAX_PAGES`] pages, with room for what is known while it is under way.
+#[pin_data(PinnedDrop)]
+pub(crate) struct MemberBio<O> {
+    #[pin]
+    bio: Opaque<bindings::bio>,
+    #[pin]
+    vecs: Opaque<[bindings::bio_vec; MAX_PAGES]>,
+    /// Whether the bio is under way, or somebody prepares it. Who sets it owns the other fields until it is cleared.
+    busy: AtomicBool,
+    /// Initialised while the bio is under way.
+    state: UnsafeCell<MaybeUninit<State<O>>>,
+}
+
+/// What is known of a bio that is under way.
+struct State<O> {
+    owner: O,
+    member: Member,
+    io: Io,
+    sectors: u32,
+}
+
+// SAFETY: The fields are used by one at a time, as `busy` says; a bio may be used by any thread, and so may an owner.
+unsafe impl<O: Send> Send for MemberBio<O> {}
+
+// SAFETY: As above; a shared reference lets an owner be moved in, and gives no access to it.
+unsafe impl<O: Send> Sync for MemberBio<O> {}
+
+impl<O: Owner> MemberBio<O> {
+    /// An initialiser of a bio that is not in use.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            bio: Opaque::uninit(),
+            vecs: Opaque::uninit(),
+            busy: AtomicBool::new(false),
+            state: UnsafeCell::new(MaybeUninit::uninit()),
+        })
+    }
+
+    /// Whether the bio is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Has `member` read or write pages; ends in [`Owner::ended`] of `owner`.
+    ///
+    /// May sleep, unless the caller is below `submit_bio`, where the bio is only queued. The pages are kept until the end,
+    /// also if they are dropped before.
+    ///
+    /// # Errors
+    ///
+    /// The bio is under way, or there is no page or more than [`MAX_PAGES`]: owner and member come back.
+    pub(crate) fn submit<'p>(
+        &self,
+        owner: O,
+        member: Member,
+        io: Io,
+        pages: impl IntoIterator<Item = &'p Page>,
+    ) -> Result<(), (O, Member)> {
+        let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); MAX_PAGES];
+        let mut count = 0u16;
+        for page in pages {
+            let Some(address) = addresses.get_mut(usize::from(count)) else {
+                return Err((owner, member));
+            };
+            *address = page.as_ptr().cast();
+            count += 1;
+        }
+        // Acquire: what `end_io` did with the fields comes before what we do.
+        if count == 0 || self.busy.swap(true, Ordering::Acquire) {
+            return Err((owner, member));
+        }
+        let rdev = member.as_ptr();
+        let state = State {
+            owner,
+            member,
+            io,
+            // CAST: pages are small, and so is their number.
+            sectors: u32::from(count).wrapping_mul((PAGE_SIZE >> 9) as u32),
+        };
+        // SAFETY: `busy` says that the state is ours.
+        unsafe { (*self.state.get()).write(state) };
+        let raw = bindings::raid456_member_io {
+            bio: self.bio.get(),
+            vecs: self.vecs.get().cast(),
+            rdev,
+            sector: io.sector,
+            flags: io.flags.0,
+            write: io.write,
+            count,
+            pages: addresses.as_ptr(),
+            end_io: Some(Self::end_io),
+        };
+        // SAFETY: The bio and its vectors are ours and not in use, and stay where they are until the bio has ended: they
+        // are pinned, and dropping them waits. The state keeps the member; the pages are borrowed.
+        unsafe { bindings::raid456_member_submit(&raw) };
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// Called by the block layer for a bio that [`Self::submit`] submitted.
+    unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
+        // SAFETY: By the requirement of this function; the bio has ended.
+        let status = Status(unsafe { bindings::raid456_member_finish(bio) });
+        // SAFETY: The bio is the field of a `MemberBio` of this type.
+        let this = unsafe { container_of!(Opaque::cast_from(bio), Self, bio) };
+        // SAFETY: Whoever drops it waits until `busy` is cleared.
+        let this = unsafe { &*this };
+        // SAFETY: `submit` wrote the state, and it is read once; the bio has ended, so it is ours.
+        let state = unsafe { (*this.state.get()).assume_init_read() };
+        // Release: the next one who uses the fields comes after. Then this may be gone.
+        this.busy.store(false, Ordering::Release);
+        state.owner.ended(Ended {
+            io: state.io,
+            sectors: state.sectors,
+            member: state.member,
+            status,
+        });
+    }
+}
+
+#[pinned_drop]
+impl<O> PinnedDrop for MemberBio<O> {
+    fn drop(self: Pin<&mut Self>) {
+        while self.busy.load(Ordering::Acquire) {
+            fsleep(Delta::from_millis(1));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Plugs: what a submitter holds back until it has sent all that it has, or sleeps.
+
+use crate::bindings;
+use core::mem::size_of;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::types::Opaque;
+
+/// Most items that one plug holds; with one more, those before go.
+const CAPACITY: usize = 30;
+
+/// What can be held back by a plug.
+pub(crate) trait Plugged: Send + Sync + Sized + 'static {
+    /// The submitter has released its plug, or has more than the plug holds. With `from_schedule` it is about to sleep:
+    /// then nothing may be submitted from here.
+    fn unplugged(this: Arc<Self>, from_schedule: bool);
+}
+
+/// A plug's callback, and what it holds.
+#[repr(C)]
+struct Held<T> {
+    cb: bindings::blk_plug_cb,
+    count: usize,
+    items: [*const T; CAPACITY],
+}
+
+/// Whether the submitter has a plug.
+pub(crate) fn active() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_has_plug() }
+}
+
+/// Calls `submit` with a plug, so that bios for one device can be merged. Process context.
+pub(crate) fn with<R>(submit: impl FnOnce() -> R) -> R {
+    let plug = Opaque::<bindings::blk_plug>::uninit();
+    // SAFETY: The plug stays where it is until it is finished.
+    unsafe { bindings::blk_start_plug(plug.get()) };
+    let result = submit();
+    // SAFETY: The plug was started by this task.
+    unsafe { bindings::blk_finish_plug(plug.get()) };
+    result
+}
+
+/// Has the submitter's plug hold `item` of an array. Process context.
+///
+/// # Errors
+///
+/// The item comes back if there is no plug, or no memory.
+pub(crate) fn hold<T: Plugged>(item: Arc<T>) -> Result<(), Arc<T>> {
+    let size = const { size_of::<Held<T>>() as i32 };
+    // SAFETY: The size is that of a structure that begins with a callback. One that was found has this function, so it
+    // was made here.
+    let cb = unsafe { bindings::blk_check_plugged(Some(unplug::<T>), core::ptr::null_mut(), size) };
+    if cb.is_null() {
+        return Err(item);
+    }
+    // SAFETY: The structure is valid, was cleared when it was made, and only this task uses it.
+    let held = unsafe { &mut *cb.cast::<Held<T>>() };
+    if held.count >= CAPACITY {
+        let items = core::mem::replace(&mut held.items, [core::ptr::null(); CAPACITY]);
+        held.count = 0;
+        // SAFETY: `hold` put the items there, and they are taken out once.
+        unsafe { release(&items, false) };
+        // What was released may have used the plug too.
+        return hold(item);
+    }
+    if let Some(place) = held.items.get_mut(held.count) {
+        *place = Arc::into_raw(item);
+        held.count += 1;
+    }
+    Ok(())
+}
+
+/// Tells the items that they are not held any more.
+///
+/// # Safety
+///
+/// Each is null or a reference, which is given up.
+unsafe fn release<T: Plugged>(items: &[*const T], from_schedule: bool) {
+    for item in items {
+        if !item.is_null() {
+            // SAFETY: By the requirement of this function.
+            T::unplugged(unsafe { Arc::from_raw(*item) }, from_schedule);
+        }
+    }
+}
+
+/// # Safety
+///
+/// Called by the block layer for a callback that [`hold`] made for `T`, which is ours to free.
+unsafe extern "C" fn unplug<T: Plugged>(cb: *mut bindings::blk_plug_cb, from_schedule: bool) {
+    // SAFETY: By the requirement of this function.
+    let items = unsafe { (*cb.cast::<Held<T>>()).items };
+    // SAFETY: The block layer allocated it with kmalloc, and nobody uses it any more.
+    unsafe { bindings::kfree(cb.cast()) };
+    // SAFETY: `hold` put the items there, and they are taken out once.
+    unsafe { release(&items, from_schedule) };
+}

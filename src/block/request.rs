@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests of users.
+//!
+//! md core hands the driver a [`Request`]. Once accounted it becomes a [`Slice`], which can be cut into pieces; the request
+//! ends when the last piece is dropped. So each of md core's counts (`md_write_start` and `md_write_end`, `md_account_bio`)
+//! and the bio's own are balanced whatever happens.
+
+use super::{Flags, Op, Status};
+use crate::bindings;
+use crate::md::mddev::Mddev;
+use crate::mem::pages::{Page, PAGE_SIZE};
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+
+/// Bytes of a sector.
+const SECTOR: u32 = 512;
+
+/// Most pages that one copy goes to or comes from.
+const PAGES: usize = 16;
+
+/// A request that is not accounted yet. Ends with an I/O error if it is dropped.
+///
+/// # Invariants
+///
+/// The bio is valid and ours, and belongs to `mddev`. If `writing`, it is counted among the array's pending writes.
+#[must_use = "a request that is dropped fails"]
+pub(crate) struct Request<'a> {
+    mddev: &'a Mddev,
+    bio: NonNull<bindings::bio>,
+    writing: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Takes a bio over.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is valid, was given to `mddev` by md core, and is the caller's to end.
+    pub(crate) unsafe fn from_raw(mddev: &'a Mddev, bio: *mut bindings::bio) -> Self {
+        // INVARIANT: By the requirement of this function; it is not counted yet.
+        Self {
+            mddev,
+            // SAFETY: A valid pointer is not null.
+            bio: unsafe { NonNull::new_unchecked(bio) },
+            writing: false,
+        }
+    }
+
+    /// What it wants.
+    pub(crate) fn op(&self) -> Op {
+        // SAFETY: By the invariant the bio is valid.
+        op(unsafe { bindings::raid456_bio_op(self.bio.as_ptr()) })
+    }
+
+    /// How it wants to be treated.
+    pub(crate) fn flags(&self) -> Flags {
+        // SAFETY: By the invariant the bio is valid.
+        Flags(unsafe { (*self.bio.as_ptr()).bi_opf })
+    }
+
+    /// The first array sector.
+    pub(crate) fn sector(&self) -> u64 {
+        // SAFETY: By the invariant the bio is valid.
+        unsafe { (*self.bio.as_ptr()).bi_iter.bi_sector }
+    }
+
+    /// Number of sectors; 0 for a mere flush.
+    pub(crate) fn sectors(&self) -> u32 {
+        // SAFETY: By the invariant the bio is valid.
+        unsafe { (*self.bio.as_ptr()).bi_iter.bi_size / SECTOR }
+    }
+
+    /// Flushes the members' caches before a request with [`Flags::PREFLUSH`] goes on, which then has the flag no more.
+    /// Returns `None` if that was all it wanted. May sleep.
+    pub(crate) fn flush(self) -> Option<Self> {
+        // SAFETY: By the invariant the bio is valid and the array's; if it was all, md core has ended the bio.
+        let done = unsafe { bindings::md_flush_request(self.mddev.as_ptr(), self.bio.as_ptr()) };
+        if done {
+            let this = ManuallyDrop::new(self);
+            if this.writing {
+                // SAFETY: By the invariant it is counted; it ends, so it is not any more.
+                unsafe { bindings::md_write_end(this.mddev.as_ptr()) }
+            }
+            return None;
+        }
+        Some(self)
+    }
+
+    /// Has the array say in its superblock that it is not clean, and waits for that; counts the write. May sleep.
+    ///
+    /// Nothing to do for a read, or if the array is read-only: the caller must fail that write.
+    pub(crate) fn write_start(&mut self) {
+        if self.writing || self.op() == Op::Read || self.mddev.is_read_only() {
+            return;
+        }
+        // SAFETY: By the invariant the bio is valid and the array's, which is not read-only.
+        unsafe { bindings::md_write_start(self.mddev.as_ptr(), self.bio.as_ptr()) };
+        // INVARIANT: just counted, if its data goes that way; what does not is not counted.
+        // SAFETY: By the invariant the bio is valid.
+        self.writing = unsafe { bindings::raid456_bio_is_write(self.bio.as_ptr()) };
+    }
+
+    /// Cuts the request after its first `sectors` sectors, which become this request; submits the rest again. Returns
+    /// `None` if there is no memory: then it has ended. Nothing is cut if it is not longer. May sleep.
+    ///
+    /// Not for the arrays of dm-raid, where submitting again would go through dm: there nothing is cut.
+    pub(crate) fn cut(mut self, sectors: u32) -> Option<Self> {
+        if sectors == 0 || sectors >= self.sectors() || self.mddev.is_dm() {
+            return Some(self);
+        }
+        // SAFETY: By the invariant the bio is valid and ours, has a disk as the array is not dm-raid's, and is longer.
+        let front = unsafe { bindings::raid456_request_cut(self.bio.as_ptr(), sectors) };
+        match NonNull::new(front) {
+            Some(front) => {
+                // INVARIANT: the front part is new and ours; the rest is counted for itself.
+                self.bio = front;
+                Some(self)
+            }
+            None => {
+                let this = ManuallyDrop::new(self);
+                if this.writing {
+                    // SAFETY: By the invariant it is counted; it has ended.
+                    unsafe { bindings::md_write_end(this.mddev.as_ptr()) }
+                }
+                None
+            }
+        }
+    }
+
+    /// Accounts for the request, and has the bitmap take note of a write. May sleep.
+    pub(crate) fn account(self) -> Slice {
+        let this = ManuallyDrop::new(self);
+        let mut raw = bindings::raid456_slice::default();
+        // SAFETY: By the invariant the bio is valid, ours, and the array's.
+        unsafe {
+            bindings::raid456_request_account(this.mddev.as_ptr(), this.bio.as_ptr(), &mut raw)
+        };
+        // INVARIANT: the clone has one count, which is ours, as is that of pending writes.
+        Slice {
+            raw,
+            counted: this.writing,
+        }
+    }
+
+    /// Ends the request.
+    pub(crate) fn end(self, status: Status) {
+        ManuallyDrop::new(self).end_by_ref(status);
+    }
+
+    /// Ends the request, which is not used any more.
+    fn end_by_ref(&mut self, status: Status) {
+        // SAFETY: By the invariant the bio is valid, ours, and counted if `writing` says so.
+        unsafe {
+            bindings::raid456_request_end(
+                self.mddev.as_ptr(),
+                self.bio.as_ptr(),
+                self.writing,
+                status.0,
+            )
+        }
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.end_by_ref(Status::IO_ERROR);
+    }
+}
+
+/// A part of a request that is accounted for. The request ends, well unless a piece of it failed, when the last is dropped.
+///
+/// It may be used and dropped in any context.
+///
+/// # Invariants
+///
+/// `raw.bio` is a clone that `md_account_bio` made, and counts this slice; `raw.iter` lies within it. If `counted`, the
+/// array's pending writes count this slice too.
+pub(crate) struct Slice {
+    pub(super) raw: bindings::raid456_slice,
+    pub(super) counted: bool,
+}
+
+// SAFETY: A slice may be ended by any thread; what it shows of the bio does not change.
+unsafe impl Send for Slice {}
+
+// SAFETY: As above.
+unsafe impl Sync for Slice {}
+
+impl Slice {
+    /// What it wants.
+    pub(crate) fn op(&self) -> Op {
+        // SAFETY: By the invariant the bio is valid.
+        op(unsafe { bindings::raid456_bio_op(self.raw.bio) })
+    }
+
+    /// How it wants to be treated.
+    pub(crate) fn flags(&self) -> Flags {
+        // SAFETY: By the invariant the bio is valid.
+        Flags(unsafe { (*self.raw.bio).bi_opf })
+    }
+
+    /// The first array sector.
+    pub(crate) fn sector(&self) -> u64 {
+        self.raw.iter.bi_sector
+    }
+
+    /// Number of sectors.
+    pub(crate) fn sectors(&self) -> u32 {
+        self.raw.iter.bi_size / SECTOR
+    }
+
+    /// The array sector after the last.
+    pub(crate) fn end_sector(&self) -> u64 {
+        self.sector().wrapping_add(self.sectors().into())
+    }
+
+    /// Cuts off and returns the first `sectors` sectors. Returns `None`, and changes nothing, if that would be all or none.
+    pub(crate) fn split_front(&mut self, sectors: u32) -> Option<Slice> {
+        if sectors == 0 || sectors >= self.sectors() {
+            return None;
+        }
+        let mut front = bindings::raid456_slice::default();
+        // SAFETY: By the invariant the slice is valid; it is longer than what is cut off.
+        unsafe {
+            bindings::raid456_slice_split(&mut self.raw, sectors, self.counted, &mut front)
+        };
+        // INVARIANT: the function has counted the new slice as it did this one, and both lie within the bio.
+        Some(Slice {
+            raw: front,
+            counted: self.counted,
+        })
+    }
+
+    /// The request will end with `status`, unless a later call or another piece says otherwise.
+    pub(crate) fn fail(&self, status: Status) {
+        // SAFETY: By the invariant the bio is valid; its status is a byte that others may write too.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.raw.bio).bi_status, status.0) }
+    }
+
+    /// Copies `sectors` sectors, from array sector `sector` on, into pages: from sector `at` of the first page on, and on
+    /// at the start of the next where a page ends. For writes.
+    ///
+    /// Copies nothing and returns false if that is not all within the slice and the pages, or if there are more than
+    /// sixteen pages.
+    #[must_use = "nothing is copied if the range is wrong"]
+    pub(crate) fn copy_to_pages<'p>(
+        &self,
+        sector: u64,
+        sectors: u32,
+        pages: impl IntoIterator<Item = &'p Page>,
+        at: u32,
+    ) -> bool {
+        self.copy(sector, sectors, pages, at, true)
+    }
+
+    /// As [`Self::copy_to_pages`], the other way round. For reads.
+    #[must_use = "nothing is copied if the range is wrong"]
+    pub(crate) fn copy_from_pages<'p>(
+        &self,
+        sector: u64,
+        sectors: u32,
+        pages: impl IntoIterator<Item = &'p Page>,
+        at: u32,
+    ) -> bool {
+        self.copy(sector, sectors, pages, at, false)
+    }
+
+    fn copy<'p>(
+        &self,
+        sector: u64,
+        sectors: u32,
+        pages: impl IntoIterator<Item = &'p Page>,
+        at: u32,
+        to_pages: bool,
+    ) -> bool {
+        let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); PAGES];
+        let mut count = 0usize;
+        for page in pages {
+            let Some(address) = addresses.get_mut(count) else {
+                return false;
+            };
+            *address = page.as_ptr().cast();
+            count += 1;
+        }
+        let within_slice = sector >= self.sector()
+            && sector
+                .checked_add(sectors.into())
+                .is_some_and(|end| end <= self.end_sector());
+        let within_pages = u64::from(at) + u64::from(sectors) <= (count * (PAGE_SIZE / 512)) as u64;
+        let direction = if to_pages { Op::Write } else { Op::Read };
+        if !within_slice || !within_pages || self.op() != direction {
+            return false;
+        }
+        // CAST: less than the slice's length in bytes, which is a u32.
+        let offset = (sector.wrapping_sub(self.sector()) as u32).wrapping_mul(SECTOR);
+        // SAFETY: By the invariant the slice is valid; the range lies within it and within the pages, and a request of this
+        // direction has data.
+        unsafe {
+            bindings::raid456_slice_copy(
+                &self.raw,
+                offset,
+                sectors.wrapping_mul(SECTOR),
+                addresses.as_ptr(),
+                at.wrapping_mul(SECTOR),
+                to_pages,
+            )
+        };
+        true
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the bio counts this slice, which is gone after this, and so do pending writes if said.
+        unsafe { bindings::raid456_slice_end(self.raw.bio, self.counted) }
+    }
+}
+
+/// What the shim calls an operation.
+fn op(raw: bindings::raid456_op) -> Op {
+    match raw {
+        bindings::raid456_op_RAID456_OP_READ => Op::Read,
+        bindings::raid456_op_RAID456_OP_WRITE => Op::Write,
+        bindings::raid456_op_RAID456_OP_DISCARD => Op::Discard,
+        _ => Op::Other,
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The slots of an array, and members that are kept while they are used.
+//!
+//! md core may add and remove members while requests are under way (`slot_store` does not suspend the array). So whoever
+//! uses a member raises its `nr_pending` first, and looks at the slot again afterwards; whoever removes one empties the
+//! slot, waits for a grace period, and puts it back if it is still in use.
+
+use super::rdev::Rdev;
+use crate::bindings;
+use crate::sync::rcu;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::alloc::AllocError;
+use kernel::prelude::*;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
+
+/// A place for a member.
+///
+/// # Invariants
+///
+/// `rdev` is null or a device that is valid until a grace period after it was taken out of here, and until its
+/// `nr_pending` is zero after that.
+pub(crate) struct Slot {
+    rdev: AtomicPtr<bindings::md_rdev>,
+}
+
+impl Slot {
+    /// An empty slot.
+    fn new() -> Self {
+        // INVARIANT: null is allowed.
+        Self {
+            rdev: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// Takes the member, if there is one and it is not faulty, and keeps it from going. Any context.
+    pub(crate) fn take(&self) -> Option<Member> {
+        // SAFETY: By the invariant, what the function finds in the slot within an RCU read section is valid.
+        let rdev = unsafe { bindings::raid456_rdev_get(self.rdev.as_ptr()) };
+        // INVARIANT: the function has raised `nr_pending`.
+        NonNull::new(rdev).map(Member)
+    }
+
+    /// Shows the member, faulty or not, to `look`, which must not sleep: an RCU read section lasts as long. Any context.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&Rdev) -> R) -> Option<R> {
+        let _guard = rcu::read_lock();
+        let rdev = NonNull::new(self.rdev.load(Ordering::Acquire))?;
+        // SAFETY: By the invariant the device is valid within the read section, and `look` cannot keep it longer.
+        Some(look(unsafe { Rdev::from_raw(rdev.as_ptr()) }))
+    }
+
+    /// Whether there is no member.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rdev.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Whether `rdev` is the member.
+    pub(crate) fn holds(&self, rdev: &Rdev) -> bool {
+        core::ptr::eq(self.rdev.load(Ordering::Relaxed), rdev.as_ptr())
+    }
+}
+
+/// The slots of an array.
+///
+/// Dropping it waits until nobody uses a member any more, for md core may free them next.
+pub(crate) struct Slots {
+    slots: KVVec<Slot>,
+}
+
+impl Slots {
+    /// As many empty slots. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    pub(crate) fn new(count: u16) -> Result<Self, AllocError> {
+        let mut slots = KVVec::with_capacity(usize::from(count), GFP_KERNEL)?;
+        for _ in 0..count {
+            slots.push(Slot::new(), GFP_KERNEL)?;
+        }
+        Ok(Self { slots })
+    }
+
+    /// Puts a device of the array into an empty slot.
+    ///
+    /// A device that `hot_add` then refuses must be taken out again before.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST`: there is no such slot, or it is not empty.
+    pub(crate) fn add(&self, slot: usize, added: Added<'_>) -> Result {
+        let slot = self.slots.get(slot).ok_or(EEXIST)?;
+        // INVARIANT: md core keeps a device that is part of the array until the personality has removed it, which is done
+        // by `remove`.
+        slot.rdev
+            .compare_exchange(
+                core::ptr::null_mut(),
+                added.0.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            )
+            .map_err(|_| EEXIST)?;
+        Ok(())
+    }
+
+    /// Takes a device out of its slot, unless it is in use. Sleeps for a grace period.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: it is in use; it is still there. `ENOENT`: it is in no slot.
+    pub(crate) fn remove(&self, rdev: &Rdev) -> Result {
+        let slot = self.slots.iter().find(|slot| slot.holds(rdev)).ok_or(ENOENT)?;
+        slot.rdev.store(core::ptr::null_mut(), Ordering::Release);
+        // Whoever still saw the device there has raised `nr_pending` by the end of this, or seen that it has gone.
+        rcu::synchronize();
+        if rdev.pending() != 0 {
+            // INVARIANT: the device was in the slot before, and has not been removed.
+            slot.rdev.store(rdev.as_ptr(), Ordering::Release);
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Slots {
+    type Target = [Slot];
+    fn deref(&self) -> &[Slot] {
+        &self.slots
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            while slot.with(|rdev| rdev.pending() != 0) == Some(true) {
+                // Whoever holds the device does not know this slot, so there is nothing to wait on.
+                fsleep(Delta::from_millis(1));
+            }
+        }
+    }
+}
+
+/// A device that md core has made part of the array.
+///
+/// # Invariants
+///
+/// md core keeps the device until the personality has removed it, or has freed the array.
+#[derive(Clone, Copy)]
+pub(crate) struct Added<'a>(&'a Rdev);
+
+impl<'a> Added<'a> {
+    /// # Safety
+    ///
+    /// The caller guarantees the invariant of the type.
+    pub(super) unsafe fn new(rdev: &'a Rdev) -> Self {
+        // INVARIANT: By the requirement of this function.
+        Self(rdev)
+    }
+
+    /// Gives the device a slot, by which md core knows that it is part of the array.
+    pub(crate) fn set_raid_disk(&self, slot: u16) {
+        self.0.set_raid_disk(i32::from(slot));
+    }
+}
+
+impl Deref for Added<'_> {
+    type Target = Rdev;
+    fn deref(&self) -> &Rdev {
+        self.0
+    }
+}
+
+/// A member that is kept from going. Any context may drop it.
+///
+/// # Invariants
+///
+/// This value has raised the device's `nr_pending`, so the device is valid.
+pub(crate) struct Member(NonNull<bindings::md_rdev>);
+
+// SAFETY: A member gives shared access to the device, which may be shared; letting go may be done by any thread.
+unsafe impl Send for Member {}
+
+// SAFETY: As above.
+unsafe impl Sync for Member {}
+
+impl Member {
+    /// Gives the member as a pointer, which keeps it until [`Self::from_raw`].
+    pub(crate) fn into_raw(self) -> *mut bindings::md_rdev {
+        core::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Takes a member back.
+    ///
+    /// # Safety
+    ///
+    /// `raw` comes from [`Self::into_raw`] and is taken back once.
+    pub(crate) unsafe fn from_raw(raw: *mut bindings::md_rdev) -> Self {
+        // INVARIANT: `nr_pending` is still raised.
+        // SAFETY: `into_raw` gives no null pointers.
+        Self(unsafe { NonNull::new_unchecked(raw) })
+    }
+}
+
+impl Clone for Member {
+    fn clone(&self) -> Self {
+        // SAFETY: By the invariant the device is valid, and its count is not zero.
+        unsafe { bindings::raid456_rdev_hold(self.0.as_ptr()) }
+        // INVARIANT: the count was just raised for the new value.
+        Self(self.0)
+    }
+}
+
+impl Deref for Member {
+    type Target = Rdev;
+    fn deref(&self) -> &Rdev {
+        // SAFETY: By the invariant the device is valid while this value lives.
+        unsafe { Rdev::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the count is raised for this value, which is gone after this.
+        unsafe { bindings::raid456_rdev_put(self.0.as_ptr()) }
+    }
+}
