@@ -207,10 +207,8 @@ void raid456_member_submit(const struct raid456_member_io *io)
 	bio_associate_blkg_from_css(bio, blkcg_root_css);
 	bio->bi_iter.bi_sector = io->sector + io->rdev->data_offset;
 	for (i = 0; i < io->count; i++) {
-		struct page *page = virt_to_page(io->pages[i]);
-
-		get_page(page);
-		__bio_add_page(bio, page, PAGE_SIZE, 0);
+		raid456_page_hold(io->pages[i], !io->write);
+		__bio_add_page(bio, virt_to_page(io->pages[i]), PAGE_SIZE, 0);
 	}
 	bio->bi_end_io = io->end_io;
 	mddev_trace_remap(io->rdev->mddev, bio, io->sector);
@@ -223,7 +221,7 @@ blk_status_t raid456_member_finish(struct bio *bio)
 	unsigned short i;
 
 	for (i = 0; i < bio->bi_vcnt; i++)
-		put_page(bio->bi_io_vec[i].bv_page);
+		raid456_page_unhold(bio->bi_io_vec[i].bv_page, !op_is_write(bio_op(bio)));
 	bio_uninit(bio);
 	return bio->bi_status;
 }

@@ -20,10 +20,10 @@ void raid456_wake_thread(struct mddev *mddev)
 	md_wakeup_thread(mddev->thread);
 }
 
-/* The caller keeps the thread registered. */
-void raid456_wake_thread_of(struct md_thread *thread)
+/* What is there was registered, or is NULL; it is freed a grace period after it was made NULL. */
+void raid456_wake_thread_at(struct md_thread **thread)
 {
-	md_wakeup_thread((struct md_thread __rcu *)thread);
+	md_wakeup_thread((struct md_thread __rcu *)READ_ONCE(*thread));
 }
 
 void raid456_set_thread(struct mddev *mddev, struct md_thread *thread)

@@ -20,14 +20,62 @@ static gfp_t raid456_gfp(enum raid456_wait wait)
 	}
 }
 
-void *raid456_page_alloc(enum raid456_wait wait)
+/*
+ * The users of a page are counted in its private word: the owner and bios that only read it as one each, bios that change
+ * it (reads from a member) as CHANGER. The last one frees it.
+ */
+#define CHANGER (1L << 16)
+
+static atomic_long_t *raid456_page_users(struct page *page)
 {
-	return (void *)__get_free_page(raid456_gfp(wait));
+	static_assert(sizeof(page->private) == sizeof(atomic_long_t));
+	return (atomic_long_t *)&page->private;
 }
 
-void raid456_page_free(void *page)
+static void raid456_page_drop(struct page *page, long users)
 {
-	put_page(virt_to_page(page));
+	if (atomic_long_sub_and_test(users, raid456_page_users(page)))
+		put_page(page);
+}
+
+/* The caller is the only user of a new page. */
+void *raid456_page_alloc(enum raid456_wait wait)
+{
+	void *page = (void *)__get_free_page(raid456_gfp(wait));
+
+	if (page)
+		atomic_long_set(raid456_page_users(virt_to_page(page)), 1);
+	return page;
+}
+
+/* Counts a bio as a user of a page that the caller is a user of. */
+void raid456_page_hold(void *page, bool to_change)
+{
+	atomic_long_add(to_change ? CHANGER : 1, raid456_page_users(virt_to_page(page)));
+}
+
+/* The bio has ended. */
+void raid456_page_unhold(struct page *page, bool to_change)
+{
+	raid456_page_drop(page, to_change ? CHANGER : 1);
+}
+
+/* The owner is not a user any more. */
+void raid456_page_put(void *page)
+{
+	raid456_page_drop(virt_to_page(page), 1);
+}
+
+/* Whether no bio changes the page; what those that have ended have written is seen then. For its owner. */
+bool raid456_page_may_view(void *page)
+{
+	return atomic_long_read_acquire(raid456_page_users(virt_to_page(page))) < CHANGER;
+}
+
+/* Whether the owner is the only user. */
+bool raid456_page_may_change(void *page)
+{
+	return atomic_long_read_acquire(raid456_page_users(virt_to_page(page))) == 1;
 }
 
 /* May sleep. */

@@ -42,7 +42,7 @@ int raid456_rs_set_journal_mode(struct mddev *mddev, int mode);
 
 /* md.c: md core */
 void raid456_wake_thread(struct mddev *mddev);
-void raid456_wake_thread_of(struct md_thread *thread);
+void raid456_wake_thread_at(struct md_thread **thread);
 void raid456_set_thread(struct mddev *mddev, struct md_thread *thread);
 bool raid456_is_dm(struct mddev *mddev);
 bool raid456_is_sync_thread(struct mddev *mddev);
@@ -154,7 +154,11 @@ enum raid456_wait {
 };
 
 void *raid456_page_alloc(enum raid456_wait wait);
-void raid456_page_free(void *page);
+void raid456_page_hold(void *page, bool to_change);
+void raid456_page_unhold(struct page *page, bool to_change);
+void raid456_page_put(void *page);
+bool raid456_page_may_view(void *page);
+bool raid456_page_may_change(void *page);
 mempool_t *raid456_mempool_create(int min, size_t size);
 void *raid456_mempool_alloc(mempool_t *pool, bool may_block);
 unsigned int raid456_noio_save(void);

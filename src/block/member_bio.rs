@@ -92,28 +92,67 @@ impl<O: Owner> MemberBio<O> {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// Has `member` read or write pages; ends in [`Owner::ended`] of `owner`.
+    /// Has `member` read its sectors from `sector` on into pages; ends in [`Owner::ended`] of `owner`.
     ///
     /// May sleep, unless the caller is below `submit_bio`, where the bio is only queued. The pages are kept until the end,
-    /// also if they are dropped before.
+    /// also if they are dropped before; nobody can see their content meanwhile.
     ///
     /// # Errors
     ///
-    /// The bio is under way, or there is no page or more than [`MAX_PAGES`]: owner and member come back.
-    pub(crate) fn submit<'p>(
+    /// The bio is under way; or there is no page, more than [`MAX_PAGES`], or a `None` among them: owner and member come
+    /// back.
+    pub(crate) fn read<'p>(
+        &self,
+        owner: O,
+        member: Member,
+        sector: u64,
+        flags: Flags,
+        pages: impl IntoIterator<Item = Option<&'p mut Page>>,
+    ) -> Result<(), (O, Member)> {
+        let io = Io {
+            write: false,
+            flags,
+            sector,
+        };
+        self.submit(owner, member, io, pages.into_iter().map(|page| Some(page?.as_ptr())))
+    }
+
+    /// As [`Self::read`], the other way round. Nobody can change the pages meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read`].
+    pub(crate) fn write<'p>(
+        &self,
+        owner: O,
+        member: Member,
+        sector: u64,
+        flags: Flags,
+        pages: impl IntoIterator<Item = Option<&'p Page>>,
+    ) -> Result<(), (O, Member)> {
+        let io = Io {
+            write: true,
+            flags,
+            sector,
+        };
+        self.submit(owner, member, io, pages.into_iter().map(|page| Some(page?.as_ptr())))
+    }
+
+    /// As above; the pages are owned by somebody who has them borrowed meanwhile, mutably for a read.
+    fn submit(
         &self,
         owner: O,
         member: Member,
         io: Io,
-        pages: impl IntoIterator<Item = &'p Page>,
+        pages: impl Iterator<Item = Option<*mut u8>>,
     ) -> Result<(), (O, Member)> {
         let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); MAX_PAGES];
         let mut count = 0u16;
         for page in pages {
-            let Some(address) = addresses.get_mut(usize::from(count)) else {
+            let (Some(address), Some(page)) = (addresses.get_mut(usize::from(count)), page) else {
                 return Err((owner, member));
             };
-            *address = page.as_ptr().cast();
+            *address = page.cast();
             count += 1;
         }
         // Acquire: what `end_io` did with the fields comes before what we do.
@@ -149,7 +188,7 @@ impl<O: Owner> MemberBio<O> {
 
     /// # Safety
     ///
-    /// Called by the block layer for a bio that [`Self::submit`] submitted.
+    /// Called by the block layer for a bio that `submit` submitted.
     unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
         // SAFETY: By the requirement of this function; the bio has ended.
         let status = Status(unsafe { bindings::raid456_member_finish(bio) });

@@ -241,16 +241,17 @@ impl Slice {
     /// Copies `sectors` sectors, from array sector `sector` on, into pages: from sector `at` of the first page on, and on
     /// at the start of the next where a page ends. For writes.
     ///
-    /// Copies nothing and returns false if that is not all within the slice and the pages, or if there are more than
-    /// sixteen pages.
+    /// Copies nothing and returns false if that is not all within the slice and the pages, if there are more than sixteen
+    /// pages, or a `None` among them.
     #[must_use = "nothing is copied if the range is wrong"]
     pub(crate) fn copy_to_pages<'p>(
         &self,
         sector: u64,
         sectors: u32,
-        pages: impl IntoIterator<Item = &'p Page>,
+        pages: impl IntoIterator<Item = Option<&'p mut Page>>,
         at: u32,
     ) -> bool {
+        let pages = pages.into_iter().map(|page| Some(page?.as_ptr()));
         self.copy(sector, sectors, pages, at, true)
     }
 
@@ -260,27 +261,28 @@ impl Slice {
         &self,
         sector: u64,
         sectors: u32,
-        pages: impl IntoIterator<Item = &'p Page>,
+        pages: impl IntoIterator<Item = Option<&'p Page>>,
         at: u32,
     ) -> bool {
+        let pages = pages.into_iter().map(|page| Some(page?.as_ptr()));
         self.copy(sector, sectors, pages, at, false)
     }
 
-    fn copy<'p>(
+    fn copy(
         &self,
         sector: u64,
         sectors: u32,
-        pages: impl IntoIterator<Item = &'p Page>,
+        pages: impl Iterator<Item = Option<*mut u8>>,
         at: u32,
         to_pages: bool,
     ) -> bool {
         let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); PAGES];
         let mut count = 0usize;
         for page in pages {
-            let Some(address) = addresses.get_mut(count) else {
+            let (Some(address), Some(page)) = (addresses.get_mut(count), page) else {
                 return false;
             };
-            *address = page.as_ptr().cast();
+            *address = page.cast();
             count += 1;
         }
         let within_slice = sector >= self.sector()

@@ -2,8 +2,9 @@
 
 //! Threads as md core runs them: each sleeps until it is woken, calls its work once, and sleeps again.
 
-use super::mddev::{Handle, Locked};
+use super::mddev::{Handle, Locked, Mddev};
 use crate::bindings;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
@@ -17,16 +18,16 @@ pub(crate) trait Work: Send + Sync + 'static {
 
 /// A registered thread, which belongs to an array.
 ///
-/// End it with [`Self::stop`]. A thread that is dropped instead goes on until the module is in the way of nobody: its
-/// work is leaked.
+/// End it with [`Self::stop`]. The work of a thread that is dropped instead is leaked, and the thread goes on for ever.
 ///
 /// # Invariants
 ///
-/// `thread` is registered with md core, and its private data is `work`.
+/// `thread` is null, or a thread that is registered with md core and has `work` as its private data. It is reached within
+/// RCU read sections, and freed a grace period after it was made null.
 pub(crate) struct Thread<W: Work> {
-    thread: NonNull<bindings::md_thread>,
-    /// For the time after the thread: it uses the work without counting.
-    work: core::mem::ManuallyDrop<Arc<W>>,
+    thread: AtomicPtr<bindings::md_thread>,
+    /// The thread uses the work without counting.
+    work: ManuallyDrop<Arc<W>>,
     mddev: Handle,
 }
 
@@ -44,28 +45,42 @@ impl<W: Work> Thread<W> {
     /// `ENOMEM`: there is no memory, or no thread could be made.
     pub(crate) fn start(mddev: Handle, name: &CStr, work: Arc<W>) -> Result<Self> {
         let private = Arc::as_ptr(&work).cast_mut().cast();
-        // SAFETY: The work is kept until the thread has ended: by `stop`, or for ever.
+        // SAFETY: The work is kept until the thread has ended: see `drop`.
         let thread = unsafe { register(mddev.as_ptr(), name, run::<W>, private)? };
         // INVARIANT: just registered so.
         Ok(Self {
-            thread,
-            work: core::mem::ManuallyDrop::new(work),
+            thread: AtomicPtr::new(thread.as_ptr()),
+            work: ManuallyDrop::new(work),
             mddev,
         })
     }
 
-    /// Makes the thread do its work, soon, and at least once after this. Any context.
+    /// Makes the thread do its work, soon, and at least once after this; nothing if it was stopped. Any context.
     pub(crate) fn wake(&self) {
-        // SAFETY: By the invariant the thread is registered.
-        unsafe { bindings::raid456_wake_thread_of(self.thread.as_ptr()) }
+        // SAFETY: By the invariant what the function finds there, within an RCU read section, is null or valid.
+        unsafe { bindings::raid456_wake_thread_at(self.thread.as_ptr()) }
     }
 
-    /// Ends the thread, after its work if it is at it, and waits for that. Not for the thread itself. Sleeps.
-    pub(crate) fn stop(self, _locked: &Locked<'_>) {
-        let mut thread = self.thread.as_ptr();
-        // SAFETY: By the invariant the thread is registered, and the mutex is held, as the function requires.
-        unsafe { bindings::md_unregister_thread(self.mddev.as_ptr(), &mut thread) };
-        drop(core::mem::ManuallyDrop::into_inner(self.work));
+    /// Ends the thread, after its work if it is at it, and waits for that; nothing if it was stopped. Not for the thread
+    /// itself, nor with another array's lock. Sleeps.
+    pub(crate) fn stop(&self, locked: &Locked<'_>) {
+        if core::ptr::eq::<Mddev>(&**locked, &*self.mddev) {
+            // INVARIANT: the function makes the pointer null, and frees the thread after a grace period.
+            // SAFETY: By the invariant the thread is registered or there is none; the array's mutex is held, so nobody
+            // else stops it.
+            unsafe { bindings::md_unregister_thread(self.mddev.as_ptr(), self.thread.as_ptr()) };
+        }
+    }
+}
+
+impl<W: Work> Drop for Thread<W> {
+    fn drop(&mut self) {
+        if self.thread.load(Ordering::Acquire).is_null() {
+            // SAFETY: It is not used after this; the thread, which used it, has ended.
+            unsafe { ManuallyDrop::drop(&mut self.work) }
+        } else {
+            pr_err!("a thread of {} was not stopped\n", self.mddev.name());
+        }
     }
 }
 

@@ -38,6 +38,21 @@ impl Kit {
         self.pages.get(usize::from(member))
     }
 
+    /// As [`Self::page`], to change it.
+    pub(crate) fn page_mut(&mut self, member: u16) -> Option<&mut Page> {
+        self.pages.get_mut(usize::from(member))
+    }
+
+    /// The pages of all members.
+    pub(crate) fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    /// As [`Self::pages`], to change them.
+    pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
+        &mut self.pages
+    }
+
     /// The number of members that it has a page for.
     pub(crate) fn members(&self) -> u16 {
         // CAST: `new` makes as many as a u16 says.
