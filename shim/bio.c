@@ -70,14 +70,20 @@ static struct mddev *raid456_slice_mddev(struct bio *bio)
 	return container_of(bio, struct md_io_clone, bio_clone)->mddev;
 }
 
+/* Counts one more slice of a bio; among the array's pending writes too if the others are. */
+void raid456_slice_hold(struct bio *bio, bool counted)
+{
+	bio_inc_remaining(bio);
+	if (counted)
+		md_write_inc(raid456_slice_mddev(bio), bio);
+}
+
 /* Cuts the first sectors off a slice, which must have more than these. */
 void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool counted, struct raid456_slice *front)
 {
 	unsigned int bytes = sectors << SECTOR_SHIFT;
 
-	bio_inc_remaining(slice->bio);
-	if (counted)
-		md_write_inc(raid456_slice_mddev(slice->bio), slice->bio);
+	raid456_slice_hold(slice->bio, counted);
 	front->bio = slice->bio;
 	front->iter = slice->iter;
 	front->iter.bi_size = bytes;

@@ -103,6 +103,7 @@ bool raid456_bio_is_write(struct bio *bio);
 void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk_status_t status);
 struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors);
 void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
+void raid456_slice_hold(struct bio *bio, bool counted);
 void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool counted, struct raid456_slice *front);
 void raid456_slice_end(struct bio *bio, bool counted);
 void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,

@@ -312,6 +312,22 @@ impl Slice {
     }
 }
 
+impl Clone for Slice {
+    /// Another reference to the same part, for work that several do.
+    fn clone(&self) -> Self {
+        // SAFETY: By the invariant the bio counts this slice, so it is valid.
+        unsafe { bindings::raid456_slice_hold(self.raw.bio, self.counted) };
+        // INVARIANT: the new slice was just counted as this one is.
+        Self {
+            raw: bindings::raid456_slice {
+                bio: self.raw.bio,
+                iter: self.raw.iter,
+            },
+            counted: self.counted,
+        }
+    }
+}
+
 impl Drop for Slice {
     fn drop(&mut self) {
         // SAFETY: By the invariant the bio counts this slice, which is gone after this, and so do pending writes if said.
