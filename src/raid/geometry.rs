@@ -200,7 +200,7 @@ impl Geometry {
             .ok()
             .and_then(NonZeroU16::new)
             .ok_or(bad_members)?;
-        let last = count.get() - 1;
+        let last = count.get().saturating_sub(1);
         let data = NonZeroU64::new(u64::from(last)).ok_or(bad_members)?;
 
         let (parity, order) = match (level, layout) {
@@ -250,17 +250,17 @@ impl Geometry {
 
     /// Sectors of a chunk, on one member.
     pub(crate) const fn chunk_sectors(&self) -> u32 {
-        1 << self.chunk_shift
+        1u32.wrapping_shl(self.chunk_shift)
     }
 
     /// Array sectors of a stripe: a chunk of each data member. Fits in 32 bits.
     pub(crate) const fn stripe_sectors(&self) -> u64 {
-        self.data.get() << self.chunk_shift
+        self.first_of_chunk(self.data.get())
     }
 
     /// Sectors of a span, on one member: 64 KiB or a chunk, whichever is less.
     pub(crate) const fn span_sectors(&self) -> u32 {
-        1 << self.span_shift
+        1u32.wrapping_shl(self.span_shift)
     }
 
     /// Number of strips of a span, from 1 to 16.
@@ -325,7 +325,7 @@ impl Geometry {
 
     /// Where `array_sector` lies. Answers for sectors past the array's end too.
     pub(crate) fn locate(&self, array_sector: u64) -> Location {
-        let chunk = array_sector >> self.chunk_shift;
+        let chunk = self.chunk_number(array_sector);
         let stripe = chunk / self.data;
         // CAST: the remainder is less than the number of data members, a u16.
         let index = (chunk % self.data) as u16;
@@ -334,7 +334,7 @@ impl Geometry {
             index,
             member: self.member_of(stripe, index),
             // The stripe's number is at most the chunk's, so nothing is shifted out.
-            member_sector: (stripe << self.chunk_shift) | self.within_chunk(array_sector),
+            member_sector: self.first_of_chunk(stripe) | self.within_chunk(array_sector),
         }
     }
 
@@ -360,20 +360,20 @@ impl Geometry {
             .stripe_of(member_sector)
             .checked_mul(self.data.get())?
             .checked_add(u64::from(index))?;
-        if chunk > u64::MAX >> self.chunk_shift {
+        if chunk > self.chunk_number(u64::MAX) {
             return None;
         }
-        Some((chunk << self.chunk_shift) | self.within_chunk(member_sector))
+        Some(self.first_of_chunk(chunk) | self.within_chunk(member_sector))
     }
 
     /// The stripe whose row holds `member_sector`.
     pub(crate) const fn stripe_of(&self, member_sector: u64) -> u64 {
-        member_sector >> self.chunk_shift
+        self.chunk_number(member_sector)
     }
 
     /// The stripe that holds `array_sector`.
     pub(crate) fn stripe_of_array(&self, array_sector: u64) -> u64 {
-        (array_sector >> self.chunk_shift) / self.data
+        self.chunk_number(array_sector) / self.data
     }
 
     /// The first array sector of `stripe`; `None` if it exceeds 64 bits.
@@ -394,7 +394,7 @@ impl Geometry {
     /// `u64::MAX` if it exceeds 64 bits.
     pub(crate) const fn chunk_end(&self, array_sector: u64) -> u64 {
         let start = self.chunk_start(array_sector);
-        match start.checked_add(1 << self.chunk_shift) {
+        match start.checked_add(self.first_of_chunk(1)) {
             Some(end) => end,
             None => u64::MAX,
         }
@@ -402,7 +402,7 @@ impl Geometry {
 
     /// The span that holds `member_sector`: the sector at which it begins on its members.
     pub(crate) const fn span_of(&self, member_sector: u64) -> u64 {
-        member_sector >> self.span_shift << self.span_shift
+        member_sector & u64::MAX.wrapping_shl(self.span_shift)
     }
 
     /// Which sectors of column `index` of the span at `span_sector` the array range `start..end` covers, counted from
@@ -447,15 +447,15 @@ impl Geometry {
         let last = end.min(self.stripe_end(start)).saturating_sub(1);
         let from = self.span_in_chunk(start);
         let to = self.span_in_chunk(last);
-        let past = 1 << (self.chunk_shift - self.span_shift);
+        let past = self.chunk_sectors().wrapping_shr(self.span_shift);
         let (low, high) = match columns.end().saturating_sub(*columns.start()) {
-            0 => (from..to + 1, 0..0),
+            0 => (from..to.saturating_add(1), 0..0),
             // The end of one column and the start of the next: two pieces of the row, or all of it if they meet.
-            1 if to < from => (0..to + 1, from..past),
+            1 if to < from => (0..to.saturating_add(1), from..past),
             _ => (0..past, 0..0),
         };
         Spans {
-            row: stripe << self.chunk_shift,
+            row: self.first_of_chunk(stripe),
             span_shift: self.span_shift,
             low,
             high,
@@ -469,12 +469,12 @@ impl Geometry {
     pub(crate) fn bitmap_range(&self, offset: u64, sectors: u64) -> Range<u64> {
         let first = self.stripe_of_array(offset);
         if sectors == 0 {
-            let at = first << self.chunk_shift;
+            let at = self.first_of_chunk(first);
             return at..at;
         }
-        let last = self.stripe_of_array(offset.saturating_add(sectors - 1));
-        let end = last.saturating_add(1).min(u64::MAX >> self.chunk_shift);
-        first << self.chunk_shift..end << self.chunk_shift
+        let last = self.stripe_of_array(offset.saturating_add(sectors.saturating_sub(1)));
+        let end = last.saturating_add(1).min(self.chunk_number(u64::MAX));
+        self.first_of_chunk(first)..self.first_of_chunk(end)
     }
 
     /// Index of the last member.
@@ -491,20 +491,32 @@ impl Geometry {
         }
     }
 
+    /// Number of the chunk that holds `sector`: on a member that of the stripe, in the array that of the chunk.
+    const fn chunk_number(&self, sector: u64) -> u64 {
+        // The shift is less than 64, so it wraps nothing.
+        sector.wrapping_shr(self.chunk_shift)
+    }
+
+    /// The first sector of chunk `number`, on a member or in the array; the number is one of [`Self::chunk_number`], so
+    /// that nothing is shifted out.
+    const fn first_of_chunk(&self, number: u64) -> u64 {
+        number.wrapping_shl(self.chunk_shift)
+    }
+
     /// `sector` without its part within the chunk.
     const fn chunk_start(&self, sector: u64) -> u64 {
-        sector >> self.chunk_shift << self.chunk_shift
+        sector & u64::MAX.wrapping_shl(self.chunk_shift)
     }
 
     /// The part of `sector`, on a member or in the array, within its chunk.
     const fn within_chunk(&self, sector: u64) -> u64 {
-        sector & ((1 << self.chunk_shift) - 1)
+        sector & !u64::MAX.wrapping_shl(self.chunk_shift)
     }
 
     /// Index of the span that holds `sector`, on a member or in the array, within its chunk.
     const fn span_in_chunk(&self, sector: u64) -> u32 {
         // CAST: a chunk has at most MAX_CHUNK_SECTORS, which fit in 32 bits.
-        (self.within_chunk(sector) as u32) >> self.span_shift
+        (self.within_chunk(sector) as u32).wrapping_shr(self.span_shift)
     }
 
     /// `sectors`, or a span's sectors if that is less.
@@ -526,8 +538,8 @@ impl Geometry {
             return None;
         }
         // CAST: `from` and `last` lie in one stripe, so both are less than the number of data members, a u16.
-        let first_column = (from >> self.chunk_shift) as u16;
-        let last_column = (last >> self.chunk_shift) as u16;
+        let first_column = self.chunk_number(from) as u16;
+        let last_column = self.chunk_number(last) as u16;
         Some(first_column..=last_column)
     }
 }
@@ -558,6 +570,6 @@ impl Iterator for Spans {
     fn next(&mut self) -> Option<u64> {
         let span = self.low.next().or_else(|| self.high.next())?;
         // A row never ends past 64 bits, so neither does an offset in it.
-        Some(self.row | (u64::from(span) << self.span_shift))
+        Some(self.row | u64::from(span).wrapping_shl(self.span_shift))
     }
 }

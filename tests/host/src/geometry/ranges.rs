@@ -118,7 +118,13 @@ fn ranges_around_the_edges_of_strips_spans_and_chunks() {
 fn a_range_is_cut_at_the_end_of_its_stripe() {
     let geometry = Layout::LeftSymmetric.geometry(4, 256);
     let stripe = geometry.stripe_sectors();
-    for (start, end) in [(0, stripe + 1), (stripe - 1, 3 * stripe), (700, 5 * stripe)] {
+    let ranges = [
+        (0, stripe + 1),
+        (stripe - 10, stripe + 10),
+        (stripe - 1, 3 * stripe),
+        (stripe - 200, 5 * stripe),
+    ];
+    for (start, end) in ranges {
         let whole: Vec<u64> = geometry.spans(start, end).collect();
         let cut: Vec<u64> = geometry.spans(start, stripe).collect();
         assert_eq!(whole, cut, "array sectors {start}..{end}");

@@ -5,6 +5,7 @@
 use crate::sync::mailbox::{CompletionWord, Ended, Events, Mailbox};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 const ALL: [Events; 7] = [
     Events::PARTS,
@@ -119,6 +120,7 @@ fn threads_lose_no_completion() {
             }
         }
     };
+    let deadline = Instant::now() + Duration::from_secs(30);
     thread::scope(|scope| {
         for strip in 0..span.taken.len() {
             let (span, end_io) = (&span, &end_io);
@@ -126,6 +128,10 @@ fn threads_lose_no_completion() {
                 for round in 1..=ROUNDS {
                     end_io(strip);
                     while span.taken[strip].load(Ordering::Relaxed) < round {
+                        assert!(
+                            Instant::now() < deadline,
+                            "completion {round} of strip {strip} was not taken in time"
+                        );
                         thread::yield_now();
                     }
                 }

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Something to push.
 #[repr(C)]
@@ -109,6 +110,7 @@ fn threads_lose_no_item() {
     let dropped: Arc<AtomicU32> = Arc::default();
     let stack = Stack::new();
     let mut next = [0u32; PUSHERS as usize];
+    let deadline = Instant::now() + Duration::from_secs(30);
     thread::scope(|scope| {
         for pusher in 0..PUSHERS {
             let (stack, dropped) = (&stack, &dropped);
@@ -125,6 +127,8 @@ fn threads_lose_no_item() {
                 assert_eq!(value, *expected, "next item of pusher {pusher}");
                 *expected += 1;
             }
+            let late = Instant::now() > deadline;
+            assert!(!late, "not all items came in time, only up to {next:?}");
             thread::yield_now();
         }
     });
