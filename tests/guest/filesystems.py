@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=5 disk-size=128 mem=1800 timeout=120
+"""File systems on an array: real files, a lost member, fsck, a rebuild, and stop and assembly."""
+
+import hashlib
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from raid import Array, rams, stop_all
+from report import Failed, Skipped, expect, note, run
+import kernel
+
+MOUNT = "/tmp/mounted"
+# Folders of the guest's own system, until there are enough bytes.
+SOURCES = ("/usr/lib/python3.13", "/usr/share/perl5", "/usr/share/perl", "/usr/lib/x86_64-linux-gnu/perl-base", "/usr/sbin")
+
+
+def copy_files(limit):
+    """Copies files onto the file system, at most `limit` bytes; returns {name: digest of the original}."""
+    digests, total = {}, 0
+    for source in SOURCES:
+        for folder, _, names in sorted(os.walk(source)):
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                if os.path.islink(path) or not os.path.isfile(path):
+                    continue
+                size = os.path.getsize(path)
+                if total + size > limit:
+                    return digests
+                total += size
+                with open(path, "rb") as file:
+                    data = file.read()
+                target = MOUNT + path
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with open(target, "wb") as file:
+                    file.write(data)
+                digests[target] = hashlib.blake2b(data, digest_size=16).digest()
+    return digests
+
+
+def compare_files(digests, what):
+    """Reads every file past the cache and compares it with its original."""
+    kernel.sh("sync")
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as drop:
+        drop.write("3")
+    wrong = []
+    for path, digest in digests.items():
+        with open(path, "rb") as file:
+            if hashlib.blake2b(file.read(), digest_size=16).digest() != digest:
+                wrong.append(path)
+    if wrong:
+        raise Failed(f"{what}: {len(wrong)} of {len(digests)} files differ, the first is {wrong[0]}")
+    note(f"ok: {what}: {len(digests)} files as written")
+
+
+def life(kind, fsck):
+    """A file system's life on an array."""
+    os.makedirs(MOUNT, exist_ok=True)
+    disks = rams(4)
+    array = Array.create(disks, size=110, wait=False, bitmap="internal")
+    if kernel.sh("grep", "-qw", kind, "/proc/filesystems", check=False)[0] and not kernel.modprobe(kind):
+        raise Skipped(f"this kernel has no {kind}")
+    kernel.sh(f"mkfs.{kind}", "-q", "-f" if kind == "xfs" else "-F", array.path)
+    kernel.sh("mount", "-t", kind, array.path, MOUNT)
+    first = copy_files(12 << 20)
+    compare_files(first, "written during the resync")
+    array.wait_synced()
+    array.fail(disks[1])
+    compare_files(first, "without a member")
+    shutil.rmtree(MOUNT + SOURCES[0])
+    first = {path: digest for path, digest in first.items() if os.path.exists(path)}
+    second = copy_files(20 << 20)
+    compare_files({**first, **second}, "written without a member")
+    array.remove(disks[1])
+    array.add(rams(1, 4)[0])
+    kernel.sh("umount", MOUNT)
+    status, text = kernel.sh(*fsck, array.path, check=False)
+    note(f"{' '.join(fsck)}: {text.strip().splitlines()[-1] if text.strip() else 'no message'}")
+    expect("fsck's status, degraded or rebuilding", 0, status)
+    kernel.sh("mount", "-t", kind, array.path, MOUNT)
+    compare_files({**first, **second}, "while rebuilding")
+    array.wait_rebuilt()
+    kernel.sh("umount", MOUNT)
+    array.expect_clean()
+    array = array.reassemble()
+    expect("fsck's status after stop and assembly", 0, kernel.sh(*fsck, array.path, check=False)[0])
+    kernel.sh("mount", "-t", kind, array.path, MOUNT)
+    compare_files({**first, **second}, "after stop and assembly")
+    kernel.sh("umount", MOUNT)
+
+
+def cleanup():
+    """Takes everything down."""
+    kernel.sh("umount", MOUNT, check=False)
+    stop_all()
+
+
+if __name__ == "__main__":
+    run([
+        ("ext4", lambda: life("ext4", ("e2fsck", "-fn"))),
+        ("xfs", lambda: life("xfs", ("xfs_repair", "-n"))),
+    ], cleanup=cleanup)

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=4 disk-size=24 timeout=120
+"""What makes md stop the array for a moment, again and again while requests are in flight: nothing hangs, nothing is
+lost."""
+
+import os
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Disk, SECTOR, pattern
+from load import Load
+from raid import Array, rams, stop_all
+from report import expect, note, run
+import kernel
+
+
+def under_load(change, **load):
+    """Calls change(array, turn) again and again while fio works; then everything must be right."""
+    array = Array.create(rams(4), size=16)
+    work = Load(array.path, array.size(), **{"seconds": 3, "jobs": 2, "depth": 32, "largest": "128k", **load})
+    turn = 0
+    while work.running():
+        change(array, turn)
+        turn += 1
+    work.finish()
+    note(f"{turn} changes while fio ran")
+    expect("at least three changes", True, turn >= 3)
+    array.try_set("sync_action", "idle")
+    array.wait_idle()
+    array.expect_clean()
+
+
+def bitmap(array, turn):
+    """Adds a bitmap, or takes it away."""
+    kernel.sh("mdadm", "--grow", "--quiet", array.path, f"--bitmap={'none' if turn % 2 else 'internal'}")
+
+
+def settings(array, turn):
+    """The driver's own settings, most of which stop the array."""
+    array.set("group_thread_cnt", (0, 1, 4, 2)[turn % 4])
+    array.set("skip_copy", turn % 2)
+    array.set("rmw_level", turn % 3)
+    array.set("preread_bypass_threshold", turn % 17)
+
+
+def cache_size(array, turn):
+    """From the smallest stripe cache to a large one and back."""
+    array.set("stripe_cache_size", (17, 2048, 64, 256)[turn % 4])
+
+
+def suspension(array, turn):
+    """A part of the array is closed for writes, for some milliseconds."""
+    begin = turn * 2048 % 20000
+    array.set("suspend_hi", begin + 4096)
+    array.set("suspend_lo", begin)
+    time.sleep(0.02)
+    array.set("suspend_lo", 0)
+    array.set("suspend_hi", 0)
+
+
+def actions(array, turn):
+    """Checks that start, stop, freeze and go on (EBUSY: the one before is still ending)."""
+    array.try_set("sync_action", ("check", "idle", "frozen", "idle")[turn % 4])
+    time.sleep(0.01)
+
+
+def suspended_range():
+    """While a range is suspended its writes wait and its reads do not; other writes go on. When it ends they end."""
+    array = Array.create(rams(4), size=8)
+    done = []
+
+    def write(name, sector):
+        with Disk(array.path) as disk:
+            disk.write(sector * SECTOR, pattern(name, 4096))
+        done.append(name)
+
+    array.set("suspend_hi", 8192)
+    array.set("suspend_lo", 4096)
+    threads = [threading.Thread(target=write, args=args, daemon=True)
+               for args in (("inside", 5000), ("before", 1000), ("after", 9000))]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join(10)
+    time.sleep(0.3)
+    expect("writes that ended", ["after", "before"], sorted(done))
+    with Disk(array.path) as disk:
+        expect("bytes of a read inside", 4096, len(disk.read(5000 * SECTOR, 4096)))
+    array.set("suspend_lo", 0)
+    array.set("suspend_hi", 0)
+    threads[0].join(10)
+    expect("writes that ended after the suspension", ["after", "before", "inside"], sorted(done))
+    with Disk(array.path) as disk:
+        expect("what was written inside", True, disk.read(5000 * SECTOR, 4096) == pattern("inside", 4096))
+    array.expect_clean()
+
+
+def failure_and_settings():
+    """Settings change while members fail and are rebuilt under load."""
+    def change(array, turn):
+        path = array.members[turn % 4]
+        settings(array, turn)
+        array.fail(path)
+        cache_size(array, turn)
+        array.remove(path)
+        array.add(path)
+        settings(array, turn + 1)
+        array.wait_rebuilt()
+    under_load(change, seconds=5)
+
+
+def stop_during_check():
+    """Stopping the array ends a check, a resync and a rebuild that are under way."""
+    for name in ("resync", "check", "recover"):
+        array = Array.create(rams(4), size=16, wait=name != "resync")
+        array.set("sync_speed_max", 1000)
+        array.set("sync_speed_min", 1000)
+        if name == "check":
+            array.set("sync_action", "check")
+        elif name == "recover":
+            array.fail(array.members[1])
+            array.remove(array.members[1])
+            array.add(array.members[1])
+        expect("sync_action", name, array.action())
+        begin = time.monotonic()
+        array = array.reassemble()
+        expect(f"stopping during {name} took less than 10 s", True, time.monotonic() - begin < 10)
+        array.wait_synced()
+        array.expect_clean()
+        stop_all()
+
+
+if __name__ == "__main__":
+    run([
+        ("bitmap on and off", lambda: under_load(bitmap)),
+        ("settings", lambda: under_load(settings)),
+        ("cache size", lambda: under_load(cache_size)),
+        ("suspended ranges", lambda: under_load(suspension, mix="randwrite")),
+        ("checks that start and stop", lambda: under_load(actions)),
+        ("settings while members fail", failure_and_settings),
+        ("writes into a suspended range wait", suspended_range),
+        ("stop during resync, check and rebuild", stop_during_check),
+    ], cleanup=stop_all)
