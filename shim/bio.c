@@ -199,7 +199,7 @@ blk_status_t raid456_direct_finish(struct bio *bio, struct md_rdev **rdev, void 
 /* Bios of members */
 
 /*
- * Submits a run of whole pages. The bio and its vectors are not in use; the pages are counted while the bio is under way.
+ * Submits a run of whole pages. The bio and its vectors are not in use; the pages are held while it is under way.
  *
  * The bio is charged to the root cgroup: a span serves many, and one group's limit must not hold it.
  */
@@ -235,8 +235,8 @@ blk_status_t raid456_member_finish(struct bio *bio)
 /* Where code runs */
 
 /*
- * Whether the end of a bio of this device may go on with the work at once: it ended in the context that submitted it, in
- * a task, and what is submitted now is only queued. See "Where a span may run" in Documentation/architecture.md.
+ * Whether the end of a bio of this device may go on with the work at once: it ended in the context that submitted it,
+ * in a task, and what is submitted now is only queued. See "Where a span may run" in Documentation/architecture.md.
  */
 bool raid456_may_run_inline(struct block_device *bdev)
 {
@@ -245,7 +245,7 @@ bool raid456_may_run_inline(struct block_device *bdev)
 
 bool raid456_has_plug(void)
 {
-	return current->plug != NULL;
+	return current->plug;
 }
 
 unsigned int raid456_cpu(void)

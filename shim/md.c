@@ -167,7 +167,7 @@ int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
 
 /* Queue limits */
 
-/* As mddev_stack_rdev_limits() does, for where the data of members is after a reshape. The caller holds reconfig_mutex. */
+/* As mddev_stack_rdev_limits(), for where the members' data is after a reshape. The caller holds reconfig_mutex. */
 void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits)
 {
 	struct md_rdev *rdev;

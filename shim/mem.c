@@ -21,10 +21,10 @@ static gfp_t raid456_gfp(enum raid456_wait wait)
 }
 
 /*
- * The users of a page are counted in its private word: the owner and bios that only read it as one each, bios that change
- * it (reads from a member) as CHANGER. The last one frees it.
+ * The users of a page are counted in its private word: the owner and bios that only read it as one each, bios that
+ * change it (reads from a member) as CHANGER. The last one frees it.
  */
-#define CHANGER (1L << 16)
+#define CHANGER 0x10000L
 
 static atomic_long_t *raid456_page_users(struct page *page)
 {

@@ -36,8 +36,8 @@ void raid456_private_set_stripes(struct raid456_private *private, int min, int m
 }
 
 /*
- * The private data of an array that one of this module's personalities runs; NULL if none does. It stays valid while the
- * caller holds reconfig_mutex or mddev->lock.
+ * The private data of an array that one of this module's personalities runs; NULL if none does. It stays valid while
+ * the caller holds reconfig_mutex or mddev->lock.
  *
  * md core sets ->pers and ->private together under both locks, or clears ->pers before it frees the private data. So a
  * personality of ours that is set means that the private data is ours too: after a level change it may not be.

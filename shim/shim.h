@@ -123,6 +123,7 @@ struct raid456_member_io {
 	void *const *pages;
 	bio_end_io_t *end_io;
 };
+
 void raid456_member_submit(const struct raid456_member_io *io);
 blk_status_t raid456_member_finish(struct bio *bio);
 

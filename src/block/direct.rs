@@ -58,8 +58,7 @@ unsafe extern "C" fn end_io<T: DirectReader>(bio: *mut bindings::bio) {
     let mut owner = core::ptr::null_mut();
     let mut raw = bindings::raid456_slice::default();
     // SAFETY: By the requirement of this function; the others are ours.
-    let status =
-        unsafe { bindings::raid456_direct_finish(bio, &mut rdev, &mut owner, &mut raw) };
+    let status = unsafe { bindings::raid456_direct_finish(bio, &mut rdev, &mut owner, &mut raw) };
     // INVARIANT: the bio is again what it was, and our slice its only one.
     let slice = Slice {
         raw,

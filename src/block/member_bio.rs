@@ -114,7 +114,12 @@ impl<O: Owner> MemberBio<O> {
             flags,
             sector,
         };
-        self.submit(owner, member, io, pages.into_iter().map(|page| Some(page?.as_ptr())))
+        self.submit(
+            owner,
+            member,
+            io,
+            pages.into_iter().map(|page| Some(page?.as_ptr())),
+        )
     }
 
     /// As [`Self::read`], the other way round. Nobody can change the pages meanwhile.
@@ -135,7 +140,12 @@ impl<O: Owner> MemberBio<O> {
             flags,
             sector,
         };
-        self.submit(owner, member, io, pages.into_iter().map(|page| Some(page?.as_ptr())))
+        self.submit(
+            owner,
+            member,
+            io,
+            pages.into_iter().map(|page| Some(page?.as_ptr())),
+        )
     }
 
     /// As above; the pages are owned by somebody who has them borrowed meanwhile, mutably for a read.

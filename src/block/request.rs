@@ -222,9 +222,7 @@ impl Slice {
         }
         let mut front = bindings::raid456_slice::default();
         // SAFETY: By the invariant the slice is valid; it is longer than what is cut off.
-        unsafe {
-            bindings::raid456_slice_split(&mut self.raw, sectors, self.counted, &mut front)
-        };
+        unsafe { bindings::raid456_slice_split(&mut self.raw, sectors, self.counted, &mut front) };
         // INVARIANT: the function has counted the new slice as it did this one, and both lie within the bio.
         Some(Slice {
             raw: front,

@@ -217,9 +217,11 @@ impl Mddev {
     /// Whether a write-intent bitmap is configured, on the members or in a file; it may not be loaded yet.
     pub(crate) fn has_bitmap(&self) -> bool {
         // SAFETY: The reference says that the array is valid.
-        let offset = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).bitmap_info.offset) };
+        let offset =
+            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).bitmap_info.offset) };
         // SAFETY: As above.
-        let file = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).bitmap_info.file) };
+        let file =
+            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).bitmap_info.file) };
         offset != 0 || !file.is_null()
     }
 

@@ -125,11 +125,7 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// `EINVAL`: not this one, or not for this array.
-    fn set_consistency_policy(
-        _array: Running<'_, Self>,
-        _mddev: &Mddev,
-        _policy: &CStr,
-    ) -> Result {
+    fn set_consistency_policy(_array: Running<'_, Self>, _mddev: &Mddev, _policy: &CStr) -> Result {
         Err(EINVAL)
     }
 
@@ -268,7 +264,10 @@ impl<P: Personality> Driver<P> {
     ///
     /// Called by md core. (So are those that follow: their arguments are valid, and what the trait says of the context
     /// is so.)
-    unsafe extern "C" fn make_request(mddev: *mut bindings::mddev, bio: *mut bindings::bio) -> bool {
+    unsafe extern "C" fn make_request(
+        mddev: *mut bindings::mddev,
+        bio: *mut bindings::bio,
+    ) -> bool {
         // SAFETY: By the requirement of this function.
         let mddev = unsafe { Mddev::from_raw(mddev) };
         // SAFETY: As above; the bio is ours now.
@@ -294,7 +293,10 @@ impl<P: Personality> Driver<P> {
         // SAFETY: The array is valid, and the mutex is held.
         if !unsafe { (*mddev.as_ptr()).private }.is_null() {
             // Only a takeover presets it, and there is none.
-            pr_err!("md/raid:{}: the array has private data already\n", mddev.name());
+            pr_err!(
+                "md/raid:{}: the array has private data already\n",
+                mddev.name()
+            );
             return Err(EINVAL);
         }
         let handles = Handles::new()?;

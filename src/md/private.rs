@@ -14,9 +14,11 @@ use kernel::sync::{Arc, ArcBorrow};
 /// What is called through the private data where the personality's type is not known: see [`super::exports`].
 pub(super) struct Ops {
     /// As [`Personality::set_cache_size`]; the pointer is the private data.
-    pub(super) set_cache_size: unsafe fn(*mut bindings::raid456_private, &Locked<'_>, i32) -> Result,
+    pub(super) set_cache_size:
+        unsafe fn(*mut bindings::raid456_private, &Locked<'_>, i32) -> Result,
     /// As [`Personality::set_journal_mode`].
-    pub(super) set_journal_mode: unsafe fn(*mut bindings::raid456_private, &Locked<'_>, i32) -> Result,
+    pub(super) set_journal_mode:
+        unsafe fn(*mut bindings::raid456_private, &Locked<'_>, i32) -> Result,
 }
 
 /// The private data of an array that `P` runs.
@@ -25,7 +27,10 @@ pub(super) struct Ops {
 ///
 /// The pointer is from `raid456_private_alloc`; its `array` is an `Arc<Gate<P>>` of which it owns a reference, its
 /// `handles` likewise an `Arc<Handles>`, and its `ops` are [`Self::OPS`].
-pub(super) struct Private<P>(NonNull<bindings::raid456_private>, PhantomData<Arc<Gate<P>>>);
+pub(super) struct Private<P>(
+    NonNull<bindings::raid456_private>,
+    PhantomData<Arc<Gate<P>>>,
+);
 
 impl<P: Personality> Private<P> {
     const OPS: &'static Ops = &Ops {
@@ -92,9 +97,7 @@ impl<P: Personality> Private<P> {
     ///
     /// `raw` is private data that [`Self::into_raw`] of this type gave, or that is about to be given, and stays so for
     /// `'a`.
-    pub(super) unsafe fn array<'a>(
-        raw: *mut bindings::raid456_private,
-    ) -> ArcBorrow<'a, Gate<P>> {
+    pub(super) unsafe fn array<'a>(raw: *mut bindings::raid456_private) -> ArcBorrow<'a, Gate<P>> {
         // SAFETY: By the requirement of this function the structure is valid.
         let array = unsafe { (*raw).array };
         // SAFETY: By the invariant the pointer is a reference, which the structure keeps for as long as required.
@@ -112,7 +115,8 @@ impl<P: Personality> Private<P> {
         // SAFETY: By the requirement of this function the structure is valid.
         let ops = unsafe { (*raw).ops };
         // SAFETY: The operations are this type's, so it is.
-        core::ptr::eq(ops, core::ptr::from_ref(Self::OPS).cast()).then(|| unsafe { Self::array(raw) })
+        core::ptr::eq(ops, core::ptr::from_ref(Self::OPS).cast())
+            .then(|| unsafe { Self::array(raw) })
     }
 
     /// Tells dm-raid, which reads them, how many strips the cache has.

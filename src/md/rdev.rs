@@ -83,9 +83,7 @@ impl Rdev {
     /// Sets a flag; returns whether it was set before.
     pub(crate) fn set(&self, flag: Flag) -> bool {
         // SAFETY: The reference says that the device is valid.
-        unsafe {
-            bindings::raid456_test_and_set_bit(flag as u32, &raw mut (*self.as_ptr()).flags)
-        }
+        unsafe { bindings::raid456_test_and_set_bit(flag as u32, &raw mut (*self.as_ptr()).flags) }
     }
 
     /// Clears a flag; returns whether it was set before.
@@ -169,7 +167,8 @@ impl Rdev {
     /// Whether `sectors` sectors from `sector` on have bad blocks. Any context.
     pub(crate) fn bad_blocks(&self, sector: u64, sectors: u32) -> BadBlocks {
         // SAFETY: The reference says that the device is valid; the field is a word that others may change.
-        let known = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).badblocks.count) };
+        let known =
+            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).badblocks.count) };
         if known == 0 {
             return BadBlocks::None;
         }
@@ -237,9 +236,7 @@ impl fmt::Display for Rdev {
         // A block device's name has at most 32 bytes, and a partition's number some more.
         let mut name = [0u8; 48];
         // SAFETY: The reference says that the device is valid; the buffer is ours and as long as said.
-        unsafe {
-            bindings::raid456_rdev_name(self.as_ptr(), name.as_mut_ptr().cast(), name.len())
-        };
+        unsafe { bindings::raid456_rdev_name(self.as_ptr(), name.as_mut_ptr().cast(), name.len()) };
         match CStr::from_bytes_until_nul(&name) {
             Ok(name) => fmt::Display::fmt(name, f),
             Err(_) => f.write_str("?"),

@@ -112,7 +112,11 @@ impl Slots {
     ///
     /// `EBUSY`: it is in use; it is still there. `ENOENT`: it is in no slot.
     pub(crate) fn remove(&self, rdev: &Rdev) -> Result {
-        let slot = self.slots.iter().find(|slot| slot.holds(rdev)).ok_or(ENOENT)?;
+        let slot = self
+            .slots
+            .iter()
+            .find(|slot| slot.holds(rdev))
+            .ok_or(ENOENT)?;
         slot.rdev.store(core::ptr::null_mut(), Ordering::Release);
         // Whoever still saw the device there has raised `nr_pending` by the end of this, or seen that it has gone.
         rcu::synchronize();

@@ -91,20 +91,16 @@ pub(crate) const fn entry<A: Attribute>() -> Entry {
         Store::No => None,
         _ => Some(store::<A> as unsafe extern "C" fn(_, _, _) -> _),
     };
+    // SAFETY: Zero is a valid value of every field, also of those that only lockdep has.
+    let mut attr: bindings::attribute = unsafe { core::mem::zeroed() };
+    attr.name = kernel::str::as_char_ptr_in_const_context(A::NAME);
+    attr.mode = if store.is_some() { 0o644 } else { 0o444 };
     Entry(bindings::md_sysfs_entry {
-        attr: bindings::attribute {
-            name: kernel::str::as_char_ptr_in_const_context(A::NAME),
-            mode: if store.is_some() { 0o644 } else { 0o444 },
-            ..ATTRIBUTE
-        },
+        attr,
         show: Some(show::<A>),
         store,
     })
 }
-
-/// An attribute of nothing: some configurations have fields more.
-// SAFETY: Zero is a valid value of every field: a null name, no mode, and lockdep's unused key.
-const ATTRIBUTE: bindings::attribute = unsafe { core::mem::zeroed() };
 
 /// An attribute as md core knows it.
 #[repr(transparent)]

@@ -10,6 +10,7 @@ pub(crate) mod pages;
 use crate::bindings;
 
 /// Whether an allocation may block.
+#[expect(clippy::enum_variant_names, reason = "the kernel says NOWAIT")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// Never blocks; fails, without a message, if there is no free memory. Any context.

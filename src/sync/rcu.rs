@@ -3,7 +3,7 @@
 //! RCU: the kernel crate's read guard, and waiting for readers.
 
 use crate::bindings;
-pub(crate) use kernel::sync::rcu::{read_lock, Guard};
+pub(crate) use kernel::sync::rcu::read_lock;
 
 /// Waits until every reader that is inside an RCU read section now has left it. Sleeps, for milliseconds.
 pub(crate) fn synchronize() {

@@ -37,10 +37,7 @@ macro_rules! new_wait_queue {
 
 impl WaitQueue {
     /// An initialiser of an empty queue; use [`new_wait_queue!`](crate::new_wait_queue).
-    pub(crate) fn new(
-        name: &'static CStr,
-        key: Pin<&'static LockClassKey>,
-    ) -> impl PinInit<Self> {
+    pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
             head <- Opaque::ffi_init(|slot| {
                 // SAFETY: `slot` is valid for writes; the name and the key live for ever.
