@@ -81,6 +81,8 @@ pub(crate) struct Phases {
     logging: Strips,
     writing: Strips,
     done: Strips,
+    /// How often strips have changed phase.
+    moves: u32,
 }
 
 impl Phases {
@@ -125,12 +127,21 @@ impl Phases {
             "strips {strips:?} are not all in {from:?}"
         );
         let moved = strips & self.of(from);
+        if moved.is_empty() {
+            return;
+        }
+        self.moves = self.moves.wrapping_add(1);
         if let Some(set) = self.set(from) {
             *set -= moved;
         }
         if let Some(set) = self.set(to) {
             *set |= moved;
         }
+    }
+
+    /// How often strips have changed phase: by this a step sees that something moved, even in a circle. It wraps.
+    pub(crate) fn moves(&self) -> u32 {
+        self.moves
     }
 
     /// The set that holds the strips of `phase`; idle strips are in none.

@@ -186,9 +186,11 @@ impl Span {
         env: &mut E,
     ) {
         let computed = strips & self.phases.of(Phase::Computing);
-        self.recovered(computed & self.recovering, columns, env);
-        self.written(computed & (self.writes - self.recovering), columns);
-        self.delivered(computed & (self.reads - self.recovering), columns, parts);
+        let recovered = computed & self.recovering;
+        self.recovered(recovered, columns, env);
+        let computed = computed - recovered;
+        self.written(computed & self.writes, columns);
+        self.delivered(computed & self.reads, columns, parts);
         let checked = strips & self.phases.of(Phase::Checking);
         let repaired = strips & self.phases.of(Phase::Repairing);
         self.repaired(repaired, columns);
@@ -207,14 +209,14 @@ impl Span {
     ) {
         self.waits = Waits::default();
         loop {
-            let before = self.phases;
+            let before = self.phases.moves();
             self.accept(columns, parts, env);
             self.start(columns);
             self.plan(columns, parts, env);
             self.store(columns, env);
             self.end_writes(columns, env);
-            let finished = self.finish(columns, parts, env);
-            if self.phases == before && !finished {
+            self.finish(columns, parts, env);
+            if self.phases.moves() == before {
                 break;
             }
         }

@@ -375,16 +375,16 @@ impl Span {
         self.phases.advance(ended, Phase::Writing, Phase::Done);
     }
 
-    /// Completes the parts of strips that are done, and makes these idle again. Tells whether there were any.
+    /// Completes the parts of strips that are done, and makes these idle again.
     pub(super) fn finish<E: Env>(
         &mut self,
         columns: &mut [Column],
         parts: &mut E::Parts,
         env: &mut E,
-    ) -> bool {
+    ) {
         let done = self.phases.of(Phase::Done);
         if done.is_empty() {
-            return false;
+            return;
         }
         let failed = self.failed & done;
         parts.retain(&mut |part| {
@@ -409,7 +409,6 @@ impl Span {
         self.phases.advance(done, Phase::Done, Phase::Idle);
         // A sync goes over the whole array once: its blocks would only drive out others.
         self.drop_kits(synced, columns, env);
-        true
     }
 }
 
