@@ -7,6 +7,7 @@ pub(crate) mod direct;
 pub(crate) mod member_bio;
 pub(crate) mod plug;
 pub(crate) mod request;
+pub(crate) mod slice_list;
 
 use crate::bindings;
 use core::fmt;
