@@ -4,15 +4,18 @@
 
 use kernel::prelude::*;
 
+mod array;
 mod bindings;
 mod block;
 mod md;
 mod mem;
+mod parity;
+mod raid;
 mod ratelimit;
 mod sync;
 
 module! {
-    type: md::personality::Driver<nothing::Array>,
+    type: md::personality::Driver<array::Array>,
     name: "raid456",
     description: "RAID4/5 personality for md, in Rust",
     license: "GPL",
@@ -25,6 +28,3 @@ module! {
         "raid5",
     ],
 }
-
-
-mod nothing;

@@ -9,6 +9,11 @@
 //! The blocks are the driver's own pages while no I/O is in flight on them. Pages of requests are never operands: their
 //! owner may change them at any time.
 
+// What needs the kernel; the host builds the rest for its tests.
+#[cfg(MODULE)]
+pub(crate) mod blocks;
+#[cfg(MODULE)]
+pub(crate) mod kernel;
 pub(crate) mod scalar;
 
 /// Words of a sector.

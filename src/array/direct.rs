@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads that one member can answer alone, without a span; and what becomes of them when it cannot.
+
+use super::part::{Item, Origin, PartList};
+use super::run::hand_over;
+use super::Array;
+use crate::block::direct::{self, DirectReader};
+use crate::block::request::{Request, Slice};
+use crate::block::slice_list::SliceList;
+use crate::block::Status;
+use crate::md::slots::Member;
+use crate::mem::mempool::Pooled;
+use crate::new_irq_spinlock;
+use crate::sync::irqlock::IrqSpinLock;
+use crate::sync::percpu_ref::Entry;
+use crate::sync::stack::Stack;
+use core::sync::atomic::{fence, AtomicBool, Ordering};
+use kernel::prelude::*;
+
+/// Reads that a member could not answer.
+struct Failed {
+    slices: SliceList,
+    /// Keeps the array while there are any.
+    entry: Option<Entry<Array>>,
+}
+
+/// What of a request is left to be posted.
+type Rest = (Slice, Entry<Array>);
+
+/// Requests that the array's thread brings to spans, because whoever had them could not wait for what that needs.
+#[pin_data]
+pub(super) struct Later {
+    #[pin]
+    failed: IrqSpinLock<Failed>,
+    /// What is left of requests that could not be cut.
+    left: Stack<Pooled<Item>>,
+    /// The same, when the thread has seen it.
+    #[pin]
+    queue: IrqSpinLock<PartList>,
+    /// What the thread has begun and could not end, for there was no span object or no memory.
+    #[pin]
+    current: IrqSpinLock<Option<Rest>>,
+    /// There is something in `current`: wake the thread when a span comes free.
+    stuck: AtomicBool,
+}
+
+impl Later {
+    /// An initialiser of nothing.
+    pub(super) fn new() -> impl PinInit<Self> {
+        let failed = Failed {
+            slices: SliceList::new(),
+            entry: None,
+        };
+        pin_init!(Self {
+            failed <- new_irq_spinlock!(failed, "raid456 failed reads"),
+            left: Stack::new(),
+            queue <- new_irq_spinlock!(PartList::default(), "raid456 left"),
+            current <- new_irq_spinlock!(None, "raid456 current"),
+            stuck: AtomicBool::new(false),
+        })
+    }
+}
+
+/// Sends a read to the one member that holds it, if it is so; else gives it back. A native array's read is cut at the end
+/// of its chunk before. May sleep.
+pub(super) fn read<'a>(
+    array: &Array,
+    entry: &Entry<Array>,
+    request: Request<'a>,
+) -> Option<Request<'a>> {
+    let sector = request.sector();
+    let to_end = array.geometry.chunk_end(sector).saturating_sub(sector);
+    let request = request.cut(u32::try_from(to_end).unwrap_or(u32::MAX))?;
+    let Some((member, member_sector)) = array.may_bypass(sector, request.sectors()) else {
+        return Some(request);
+    };
+    let slice = request.account();
+    if let Err((_, slice, _)) = direct::submit(entry.clone(), slice, member, member_sector) {
+        // Not for a request that was accounted just now.
+        slice.fail(Status::IO_ERROR);
+    }
+    None
+}
+
+impl DirectReader for Array {
+    fn direct_read_done(entry: Entry<Self>, slice: Slice, member: Member, status: Status) {
+        drop(member);
+        if status.is_ok() {
+            // Before the entry goes: the request ends while the array is kept.
+            drop(slice);
+            return;
+        }
+        let array: &Array = &entry;
+        {
+            let mut failed = array.later.failed.lock();
+            if let Err(slice) = failed.slices.push(slice) {
+                slice.fail(status);
+                drop(failed);
+                return;
+            }
+            failed.entry.get_or_insert_with(|| entry.clone());
+        }
+        array.mddev.wake_thread();
+    }
+}
+
+impl Array {
+    /// Whether a read may go past the spans: the member that holds all of it, and the sector there.
+    ///
+    /// A write that is acknowledged is on its member, or the member is known to lack it; so a member that is in sync and
+    /// has no bad block there answers as well as a span.
+    fn may_bypass(&self, sector: u64, sectors: u32) -> Option<(Member, u64)> {
+        let location = self.geometry.locate(sector);
+        if sector.saturating_add(sectors.into()) > self.geometry.chunk_end(sector) {
+            return None;
+        }
+        let member = self.slots.get(usize::from(location.member))?.take()?;
+        self.holds(&member, location.member_sector, sectors)
+            .then_some((member, location.member_sector))
+    }
+
+    /// Leaves what is left of a request to the array's thread; `item` is for keeping it.
+    pub(super) fn finish_later(&self, mut item: Pooled<Item>, rest: Slice) {
+        item.origin = Origin::Request(rest);
+        self.later.left.push(item);
+        self.mddev.wake_thread();
+    }
+
+    /// Brings requests to spans that could not go there before. Returns whether there was one. Only for the array's
+    /// thread.
+    pub(super) fn post_later(&self) -> bool {
+        let mut any = false;
+        while let Some((slice, entry)) = self.next_later() {
+            let Some(rest) = self.post_slowly(slice, &entry) else {
+                any = true;
+                continue;
+            };
+            *self.later.current.lock() = Some((rest, entry));
+            // Whoever frees a span after this wakes us; one may have come free before, so look once more.
+            if self.later.stuck.swap(true, Ordering::SeqCst) {
+                break;
+            }
+        }
+        any
+    }
+
+    /// A span has come free: wakes the thread if it waits for that. Any context.
+    pub(super) fn span_came_free(&self) {
+        fence(Ordering::SeqCst);
+        if self.later.stuck.load(Ordering::Relaxed) && self.later.stuck.swap(false, Ordering::SeqCst) {
+            self.mddev.wake_thread();
+        }
+    }
+
+    /// Posts as much of a slice as there are spans for; returns what is left. Does not sleep.
+    fn post_slowly(&self, mut slice: Slice, entry: &Entry<Array>) -> Option<Slice> {
+        loop {
+            let start = slice.sector();
+            let (key, next) = self.piece(start);
+            let Some((pinned, mut item)) = self.reserve_span(entry, key, false) else {
+                return Some(slice);
+            };
+            // CAST: a span's sectors at most.
+            let (front, rest) = match slice.split_front(next.saturating_sub(start) as u32) {
+                Some(front) => (front, Some(slice)),
+                None => (slice, None),
+            };
+            item.part = self.part(&self.template(&front), key.sector);
+            item.origin = Origin::Request(front);
+            let span = pinned.span();
+            if let Some(turn) = pinned.post(item) {
+                hand_over(span, turn);
+            }
+            slice = rest?;
+        }
+    }
+
+    fn next_later(&self) -> Option<Rest> {
+        let current = self.later.current.lock().take();
+        current
+            .or_else(|| self.next_failed())
+            .or_else(|| self.next_left())
+    }
+
+    fn next_failed(&self) -> Option<Rest> {
+        let mut failed = self.later.failed.lock();
+        let entry = failed.entry.clone()?;
+        let slice = failed.slices.pop();
+        if failed.slices.is_empty() {
+            failed.entry = None;
+        }
+        Some((slice?, entry))
+    }
+
+    fn next_left(&self) -> Option<Rest> {
+        let mut queue = self.later.queue.lock();
+        queue.append(self.later.left.take_all());
+        queue.pop()?.take_rest()
+    }
+}

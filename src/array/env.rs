@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The array as a span sees it during one step.
+
+use super::jobs;
+use super::kits::{KitList, KitNode};
+use super::object::SpanObject;
+use super::part::PartList;
+use super::Array;
+use crate::md::mddev::Recovery;
+use crate::mem::pages::Page;
+use crate::ratelimited;
+use crate::raid::column::Column;
+use crate::raid::geometry::Geometry;
+use crate::raid::job::{Env, Job, Outcome, RmwLevel};
+use crate::raid::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
+use crate::sync::percpu_ref::Entry;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// The kits of a span's strips.
+pub(super) type SpanKits = [Option<KBox<KitNode>>; SPAN_STRIPS as usize];
+
+/// What a span's runner shows it of the array.
+pub(super) struct RunEnv<'a> {
+    pub(super) array: &'a Array,
+    pub(super) span: &'a Arc<SpanObject>,
+    pub(super) entry: &'a Entry<Array>,
+    /// First member sector of the span.
+    pub(super) sector: u64,
+    pub(super) kits: &'a mut SpanKits,
+    /// A kit came free for this span: it may take one although others wait.
+    pub(super) granted: bool,
+    /// Kits were given back; somebody may wait for them.
+    pub(super) freed: bool,
+}
+
+impl RunEnv<'_> {
+    /// Takes one kit from wherever there is one.
+    fn take_kit(&self) -> Option<KBox<KitNode>> {
+        let kits = &self.array.kits;
+        kits.take().or_else(|| {
+            self.array.table.reclaim(self.span, kits);
+            kits.take()
+        })
+    }
+
+    /// Gives the kits of strips that are forgotten to whoever needs them.
+    pub(super) fn free_kits(&mut self, strips: Strips) {
+        let mut list = KitList::default();
+        for strip in strips.iter() {
+            let slot = self.kits.get_mut(strip as usize);
+            if let Some(node) = slot.and_then(Option::take) {
+                list.push(node);
+            }
+        }
+        if !list.is_empty() {
+            self.array.kits.give_all(list);
+            self.freed = true;
+        }
+    }
+
+    /// The pages of a run of strips on one member; `None` for a strip without a kit.
+    pub(super) fn pages(&self, run: Run, member: u16) -> impl Iterator<Item = Option<&Page>> {
+        let kits = self.kits.iter().skip(run.first as usize);
+        kits.take(run.count as usize)
+            .map(move |node| node.as_ref()?.kit.page(member))
+    }
+
+    /// As [`Self::pages`], to change them.
+    pub(super) fn pages_mut(
+        &mut self,
+        run: Run,
+        member: u16,
+    ) -> impl Iterator<Item = Option<&mut Page>> {
+        let kits = self.kits.iter_mut().skip(run.first as usize);
+        kits.take(run.count as usize)
+            .map(move |node| node.as_mut()?.kit.page_mut(member))
+    }
+
+    /// The first sector of a strip on its members.
+    pub(super) fn strip_sector(&self, strip: u32) -> u64 {
+        self.sector.wrapping_add(u64::from(strip.wrapping_mul(STRIP_SECTORS)))
+    }
+}
+
+impl Env for RunEnv<'_> {
+    type Parts = PartList;
+
+    fn geometry(&self) -> &Geometry {
+        &self.array.geometry
+    }
+
+    fn readable(&self, member: usize) -> Strips {
+        self.array.readable(member, self.sector)
+    }
+
+    fn writable(&self, member: usize) -> Strips {
+        self.array.writable(member, self.sector)
+    }
+
+    fn parity_trusted(&self) -> Strips {
+        // Parity of a strip is right from the time when the resync has gone past all of it.
+        let synced = self.array.mddev.resync_offset().saturating_sub(self.sector);
+        let strips = synced / u64::from(STRIP_SECTORS);
+        let mut trusted = Strips::first_n(u32::try_from(strips).unwrap_or(u32::MAX));
+        if !self.array.mddev.bitmap_synced(self.sector) {
+            trusted = Strips::NONE;
+        }
+        trusted & self.array.geometry.all_strips()
+    }
+
+    fn rmw_level(&self) -> RmwLevel {
+        self.array.settings.rmw_level()
+    }
+
+    fn failures_recorded(&self) -> bool {
+        self.array.failures_recorded()
+    }
+
+    fn bitmap_flushed(&self, seq: u32) -> bool {
+        self.array.bitmap.is_flushed(seq)
+    }
+
+    fn take_kits(&mut self, strips: Strips) -> Strips {
+        if !self.granted && self.array.kits.anybody_waits() {
+            return Strips::NONE;
+        }
+        let mut taken = Strips::NONE;
+        for strip in strips.iter() {
+            let Some(node) = self.take_kit() else {
+                break;
+            };
+            if let Some(slot) = self.kits.get_mut(strip as usize) {
+                *slot = Some(node);
+                taken |= Strips::one(strip);
+            }
+        }
+        taken
+    }
+
+    fn give_kits(&mut self, strips: Strips) {
+        self.free_kits(strips);
+    }
+
+    fn run(
+        &mut self,
+        job: Job,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut PartList,
+    ) -> Outcome {
+        jobs::run(self, job, strips, columns, parts)
+    }
+
+    fn mismatch(&mut self, strips: Strips) {
+        let mddev = &*self.array.mddev;
+        mddev.add_mismatches(strips.count().wrapping_mul(STRIP_SECTORS));
+        if !mddev.test_recovery(Recovery::Check) {
+            return;
+        }
+        for run in strips.runs() {
+            let first = self.strip_sector(run.first);
+            let behind = self.strip_sector(run.first.wrapping_add(run.count));
+            ratelimited!(pr_warn!(
+                "{}: mismatch sector in range {first}-{behind}\n",
+                mddev.name()
+            ));
+        }
+    }
+
+    fn corrected(&mut self, member: usize, strips: Strips) {
+        let Some(slot) = self.array.slots.get(member) else {
+            return;
+        };
+        let name = self.array.mddev.name();
+        slot.with(|rdev| {
+            for run in strips.runs() {
+                let sectors = run.count.wrapping_mul(STRIP_SECTORS);
+                let at = self.strip_sector(run.first).wrapping_add(rdev.data_offset());
+                rdev.add_corrected(sectors);
+                ratelimited!(pr_info!(
+                    "md/raid:{name}: read error corrected ({sectors} sectors at {at} on {rdev}).\n"
+                ));
+            }
+        });
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Members that fail, and I/O that does.
+//!
+//! What must never happen is that a write is acknowledged which a failed member did not take, while after a crash the
+//! array would be assembled with that member. So a failure is visible to those who skip the member no earlier than the
+//! flags that hold acknowledgements back: both change under the device lock, and who acknowledges looks under it too.
+//!
+//! Lock: the device lock, taken alone and in any context.
+
+use super::members::count_degraded;
+use super::Array;
+use crate::md::mddev::{Flag as ArrayFlag, Recovery, SbFlag};
+use crate::md::rdev::{Flag, Rdev};
+use crate::ratelimited;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+
+impl Array {
+    /// Counts the members that are lost, and lets md core know. Any context.
+    pub(super) fn update_degraded(&self) {
+        let _guard = self.device.lock();
+        self.mddev.set_degraded(i32::from(count_degraded(&self.slots)));
+    }
+
+    /// Whether more members are lost than parity makes up for.
+    pub(super) fn has_failed(&self) -> bool {
+        self.mddev.test(ArrayFlag::Broken)
+            || self.mddev.degraded() > i32::from(self.geometry.parity_disks())
+    }
+
+    /// Fails a member: md core's error handler. Any context.
+    pub(super) fn fail_member(&self, rdev: &Rdev) {
+        let mddev = &*self.mddev;
+        pr_crit!("md/raid:{}: Disk failure on {rdev}, disabling device.\n", mddev.name());
+        let degraded;
+        let failed;
+        {
+            let _guard = self.device.lock();
+            rdev.set(Flag::Faulty);
+            rdev.clear(Flag::InSync);
+            degraded = count_degraded(&self.slots);
+            mddev.set_degraded(i32::from(degraded));
+            failed = self.has_failed();
+            if failed {
+                mddev.set(ArrayFlag::Broken);
+            }
+            rdev.set(Flag::Blocked);
+            mddev.set_sb(&[SbFlag::Devs, SbFlag::Pending]);
+        }
+        mddev.set_recovery(Recovery::Interrupted);
+        let members = self.geometry.members();
+        if failed {
+            pr_crit!(
+                "md/raid:{}: Cannot continue operation ({degraded}/{members} failed).\n",
+                mddev.name()
+            );
+        } else {
+            pr_crit!(
+                "md/raid:{}: Operation continuing on {} devices.\n",
+                mddev.name(),
+                members.saturating_sub(degraded)
+            );
+        }
+    }
+
+    /// Whether every failure that somebody may have seen is recorded in the metadata. Any context.
+    pub(super) fn failures_recorded(&self) -> bool {
+        if self.closing.load(Ordering::Relaxed) || !self.mddev.is_rdwr() {
+            return true;
+        }
+        let _guard = self.device.lock();
+        self.recording.load(Ordering::Acquire) == 0
+            && !self.mddev.test_sb(SbFlag::Pending)
+            && !self.slots.iter().any(|slot| slot.with(Rdev::is_blocked) == Some(true))
+    }
+
+    /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
+    pub(super) fn write_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+        rdev.set(Flag::WriteErrorSeen);
+        if !rdev.set(Flag::WantReplacement) {
+            self.mddev.set_recovery(Recovery::Needed);
+        }
+        self.record_bad_blocks(rdev, sector, sectors);
+    }
+
+    /// Takes note that a read from a member has failed. Any context.
+    ///
+    /// The block is computed from the others' and written again if enough of them are there; the member fails when that
+    /// happens too often. Otherwise the block is lost, and recorded as bad. `counts`: the error says something about the
+    /// medium.
+    pub(super) fn read_failed(&self, rdev: &Rdev, sector: u64, sectors: u32, counts: bool) {
+        let errors = if counts { rdev.add_read_error() } else { 0 };
+        let name = self.mddev.name();
+        let at = sector.wrapping_add(rdev.data_offset());
+        if self.mddev.degraded() >= i32::from(self.geometry.parity_disks()) {
+            ratelimited!(pr_warn!(
+                "md/raid:{name}: read error not correctable (sector {at} on {rdev}).\n"
+            ));
+            if rdev.test(Flag::InSync) {
+                self.record_bad_blocks(rdev, sector, sectors);
+            }
+        } else if errors > i32::try_from(self.kits.target()).unwrap_or(i32::MAX)
+            && !rdev.test(Flag::Faulty)
+        {
+            pr_warn!("md/raid:{name}: {errors} read_errors > {} stripes\n", self.kits.target());
+            pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
+            self.mddev.error(rdev);
+        }
+    }
+
+    fn record_bad_blocks(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+        // From here on others may skip these blocks; none of them acknowledges before md core has raised its flag.
+        self.recording.fetch_add(1, Ordering::AcqRel);
+        rdev.set_bad_blocks(sector, sectors);
+        self.recording.fetch_sub(1, Ordering::AcqRel);
+        self.mddev.wake_thread();
+    }
+}

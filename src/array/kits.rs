@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kits of an array: how many there are, which are free, and who waits for one.
+//!
+//! A strip takes a whole kit before its first read and can then always finish. A span that gets none stands in the
+//! deferred list, where it holds no kit of an idle strip; kits that come free go to the spans there, first come first
+//! served, and nobody else may take one while somebody waits.
+//!
+//! Locks: each pool's lock and the lock of the deferred list are taken alone.
+
+use super::queue::END;
+use super::table::Slab;
+use crate::block::context::current_cpu;
+use crate::mem::kit::Kit;
+use crate::mem::Wait;
+use crate::new_irq_spinlock;
+use crate::sync::irqlock::IrqSpinLock;
+use core::sync::atomic::{fence, AtomicU32, Ordering};
+use kernel::prelude::*;
+
+/// A kit that can stand in a list.
+pub(super) struct KitNode {
+    pub(super) kit: Kit,
+    next: Option<KBox<KitNode>>,
+}
+
+/// A list of kits.
+#[derive(Default)]
+pub(super) struct KitList {
+    head: Option<KBox<KitNode>>,
+}
+
+impl KitList {
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
+    pub(super) fn push(&mut self, mut node: KBox<KitNode>) {
+        node.next = self.head.take();
+        self.head = Some(node);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<KBox<KitNode>> {
+        let mut node = self.head.take()?;
+        self.head = node.next.take();
+        Some(node)
+    }
+}
+
+impl Drop for KitList {
+    fn drop(&mut self) {
+        // One by one: a long list must not be dropped by recursion.
+        while self.pop().is_some() {}
+    }
+}
+
+/// The most pools of free kits.
+const MAX_POOLS: u32 = 16;
+
+#[pin_data]
+struct Pool {
+    #[pin]
+    free: IrqSpinLock<KitList>,
+    /// Whether there is none, to be asked without the lock.
+    count: AtomicU32,
+}
+
+/// The ends of the deferred list; spans in it are linked by [`super::object::SpanObject::deferred`].
+struct Fifo {
+    first: u32,
+    last: u32,
+}
+
+/// In [`super::object::SpanObject::deferred`]: the span is not in the deferred list.
+pub(super) const NOT_DEFERRED: u32 = END - 1;
+
+/// The kits of an array.
+#[pin_data]
+pub(super) struct Kits {
+    members: u16,
+    pools: KVec<Pin<KBox<Pool>>>,
+    /// Kits that exist, in spans and in pools.
+    total: AtomicU32,
+    /// Kits that there should be; what comes free beyond that is freed.
+    target: AtomicU32,
+    #[pin]
+    deferred: IrqSpinLock<Fifo>,
+    /// Spans in the deferred list.
+    waiting: AtomicU32,
+}
+
+impl Kits {
+    /// An initialiser of no kits, for `members` members. May sleep.
+    pub(super) fn new(members: u16, cpus: u32) -> impl PinInit<Self, Error> {
+        let make_pools = move || -> Result<KVec<Pin<KBox<Pool>>>> {
+            let count = cpus.clamp(1, MAX_POOLS);
+            let mut pools = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+            for _ in 0..count {
+                let pool = KBox::pin_init(
+                    pin_init!(Pool {
+                        free <- new_irq_spinlock!(KitList::default(), "raid456 kits"),
+                        count: AtomicU32::new(0),
+                    }),
+                    GFP_KERNEL,
+                )?;
+                pools.push(pool, GFP_KERNEL)?;
+            }
+            Ok(pools)
+        };
+        try_pin_init!(Self {
+            members,
+            pools: make_pools()?,
+            total: AtomicU32::new(0),
+            target: AtomicU32::new(0),
+            deferred <- new_irq_spinlock!(Fifo { first: END, last: END }, "raid456 deferred"),
+            waiting: AtomicU32::new(0),
+        }? Error)
+    }
+
+    /// Number of kits that exist.
+    pub(super) fn total(&self) -> u32 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Number of kits that there should be.
+    pub(super) fn target(&self) -> u32 {
+        self.target.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are more kits than `count`, free ones not counted.
+    pub(super) fn is_above(&self, count: u32) -> bool {
+        let free: u32 = self.pools.iter().map(|pool| pool.count.load(Ordering::Relaxed)).sum();
+        self.total().saturating_sub(free) > count
+    }
+
+    /// Takes a free kit out of a pool.
+    pub(super) fn take(&self) -> Option<KBox<KitNode>> {
+        let count = self.pools.len().max(1);
+        let own = current_cpu() as usize % count;
+        (0..count).find_map(|i| {
+            let pool = self.pools.get((own + i) % count)?;
+            if pool.count.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            let node = pool.free.lock().pop()?;
+            pool.count.fetch_sub(1, Ordering::Relaxed);
+            Some(node)
+        })
+    }
+
+    /// Puts a kit into a pool, or frees it if there are more than there should be.
+    pub(super) fn give(&self, node: KBox<KitNode>) {
+        if self.total() > self.target.load(Ordering::Relaxed) {
+            let above = |total: u32| (total > self.target.load(Ordering::Relaxed)).then(|| total - 1);
+            if self
+                .total
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, above)
+                .is_ok()
+            {
+                drop(node);
+                return;
+            }
+        }
+        let own = current_cpu() as usize % self.pools.len().max(1);
+        if let Some(pool) = self.pools.get(own) {
+            // Counted first, so that whoever sees no kit in the count did not miss one in the list for long: he who puts
+            // a span into the deferred list looks again afterwards.
+            pool.count.fetch_add(1, Ordering::SeqCst);
+            pool.free.lock().push(node);
+        }
+    }
+
+    /// Puts all kits of a list into a pool.
+    pub(super) fn give_all(&self, mut list: KitList) {
+        while let Some(node) = list.pop() {
+            self.give(node);
+        }
+    }
+
+    /// Changes how many kits there should be, and allocates what is missing. May sleep.
+    ///
+    /// Only one caller at a time: the array's configuration is locked. What is too much is freed now as far as it is
+    /// free, and the rest when it comes free.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory; then there should be as many as there are.
+    pub(super) fn resize(&self, target: u32) -> Result {
+        self.target.store(target, Ordering::Relaxed);
+        while self.total() > target {
+            match self.take() {
+                Some(node) => self.give(node),
+                None => return Ok(()),
+            }
+        }
+        while self.total() < target {
+            let node = Kit::new(self.members, Wait::Setup)
+                .and_then(|kit| KBox::new(KitNode { kit, next: None }, GFP_KERNEL));
+            let Ok(node) = node else {
+                self.target.store(self.total(), Ordering::Relaxed);
+                return Err(ENOMEM);
+            };
+            self.total.fetch_add(1, Ordering::Relaxed);
+            self.give(node);
+        }
+        Ok(())
+    }
+
+    /// Whether some span waits for a kit.
+    pub(super) fn anybody_waits(&self) -> bool {
+        // Pairs with the one who puts a span into the list and then looks for kits: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Puts a span at the end of the deferred list, unless it is in it. The caller looks for kits afterwards.
+    pub(super) fn defer(&self, slab: &Slab, index: u32) {
+        let Some(span) = slab.get(index) else {
+            return;
+        };
+        {
+            let mut fifo = self.deferred.lock();
+            if span.deferred.load(Ordering::Relaxed) != NOT_DEFERRED {
+                return;
+            }
+            span.deferred.store(END, Ordering::Relaxed);
+            match slab.get(fifo.last) {
+                Some(last) => last.deferred.store(index, Ordering::Relaxed),
+                None => fifo.first = index,
+            }
+            fifo.last = index;
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes the first span out of the deferred list.
+    pub(super) fn next_waiting(&self, slab: &Slab) -> Option<u32> {
+        let mut fifo = self.deferred.lock();
+        let index = fifo.first;
+        let span = slab.get(index)?;
+        fifo.first = span.deferred.swap(NOT_DEFERRED, Ordering::Relaxed);
+        if fifo.first == END {
+            fifo.last = END;
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(index)
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lanes: threads that run spans whose turn was won where they may not run.
+
+use super::object::{SpanObject, Work};
+use super::queue::{IndexStack, Pushed};
+use super::run::run;
+use super::table::Slab;
+use crate::block::{context, plug};
+use crate::md::mddev::{Handle, Locked};
+use crate::md::thread::{self, Thread};
+use crate::sync::actor::Turn;
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::{Arc, SetOnce};
+
+/// A lane: its queue, and where the spans in it are.
+pub(super) struct Lane {
+    slab: Arc<Slab>,
+    queue: IndexStack,
+}
+
+impl thread::Work for Lane {
+    fn run(&self) {
+        while !self.queue.is_empty() {
+            // What these spans send to the members goes out together.
+            plug::with(|| self.run_queued());
+            context::cond_resched();
+        }
+    }
+}
+
+impl Lane {
+    /// Runs the spans that are in the queue now.
+    fn run_queued(&self) {
+        let link = |index| self.slab.get(index).map(|span: &Arc<SpanObject>| &span.run);
+        for index in self.queue.take_all(link) {
+            let Some(span) = self.slab.get(index) else {
+                continue;
+            };
+            if let Some(turn) = span.actor.resume() {
+                run(span, turn);
+            }
+        }
+    }
+}
+
+struct Running {
+    lane: Arc<Lane>,
+    thread: Thread<Lane>,
+}
+
+/// The lanes of an array: at least one.
+pub(super) struct Lanes {
+    lanes: KVec<SetOnce<Running>>,
+    /// How many are in use. Those that were started stay; what is not in use is asleep.
+    count: AtomicU32,
+}
+
+impl Lanes {
+    /// Room for a lane on each of `cpus` CPUs, and no lane. May sleep.
+    pub(super) fn new(cpus: u32) -> Result<Self> {
+        let cpus = cpus.max(1);
+        let mut lanes = KVec::with_capacity(cpus as usize, GFP_KERNEL)?;
+        for _ in 0..cpus {
+            lanes.push(SetOnce::new(), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            lanes,
+            count: AtomicU32::new(0),
+        })
+    }
+
+    /// Sees that `count` lanes are in use, but at least one and at most one for each CPU. Sleeps.
+    ///
+    /// Only one caller at a time: the array's configuration is locked.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for a thread; what was in use stays so.
+    pub(super) fn set_count(&self, count: u32, slab: &Arc<Slab>, mddev: &Handle) -> Result {
+        let most = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
+        let count = count.clamp(1, most);
+        for (number, slot) in (0..count).zip(&self.lanes) {
+            if slot.as_ref().is_some() {
+                continue;
+            }
+            let lane = Arc::new(
+                Lane {
+                    slab: slab.clone(),
+                    queue: IndexStack::new(),
+                },
+                GFP_KERNEL,
+            )?;
+            let name = CString::try_from_fmt(fmt!("lane{number}"))?;
+            let thread = Thread::start(mddev.clone(), &name, lane.clone())?;
+            if !slot.populate(Running { lane, thread }) {
+                return Err(EBUSY);
+            }
+        }
+        self.count.store(count, Ordering::Release);
+        Ok(())
+    }
+
+    /// Gives a span to a lane. Any context.
+    pub(super) fn queue<'a>(&self, span: &'a SpanObject, turn: Turn<'a, Work>) {
+        let count = self.count.load(Ordering::Acquire).max(1);
+        let Some(running) = self
+            .lanes
+            .get((span.index % count) as usize)
+            .and_then(SetOnce::as_ref)
+        else {
+            // There is always one: it is started before the first request comes.
+            return;
+        };
+        turn.suspend();
+        if running.lane.queue.push(span.index, &span.run) == Pushed::First {
+            running.thread.wake();
+        }
+    }
+
+    /// Ends the threads. No span may be at work any more. Sleeps.
+    pub(super) fn stop(&self, locked: &Locked<'_>) {
+        for running in self.lanes.iter().filter_map(SetOnce::as_ref) {
+            running.thread.stop(locked);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver: one running array.
+//!
+//! [`raid`](crate::raid) decides what is to be done with a span's blocks; here are the spans' pages and bios, the requests,
+//! and whoever runs a span. A request becomes parts, one for each span that it touches ([`submit`]), which are posted to
+//! span objects ([`object`]) found in the [`table`]. A span's runner ([`run`]) lets it step, does its jobs ([`jobs`]) and
+//! sends its blocks to members ([`pump`]); it works without a lock, in the submitter's context, in that of a member's
+//! completion where that is allowed, or in a lane ([`lanes`]).
+//!
+//! What keeps what: md core has the array behind a [`Gate`](crate::sync::percpu_ref::Gate). Each part, and so each span
+//! that has work, holds an entry of the gate; quiesce closes the gate and waits for them. Span objects are kept in the
+//! array's slab until it goes, and their kits are in a span or in a pool.
+//!
+//! Locks, all taken with interrupts off and each alone, except that a shard's lock may be held when a span's turn is taken
+//! or given up, which takes none: a shard of the table; a pool of kits; the deferred list; the device lock ([`errors`]);
+//! the lists of [`direct`]. md core's `reconfig_mutex` and `mddev->lock` come before all of them. Nothing that quiesce
+//! waits for takes `reconfig_mutex`.
+
+#![deny(unsafe_code)]
+
+mod control;
+mod direct;
+mod env;
+mod errors;
+mod jobs;
+mod kits;
+mod lanes;
+mod members;
+mod object;
+mod part;
+mod pump;
+mod queue;
+mod resize;
+mod run;
+mod settings;
+mod setup;
+mod submit;
+mod sync;
+mod table;
+
+use self::control::{Flushes, Recording};
+use self::direct::Later;
+use self::kits::Kits;
+use self::lanes::Lanes;
+use self::part::Item;
+use self::settings::Settings;
+use self::table::Table;
+use crate::block::request::Request;
+use crate::md::mddev::{Handle, Locked, Mddev};
+use crate::md::personality::{Personality, Running, Synced};
+use crate::md::rdev::{Flag, Rdev};
+use crate::md::slots::{Added, Slots};
+use crate::md::sysfs::Group;
+use crate::mem::mempool::Mempool;
+use crate::parity::Engine;
+use crate::raid::geometry::Geometry;
+use crate::sync::irqlock::IrqSpinLock;
+use crate::sync::percpu_ref::Gate;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use kernel::prelude::*;
+use kernel::seq_file::SeqFile;
+use kernel::seq_print;
+use kernel::sync::Arc;
+
+/// A running array.
+#[pin_data]
+pub(crate) struct Array {
+    mddev: Handle,
+    geometry: Geometry,
+    /// Which geometry spans belong to; there is only one until arrays can be reshaped.
+    generation: u32,
+    slots: Slots,
+    engine: &'static dyn Engine,
+    settings: Settings,
+    lanes: Lanes,
+    #[pin]
+    table: Table,
+    #[pin]
+    kits: Kits,
+    items: Mempool<Item>,
+    #[pin]
+    later: Later,
+    bitmap: Flushes,
+    recorded: Recording,
+    /// The device lock; see [`errors`].
+    #[pin]
+    device: IrqSpinLock<()>,
+    /// How many are recording bad blocks.
+    recording: AtomicU32,
+    /// Some member was added that the bitmap does not know: a sync goes over everything.
+    full_sync: AtomicBool,
+    /// The array is being stopped: the superblock is not written any more.
+    closing: AtomicBool,
+}
+
+impl Personality for Array {
+    const ATTRIBUTES: &'static Group<Self> = &settings::ATTRIBUTES;
+
+    fn run(mddev: Handle, locked: &Locked<'_>) -> Result<Arc<Gate<Self>>> {
+        setup::run(mddev, locked)
+    }
+
+    fn free(array: Arc<Gate<Self>>, locked: &Locked<'_>) {
+        // What is still under way are blocks that are rewritten for nobody; nobody records failures of that any more.
+        array.closing.store(true, Ordering::Relaxed);
+        sync::quiesce(&array, Some(locked));
+        array.lanes.stop(locked);
+    }
+
+    fn control(array: Running<'_, Self>) {
+        control::control(&array);
+    }
+
+    fn make_request(array: Running<'_, Self>, mddev: &Mddev, request: Request<'_>) {
+        submit::make_request(&array, mddev, request);
+    }
+
+    fn status(array: Running<'_, Self>, mddev: &Mddev, text: &SeqFile) {
+        let geometry = &array.geometry;
+        let members = geometry.members();
+        seq_print!(
+            text,
+            " level {}, {}k chunk, algorithm {} [{members}/{}] [",
+            mddev.level(),
+            geometry.chunk_sectors() / 2,
+            mddev.layout(),
+            i32::from(members).saturating_sub(mddev.degraded())
+        );
+        for slot in array.slots.iter() {
+            let in_sync = slot.with(|rdev| rdev.test(Flag::InSync)) == Some(true);
+            seq_print!(text, "{}", if in_sync { "U" } else { "_" });
+        }
+        seq_print!(text, "]");
+    }
+
+    fn error(array: Running<'_, Self>, _mddev: &Mddev, rdev: &Rdev) {
+        array.fail_member(rdev);
+    }
+
+    fn hot_add(array: Running<'_, Self>, _locked: &Locked<'_>, rdev: Added<'_>) -> Result {
+        array.add_member(rdev)
+    }
+
+    fn hot_remove(array: Running<'_, Self>, _locked: &Locked<'_>, rdev: &Rdev) -> Result {
+        array.remove_member(rdev)
+    }
+
+    fn spare_active(array: Running<'_, Self>, _locked: &Locked<'_>) -> u32 {
+        array.activate_spares()
+    }
+
+    fn sync_request(array: Running<'_, Self>, _mddev: &Mddev, sector: u64, max: u64) -> Synced {
+        sync::sync_request(&array, sector, max)
+    }
+
+    fn resize(array: Running<'_, Self>, locked: &Locked<'_>, sectors: u64) -> Result {
+        array.resize(locked, sectors)
+    }
+
+    fn size(array: Running<'_, Self>, mddev: &Mddev, sectors: u64, raid_disks: u32) -> u64 {
+        array.size(mddev, sectors, raid_disks)
+    }
+
+    fn check_reshape(array: Running<'_, Self>, locked: &Locked<'_>) -> Result {
+        array.check_reshape(locked)
+    }
+
+    fn quiesce(array: Running<'_, Self>, locked: Option<&Locked<'_>>, on: bool) {
+        if on {
+            sync::quiesce(&array, locked);
+        } else {
+            array.open();
+        }
+    }
+
+    fn bitmap_range(array: Running<'_, Self>, sector: u64, sectors: u64) -> (u64, u64) {
+        let range = array.geometry.bitmap_range(sector, sectors);
+        (range.start, range.end.saturating_sub(range.start))
+    }
+
+    fn set_cache_size(&self, locked: &Locked<'_>, size: i32) -> Result {
+        self.resize_cache(locked, u32::try_from(size).map_err(|_| EINVAL)?)
+    }
+
+    fn cache_strips(&self) -> (i32, i32) {
+        let strips = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+        (strips(self.kits.target()), strips(self.kits.total()))
+    }
+}

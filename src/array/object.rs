@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The span object: what the driver keeps for a span of `raid/`.
+//!
+//! Anybody may post to it; its runner alone touches [`Work`].
+
+use super::kits::{KitList, KitNode, NOT_DEFERRED};
+use super::part::{Item, PartList};
+use super::queue::Link;
+use super::table::Place;
+use super::Array;
+use super::pump::Flight;
+use crate::block::member_bio::MemberBio;
+use crate::mem::mempool::Pooled;
+use crate::raid::column::Column;
+use crate::raid::geometry::Geometry;
+use crate::raid::span::{Span, SpanKey};
+use crate::raid::strips::{Strips, SPAN_STRIPS};
+use crate::sync::actor::Actor;
+use crate::sync::mailbox::CompletionWord;
+use crate::sync::percpu_ref::Entry;
+use crate::sync::stack::Stack;
+use core::sync::atomic::AtomicU32;
+use kernel::prelude::*;
+
+/// A span object.
+pub(super) struct SpanObject {
+    /// Its index in the slab.
+    pub(super) index: u32,
+    /// The mailbox, and what only the runner touches.
+    pub(super) actor: Actor<Work>,
+    /// Parts that nobody has accepted yet.
+    pub(super) posted: Stack<Pooled<Item>>,
+    /// For each member, the strips whose I/O has ended.
+    pub(super) ended: KVVec<CompletionWord>,
+    /// Where it is; the table's.
+    pub(super) place: Place,
+    /// Those who are about to post a part; raised under the lock of the shard.
+    pub(super) pins: AtomicU32,
+    /// Its place in the queue of a lane.
+    pub(super) run: Link,
+    /// Its place among those that wait for a flush of the write-intent bitmap.
+    pub(super) for_bitmap: Link,
+    /// Its place among those that wait for the superblock.
+    pub(super) for_superblock: Link,
+    /// The next in the deferred list; under the lock of that list.
+    pub(super) deferred: AtomicU32,
+}
+
+impl SpanObject {
+    /// An object without a place, for `members` members. May sleep.
+    pub(super) fn new(index: u32, members: u16) -> Result<Self> {
+        let mut ended = KVVec::with_capacity(usize::from(members), GFP_KERNEL)?;
+        for _ in 0..members {
+            ended.push(CompletionWord::new(), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            index,
+            actor: Actor::new(Work::new(members)?),
+            posted: Stack::new(),
+            ended,
+            place: Place::new(),
+            pins: AtomicU32::new(0),
+            run: Link::new(),
+            for_bitmap: Link::new(),
+            for_superblock: Link::new(),
+            deferred: AtomicU32::new(NOT_DEFERRED),
+        })
+    }
+}
+
+/// A member's bio in a span, and what is to be read again.
+pub(super) struct Port {
+    pub(super) bio: Pin<KBox<MemberBio<Flight>>>,
+    /// The run that is in flight or was last is a read.
+    pub(super) reading: bool,
+    /// Strips that could not be read as part of a run: each is read once more, alone.
+    pub(super) retry: Strips,
+}
+
+/// What the runner of a span works on.
+pub(super) struct Work {
+    pub(super) span: Span,
+    pub(super) columns: KVVec<Column>,
+    pub(super) ports: KVVec<Port>,
+    pub(super) parts: PartList,
+    /// The kits of the span's strips.
+    pub(super) kits: [Option<KBox<KitNode>>; SPAN_STRIPS as usize],
+    /// Keeps the array while the span has work.
+    pub(super) entry: Option<Entry<Array>>,
+}
+
+impl Work {
+    fn new(members: u16) -> Result<Self> {
+        let count = usize::from(members);
+        let mut columns = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let mut ports = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..members {
+            columns.push(Column::default(), GFP_KERNEL)?;
+            ports.push(
+                Port {
+                    bio: KBox::pin_init(MemberBio::new(), GFP_KERNEL)?,
+                    reading: false,
+                    retry: Strips::NONE,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(Self {
+            span: Span::new(),
+            columns,
+            ports,
+            parts: PartList::default(),
+            kits: [const { None }; SPAN_STRIPS as usize],
+            entry: None,
+        })
+    }
+
+    /// Gives an idle span without kits a place.
+    pub(super) fn place(&mut self, key: SpanKey, geometry: &Geometry) {
+        self.span.place(key, geometry);
+    }
+
+    /// Forgets the blocks of an idle span and hands out its kits.
+    pub(super) fn evict(&mut self) -> KitList {
+        let mut list = KitList::default();
+        for index in self.span.evict(&mut self.columns).iter() {
+            let slot = self.kits.get_mut(index as usize);
+            if let Some(node) = slot.and_then(Option::take) {
+                list.push(node);
+            }
+        }
+        list
+    }
+
+    /// Whether some strip has a kit.
+    pub(super) fn has_kits(&self) -> bool {
+        !self.span.kits().is_empty()
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.span.is_idle() && self.parts.is_empty()
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Parts as the driver holds them: a part of `raid/` with the request, or the sync unit, that it belongs to.
+
+use super::Array;
+use crate::block::request::Slice;
+use crate::block::Status;
+use crate::mem::mempool::Pooled;
+use crate::raid::part::{Part, PartKind, Parts};
+use crate::raid::strips::Strips;
+use crate::sync::percpu_ref::Entry;
+
+/// Whom a part is done for.
+pub(super) enum Origin {
+    /// Not said yet.
+    Nobody,
+    /// A request of a user: the slice that holds all sectors of the part.
+    Request(Slice),
+    /// A resync, check, repair or rebuild: so many sectors of each member.
+    Sync(u32),
+}
+
+/// A part, and whom it is done for.
+pub(super) struct Item {
+    pub(super) part: Part,
+    pub(super) origin: Origin,
+    /// Keeps the array; each span that is active has it from its parts.
+    pub(super) entry: Entry<Array>,
+    next: Option<Pooled<Item>>,
+}
+
+impl Item {
+    /// A part that is in no list.
+    pub(super) fn new(part: Part, origin: Origin, entry: Entry<Array>) -> Self {
+        Self {
+            part,
+            origin,
+            entry,
+            next: None,
+        }
+    }
+
+    /// A part whose content is not said yet.
+    pub(super) fn blank(entry: Entry<Array>) -> Self {
+        let part = Part::new(PartKind::Read, Strips::NONE, 0, 0);
+        Self::new(part, Origin::Nobody, entry)
+    }
+
+    /// Tells whoever waits for the part that it has ended; a request ends when it has no other part.
+    fn complete(&mut self) {
+        let failed = !self.part.failed().is_empty();
+        match core::mem::replace(&mut self.origin, Origin::Nobody) {
+            Origin::Nobody => {}
+            Origin::Request(slice) => {
+                if failed {
+                    slice.fail(Status::IO_ERROR);
+                }
+            }
+            Origin::Sync(sectors) => {
+                let mddev = &self.entry.mddev;
+                if failed {
+                    mddev.sync_error();
+                }
+                mddev.done_sync(sectors);
+            }
+        }
+    }
+
+    /// The slice and the entry of a part that only keeps them.
+    pub(super) fn take_rest(&mut self) -> Option<(Slice, Entry<Array>)> {
+        match core::mem::replace(&mut self.origin, Origin::Nobody) {
+            Origin::Request(slice) => Some((slice, self.entry.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// The parts that a span has accepted, in the order in which they came.
+#[derive(Default)]
+pub(super) struct PartList {
+    head: Option<Pooled<Item>>,
+    /// Parts that are complete, and whose owners have not been told.
+    done: Option<Pooled<Item>>,
+}
+
+impl PartList {
+    /// Whether it holds no part that is not complete.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
+    /// Puts parts at the end.
+    pub(super) fn append(&mut self, items: impl Iterator<Item = Pooled<Item>>) {
+        let mut tail = &mut self.head;
+        while let Some(item) = tail {
+            tail = &mut item.next;
+        }
+        for item in items {
+            tail = &mut tail.insert(item).next;
+        }
+    }
+
+    /// Takes the first part out.
+    pub(super) fn pop(&mut self) -> Option<Pooled<Item>> {
+        let mut item = self.head.take()?;
+        self.head = item.next.take();
+        Some(item)
+    }
+
+    /// Calls `f` with each part that is not complete, in order.
+    pub(super) fn for_each(&self, mut f: impl FnMut(&Part, &Origin)) {
+        let mut at = self.head.as_ref();
+        while let Some(item) = at {
+            f(&item.part, &item.origin);
+            at = item.next.as_ref();
+        }
+    }
+
+    /// Tells the owners of complete parts. What they do then may take long, and may start new requests.
+    pub(super) fn complete(&mut self) {
+        let mut done = self.done.take();
+        while let Some(mut item) = done {
+            done = item.next.take();
+            item.complete();
+        }
+    }
+}
+
+impl Parts for PartList {
+    fn retain(&mut self, keep: &mut dyn FnMut(&mut Part) -> bool) {
+        let mut rest = self.head.take();
+        let mut tail = &mut self.head;
+        while let Some(mut item) = rest {
+            rest = item.next.take();
+            if keep(&mut item.part) {
+                tail = &mut tail.insert(item).next;
+            } else {
+                item.next = self.done.take();
+                self.done = Some(item);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A span's traffic with the members: blocks that are to be read or written become bios, and their ends come back.
+//!
+//! Each member has one bio in a span. What does not fit into it waits in the column until the bio has ended, for that is
+//! an event and makes the span run again.
+
+use super::env::RunEnv;
+use super::object::{Port, SpanObject};
+use super::run::{hand_over, run};
+use super::Array;
+use crate::block::member_bio::{Ended, Io, Owner};
+use crate::block::{Flags, Status};
+use crate::md::rdev::BadBlocks;
+use crate::raid::column::Column;
+use crate::raid::span::Span;
+use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
+use crate::sync::mailbox::Events;
+use crate::sync::percpu_ref::Entry;
+use kernel::sync::Arc;
+
+/// Takes in what has ended.
+pub(super) fn collect(
+    span: &mut Span,
+    columns: &mut [Column],
+    ports: &mut [Port],
+    env: &mut RunEnv<'_>,
+) {
+    for (member, port) in ports.iter_mut().enumerate() {
+        let Some(word) = env.span.ended.get(member) else {
+            continue;
+        };
+        let ended = word.take();
+        let (good, failed) = (Strips(ended.ok), Strips(ended.failed));
+        if (good | failed).is_empty() {
+            continue;
+        }
+        if !port.reading {
+            clear_bad_blocks(env, member, good);
+        }
+        span.io_done(columns, member, good, true, env);
+        if port.reading && failed.count() > 1 {
+            // One of the blocks cannot be read; the others are not to be taken for lost with it.
+            port.retry |= failed;
+        } else {
+            span.io_done(columns, member, failed, false, env);
+        }
+    }
+}
+
+/// Takes blocks that were written off a member's record of bad ones.
+fn clear_bad_blocks(env: &RunEnv<'_>, member: usize, written: Strips) {
+    let Some(slot) = env.array.slots.get(member) else {
+        return;
+    };
+    slot.with(|rdev| {
+        for run in written.runs() {
+            let sector = env.strip_sector(run.first);
+            let sectors = run.count.wrapping_mul(STRIP_SECTORS);
+            if rdev.bad_blocks(sector, sectors) != BadBlocks::None {
+                rdev.clear_bad_blocks(sector, sectors);
+            }
+        }
+    });
+}
+
+/// Sends blocks that are to be read or written to the members. Returns whether some could not be sent and so have failed
+/// at once: then there is something to step for.
+pub(super) fn issue(
+    span: &mut Span,
+    columns: &mut [Column],
+    ports: &mut [Port],
+    env: &mut RunEnv<'_>,
+) -> bool {
+    let mut failed = false;
+    for (member, port) in ports.iter_mut().enumerate() {
+        while !port.bio.is_busy() {
+            let Some((run, io)) = next(span, columns, member, port, env) else {
+                break;
+            };
+            if !submit(member, port, run, io, env) {
+                span.io_done(columns, member, run.strips(), false, env);
+                failed = true;
+            }
+        }
+    }
+    failed
+}
+
+/// What is to be sent to a member next.
+fn next(
+    span: &Span,
+    columns: &mut [Column],
+    member: usize,
+    port: &mut Port,
+    env: &RunEnv<'_>,
+) -> Option<(Run, Io)> {
+    let column = columns.get_mut(member)?;
+    let again = port.retry.iter().next().map(|first| Run { first, count: 1 });
+    if let Some(run) = again {
+        port.retry -= run.strips();
+    }
+    let (run, write) = match again.or_else(|| column.next_read()) {
+        Some(run) => (run, false),
+        None => (column.next_write(span.fua())?, true),
+    };
+    let mut flags = Flags::NONE;
+    if write && span.fua().meets(run.strips()) {
+        flags = flags | Flags::FUA;
+    }
+    if span.sync().meets(run.strips()) {
+        flags = flags | Flags::SYNC;
+    }
+    let sector = env.strip_sector(run.first);
+    Some((run, Io { write, flags, sector }))
+}
+
+/// Sends a run to a member. Returns false if there is nobody to send it to.
+fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>) -> bool {
+    let Some(target) = env.array.slots.get(member).and_then(|slot| slot.take()) else {
+        return false;
+    };
+    let flight = Flight {
+        span: env.span.clone(),
+        entry: env.entry.clone(),
+        member,
+        strips: run.strips(),
+    };
+    port.reading = !io.write;
+    // CAST: there are no more members than a u16 counts.
+    let column = member as u16;
+    let sent = if io.write {
+        let pages = env.pages(run, column);
+        port.bio.write(flight, target, io.sector, io.flags, pages)
+    } else {
+        let pages = env.pages_mut(run, column);
+        port.bio.read(flight, target, io.sector, io.flags, pages)
+    };
+    sent.is_ok()
+}
+
+/// A run of blocks that is under way to or from a member.
+pub(super) struct Flight {
+    span: Arc<SpanObject>,
+    entry: Entry<Array>,
+    member: usize,
+    strips: Strips,
+}
+
+impl Owner for Flight {
+    /// Takes note of the end of a bio, and runs the span where that is allowed.
+    fn ended(self, ended: Ended) {
+        let array: &Array = &self.entry;
+        let (io, member) = (&ended.io, &ended.member);
+        let ok = ended.status.is_ok();
+        match (ok, io.write) {
+            (true, true) => {}
+            (true, false) => member.reset_read_errors(),
+            (false, true) => array.write_failed(member, io.sector, ended.sectors),
+            (false, false) => {
+                let counts = ended.status != Status::PROTECTION;
+                array.read_failed(member, io.sector, ended.sectors, counts);
+            }
+        }
+        let may_run = member.may_run_inline();
+        drop(ended);
+
+        let span = &self.span;
+        if let Some(word) = span.ended.get(self.member) {
+            word.post(self.strips.0, ok);
+        }
+        if let Some(turn) = span.actor.post(Events::IO) {
+            if may_run {
+                run(span, turn);
+            } else {
+                hand_over(span, turn);
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The array's size, and what of its shape can change.
+
+use super::Array;
+use crate::md::mddev::{Locked, Mddev, Recovery};
+use kernel::prelude::*;
+
+impl Array {
+    /// The size of the array, in sectors, if it used `sectors` sectors of each of `raid_disks` members; 0 stands for what
+    /// it has.
+    pub(super) fn size(&self, mddev: &Mddev, sectors: u64, raid_disks: u32) -> u64 {
+        let sectors = if sectors == 0 { mddev.dev_sectors() } else { sectors };
+        let parity = u32::from(self.geometry.parity_disks());
+        let data = match raid_disks {
+            0 => u32::from(self.geometry.data_disks()),
+            disks => disks.saturating_sub(parity),
+        };
+        self.whole_chunks(sectors).saturating_mul(data.into())
+    }
+
+    /// Uses `sectors` sectors of each member from now on. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: the array's size is set by somebody else and would not fit any more. Or what the bitmap says.
+    pub(super) fn resize(&self, locked: &Locked<'_>, sectors: u64) -> Result {
+        let sectors = self.whole_chunks(sectors);
+        let size = self.geometry.array_sectors(sectors).ok_or(EINVAL)?;
+        if locked.external_size() != 0 && locked.array_sectors() > size {
+            return Err(EINVAL);
+        }
+        locked.bitmap_resize(sectors)?;
+
+        locked.set_array_sectors(size);
+        let old = locked.dev_sectors();
+        if sectors > old && locked.resync_offset() > old {
+            // Parity of what is new was never made.
+            locked.set_resync_offset(old);
+            locked.set_recovery(Recovery::Needed);
+        }
+        locked.set_dev_sectors(sectors);
+        locked.set_resync_max_sectors(sectors);
+        // What is cached past the end means nothing if the array should grow again.
+        self.table.forget_all(&self.kits);
+        self.grant_kits();
+        Ok(())
+    }
+
+    /// Whether the array can be brought into the shape that md core asks for: only into that which it has.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: it would have to be reshaped.
+    pub(super) fn check_reshape(&self, locked: &Locked<'_>) -> Result {
+        if locked.delta_disks() == 0
+            && locked.new_layout() == locked.layout()
+            && locked.new_chunk_sectors() == locked.chunk_sectors()
+        {
+            return Ok(());
+        }
+        pr_warn!("md/raid:{}: reshaping is not supported.\n", locked.name());
+        Err(EINVAL)
+    }
+
+    /// `sectors` without a last part of a chunk.
+    fn whole_chunks(&self, sectors: u64) -> u64 {
+        let chunk = u64::from(self.geometry.chunk_sectors());
+        sectors & !chunk.wrapping_sub(1)
+    }
+}

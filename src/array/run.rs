@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The runner of a span: takes what was posted, lets `raid/` step, and sends what comes out of it to the members.
+//!
+//! Whoever gets a span's turn calls [`run`], or hands the span to a lane where running is not allowed. A runner holds no
+//! lock and never sleeps; it needs task context with interrupts on, for parity may use vector registers.
+
+use super::env::RunEnv;
+use super::object::{SpanObject, Work};
+use super::pump;
+use super::Array;
+use crate::sync::actor::Turn;
+use crate::sync::mailbox::Events;
+use kernel::sync::Arc;
+
+/// After so many rounds a runner hands the span to a lane, so that nobody who only wanted to submit is kept.
+const ROUNDS: u32 = 4;
+
+/// Runs a span until it has nothing to do for now.
+///
+/// Task context with interrupts on, where bios may be submitted; does not sleep.
+pub(super) fn run<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
+    let mut turn = turn;
+    for _ in 0..ROUNDS {
+        match round(span, turn) {
+            Some(again) => turn = again,
+            None => return,
+        }
+    }
+    hand_over(span, turn);
+}
+
+/// Gives a span to a lane to run. Any context.
+pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
+    let mut turn = turn;
+    loop {
+        // A span that does not know its array yet has been posted its first part: that one does.
+        turn.accept(span);
+        if let Some(entry) = turn.entry.clone() {
+            entry.lanes.queue(span, turn);
+            return;
+        }
+        // Nothing but a late event to a span that has ended.
+        turn.take();
+        match turn.finish() {
+            Ok(()) => return,
+            Err(again) => turn = again,
+        }
+    }
+}
+
+/// One round: from the events to the bios. Returns the turn if there is more to do at once.
+fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn<'a, Work>> {
+    let events = turn.take();
+    turn.accept(span);
+    let Some(entry) = turn.entry.clone() else {
+        // A late event to a span that has ended.
+        return turn.finish().err();
+    };
+    let array: &Array = &entry;
+
+    let Work { span: logic, columns, ports, parts, kits, .. } = &mut *turn;
+    let mut env = RunEnv {
+        array,
+        span,
+        entry: &entry,
+        sector: logic.key().sector,
+        kits,
+        granted: events.contains(Events::MEMORY),
+        freed: false,
+    };
+    if events.contains(Events::IO) {
+        pump::collect(logic, columns, ports, &mut env);
+    }
+    if events.contains(Events::FLUSH) {
+        logic.release();
+    }
+    loop {
+        logic.step(columns, parts, &mut env);
+        if !pump::issue(logic, columns, ports, &mut env) {
+            break;
+        }
+    }
+    let waits = logic.waits();
+    if array.kits.anybody_waits() {
+        let shed = logic.shed(columns);
+        env.free_kits(shed);
+    }
+    // Who was granted a kit and got what it wanted passes the grant on; who freed one starts it.
+    let pass_on = env.freed || env.granted && !waits.memory;
+    parts.complete();
+    if pass_on {
+        array.grant_kits();
+    }
+
+    let mut ready = false;
+    if waits.memory {
+        array.wait_for_kits(span);
+    }
+    if waits.superblock {
+        ready |= array.wait_for_superblock(span);
+    }
+    if let Some(seq) = waits.bitmap {
+        ready |= array.wait_for_bitmap(span, seq);
+    }
+    if ready {
+        return Some(turn);
+    }
+    if !turn.is_quiet() {
+        return turn.finish().err();
+    }
+    // Nothing is left to do. Parts that come bring an entry of their own.
+    turn.entry = None;
+    let left = array.table.retire(span, turn).err();
+    array.span_came_free();
+    if array.kits.anybody_waits() {
+        // Its cached blocks can be forgotten now.
+        array.grant_kits();
+    }
+    left
+}
+
+impl Work {
+    /// Takes in the parts that were posted.
+    fn accept(&mut self, span: &SpanObject) {
+        if span.posted.is_empty() {
+            return;
+        }
+        let Self { parts, entry, .. } = self;
+        parts.append(span.posted.take_all().inspect(|item| {
+            entry.get_or_insert_with(|| item.entry.clone());
+        }));
+    }
+}
+
+impl Array {
+    /// Lets the first span that waits for a kit try to take one, if some may be had.
+    pub(super) fn grant_kits(&self) {
+        if !self.kits.anybody_waits() {
+            return;
+        }
+        let Some(index) = self.kits.next_waiting(self.table.slab()) else {
+            return;
+        };
+        self.post_to(index, Events::MEMORY);
+    }
+
+    /// Posts events to a span, and gives it to a lane if nobody runs it. Any context.
+    pub(super) fn post_to(&self, index: u32, events: Events) {
+        if let Some(span) = self.table.slab().get(index) {
+            if let Some(turn) = span.actor.post(events) {
+                self.lanes.queue(span, turn);
+            }
+        }
+    }
+
+    /// Puts a span that got no kit into the deferred list. Its runner still owns it.
+    fn wait_for_kits(&self, span: &SpanObject) {
+        self.kits.defer(self.table.slab(), span.index);
+        // A kit may have come free between the attempt and this; nobody would tell.
+        let found = self.kits.take().or_else(|| {
+            self.table.reclaim(span, &self.kits);
+            self.kits.take()
+        });
+        if let Some(node) = found {
+            self.kits.give(node);
+            self.grant_kits();
+        }
+    }
+}
+

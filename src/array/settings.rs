@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an administrator may set while the array runs, and the files in sysfs for it.
+
+use super::table::MAX_SPANS;
+use super::Array;
+use crate::md::limits;
+use crate::md::mddev::Locked;
+use crate::md::sysfs::{Attribute, Store, Suspended, Text};
+use crate::md_attributes;
+use crate::raid::job::RmwLevel;
+use crate::raid::strips::STRIP_BYTES;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use kernel::prelude::*;
+
+/// The number of strips in the cache of a new array.
+pub(super) const DEFAULT_STRIPS: u32 = 256;
+
+/// The fewest strips that a cache may have.
+const MIN_STRIPS: u32 = 17;
+
+/// The most threads that may be asked for.
+const MAX_THREADS: u32 = 8192;
+
+/// Settings that are read on I/O paths, or only shown.
+pub(super) struct Settings {
+    rmw_level: AtomicU32,
+    bypass_threshold: AtomicU32,
+    threads: AtomicU32,
+    skip_copy: AtomicBool,
+}
+
+impl Settings {
+    /// The settings of a new array.
+    pub(super) fn new() -> Self {
+        Self {
+            rmw_level: AtomicU32::new(1),
+            bypass_threshold: AtomicU32::new(1),
+            threads: AtomicU32::new(0),
+            skip_copy: AtomicBool::new(false),
+        }
+    }
+
+    /// Which of RMW and RCW is preferred.
+    pub(super) fn rmw_level(&self) -> RmwLevel {
+        match self.rmw_level.load(Ordering::Relaxed) {
+            0 => RmwLevel::Disable,
+            1 => RmwLevel::Enable,
+            _ => RmwLevel::Prefer,
+        }
+    }
+}
+
+md_attributes! {
+    /// The attributes of an array in sysfs.
+    pub(super) static ATTRIBUTES: Array = [
+        StripeCacheSize,
+        StripeCacheActive,
+        PrereadBypassThreshold,
+        GroupThreadCnt,
+        SkipCopy,
+        RmwLevelFile,
+        StripeSize,
+        JournalMode,
+        PplWriteHint,
+    ];
+}
+
+/// A decimal number; as in C, a text that is none is invalid.
+fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| EINVAL)
+}
+
+/// A decimal number that fits in 32 bits.
+fn small_number(text: &str) -> Result<u32> {
+    text.parse().map_err(|_| EINVAL)
+}
+
+/// stripe_cache_size: how many strips may have their blocks in memory.
+struct StripeCacheSize;
+
+impl Attribute for StripeCacheSize {
+    type Of = Array;
+    const NAME: &'static CStr = c"stripe_cache_size";
+    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
+        let size = u32::try_from(number(text)?).map_err(|_| EINVAL)?;
+        array.resize_cache(locked, size)
+    });
+
+    fn check(text: &str) -> Result {
+        number(text).map(drop)
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.kits.target())
+    }
+}
+
+/// stripe_cache_active: how many spans are being worked on.
+struct StripeCacheActive;
+
+impl Attribute for StripeCacheActive {
+    type Of = Array;
+    const NAME: &'static CStr = c"stripe_cache_active";
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.table.active())
+    }
+}
+
+/// preread_bypass_threshold: kept for those who set it. Strips that need reads are not held behind others here.
+struct PrereadBypassThreshold;
+
+impl Attribute for PrereadBypassThreshold {
+    type Of = Array;
+    const NAME: &'static CStr = c"preread_bypass_threshold";
+    const STORE: Store<Array> = Store::Locked(|array, _, text| {
+        let threshold = u32::try_from(number(text)?).map_err(|_| EINVAL)?;
+        if threshold > array.kits.target() {
+            return Err(EINVAL);
+        }
+        let setting = &array.settings.bypass_threshold;
+        setting.store(threshold, Ordering::Relaxed);
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        number(text).map(drop)
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.settings.bypass_threshold.load(Ordering::Relaxed))
+    }
+}
+
+/// group_thread_cnt: how many lanes run spans; one even for 0, and no more than there are CPUs.
+struct GroupThreadCnt;
+
+impl Attribute for GroupThreadCnt {
+    type Of = Array;
+    const NAME: &'static CStr = c"group_thread_cnt";
+    const STORE: Store<Array> = Store::Suspended(|array, _, text| {
+        let count = small_number(text)?;
+        array.lanes.set_count(count, array.table.slab(), &array.mddev)?;
+        array.settings.threads.store(count, Ordering::Relaxed);
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        if small_number(text)? > MAX_THREADS {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.settings.threads.load(Ordering::Relaxed))
+    }
+}
+
+/// skip_copy: asks those who write not to change pages meanwhile. Data is copied all the same for now.
+struct SkipCopy;
+
+impl Attribute for SkipCopy {
+    type Of = Array;
+    const NAME: &'static CStr = c"skip_copy";
+    const STORE: Store<Array> = Store::Suspended(|array, suspended: &Suspended<'_>, text| {
+        let skip = number(text)? != 0;
+        if skip != array.settings.skip_copy.load(Ordering::Relaxed) {
+            limits::set_stable_writes(suspended, skip)?;
+            array.settings.skip_copy.store(skip, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        number(text).map(drop)
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        let skip = array.settings.skip_copy.load(Ordering::Relaxed);
+        writeln!(text, "{}", u8::from(skip))
+    }
+}
+
+/// rmw_level: whether partial writes read parity and what they change, or all the rest.
+struct RmwLevelFile;
+
+impl Attribute for RmwLevelFile {
+    type Of = Array;
+    const NAME: &'static CStr = c"rmw_level";
+    const STORE: Store<Array> = Store::Locked(|array, _, text| {
+        let level = small_number(text)?;
+        array.settings.rmw_level.store(level, Ordering::Relaxed);
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        match number(text)? {
+            0..=2 => Ok(()),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.settings.rmw_level.load(Ordering::Relaxed))
+    }
+}
+
+/// stripe_size: bytes of a strip, which is a page.
+struct StripeSize;
+
+impl Attribute for StripeSize {
+    type Of = Array;
+    const NAME: &'static CStr = c"stripe_size";
+
+    fn show(_array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{STRIP_BYTES}")
+    }
+}
+
+/// journal_mode: empty, for there is no journal.
+struct JournalMode;
+
+impl Attribute for JournalMode {
+    type Of = Array;
+    const NAME: &'static CStr = c"journal_mode";
+    const STORE: Store<Array> = Store::Suspended(|_, _, text| match text {
+        "write-through" | "write-back" => Err(ENODEV),
+        _ => Err(EINVAL),
+    });
+
+    fn show(_array: &Array, _text: &mut Text<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// ppl_write_hint: always 0, and not to be set without a partial parity log.
+struct PplWriteHint;
+
+impl Attribute for PplWriteHint {
+    type Of = Array;
+    const NAME: &'static CStr = c"ppl_write_hint";
+    const STORE: Store<Array> = Store::Locked(|_, _, _| Err(EINVAL));
+
+    fn show(_array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "0")
+    }
+}
+
+impl Array {
+    /// Changes how many strips may have their blocks in memory. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: too few or too many. `ENOMEM`: there is no memory; the size stays what it could be made.
+    pub(super) fn resize_cache(&self, locked: &Locked<'_>, size: u32) -> Result {
+        if !(MIN_STRIPS..=MAX_SPANS).contains(&size) {
+            return Err(EINVAL);
+        }
+        // Allocating may write pages to this very array, which must not wait for its superblock then.
+        locked.allow_write();
+        self.table.grow(size, self.geometry.members())?;
+        while self.kits.is_above(size) && self.table.reclaim_any(&self.kits) {}
+        let result = self.kits.resize(size);
+        // Kits that are there now may be waited for.
+        self.grant_kits();
+        result
+    }
+}

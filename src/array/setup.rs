@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Starting an array: what its superblocks say is checked before anything of it is touched.
+//!
+//! The checks, their order, their messages and their error numbers are those of the C driver; what we cannot do is refused
+//! with a message of our own.
+
+use super::control::{Flushes, Recording};
+use super::direct::Later;
+use super::kits::Kits;
+use super::lanes::Lanes;
+use super::members;
+use super::settings::{Settings, DEFAULT_STRIPS};
+use super::table::Table;
+use super::Array;
+use crate::block::context;
+use crate::md::limits::{self, Limits};
+use crate::md::mddev::{Flag as ArrayFlag, Handle, Locked, MAX_SECTOR};
+use crate::md::rdev::{Flag, Rdev};
+use crate::md::slots::Slots;
+use crate::mem::mempool::Mempool;
+use crate::new_irq_spinlock;
+use crate::parity::kernel::Kernel;
+use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
+use crate::sync::percpu_ref::Gate;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Parts that are set aside for times without memory.
+const RESERVED_PARTS: u16 = 256;
+
+/// Sectors of a request that the C driver allows at least: 256 strips.
+const MAX_SECTORS: u32 = 256 * 8;
+
+/// Starts an array. Sleeps.
+///
+/// # Errors
+///
+/// What the one who starts the array gets.
+pub(super) fn run(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
+    start(handle, mddev)
+        .inspect_err(|_| pr_warn!("md/raid:{}: failed to run raid set.\n", mddev.name()))
+}
+
+fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
+    let name = mddev.name();
+    if mddev.resync_offset() != MAX_SECTOR {
+        pr_notice!("md/raid:{name}: not clean -- starting background reconstruction\n");
+    }
+    check_features(mddev)?;
+    let geometry = geometry(mddev)?;
+
+    let slots = Slots::new(geometry.members())?;
+    let full_sync = members::take(mddev, &slots)?;
+    check_members(mddev, &geometry, &slots)?;
+
+    let array = allocate(handle, geometry, slots, full_sync)?;
+    if let Err(err) = bring_up(&array, mddev) {
+        // Threads end only so; the rest goes with the array.
+        array.lanes.stop(mddev);
+        return Err(err);
+    }
+
+    let degraded = mddev.degraded();
+    let members = mddev.raid_disks();
+    pr_info!(
+        "md/raid:{name}: raid level {} active with {} out of {members} devices, algorithm {}\n",
+        mddev.level(),
+        members.saturating_sub(degraded),
+        mddev.layout()
+    );
+    Ok(array)
+}
+
+/// Refuses what the superblock says that we cannot do.
+fn check_features(mddev: &Locked<'_>) -> Result {
+    let name = mddev.name();
+    let has = |flag| mddev.rdevs().any(|rdev: &Rdev| rdev.test(flag));
+    let journal = mddev.test(ArrayFlag::HasJournal) || has(Flag::Journal);
+    if journal && mddev.has_bitmap() {
+        pr_notice!("md/raid:{name}: array cannot have both journal and bitmap\n");
+        return Err(EINVAL);
+    }
+    if mddev.reshape_position() != MAX_SECTOR {
+        pr_warn!(
+            "md/raid:{name}: a reshape is in progress, which is not supported - aborting.\n"
+        );
+        return Err(EINVAL);
+    }
+    if mddev.level() != mddev.new_level()
+        || mddev.layout() != mddev.new_layout()
+        || mddev.chunk_sectors() != mddev.new_chunk_sectors()
+        || mddev.delta_disks() != 0
+    {
+        pr_warn!("md/raid:{name}: a reshape is asked for, which is not supported - aborting.\n");
+        return Err(EINVAL);
+    }
+    if journal {
+        pr_warn!("md/raid:{name}: the array has a journal, which is not supported - aborting.\n");
+        return Err(EINVAL);
+    }
+    if mddev.test(ArrayFlag::HasPpl) || mddev.test(ArrayFlag::HasMultiplePpls) {
+        pr_warn!(
+            "md/raid:{name}: the array has a partial parity log, which is not supported - aborting.\n"
+        );
+        return Err(EINVAL);
+    }
+    if has(Flag::Replacement) {
+        pr_warn!(
+            "md/raid:{name}: a member is being replaced, which is not supported - aborting.\n"
+        );
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+impl kernel::fmt::Display for InvalidGeometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The array's geometry, if it is one that we know.
+fn geometry(mddev: &Locked<'_>) -> Result<Geometry> {
+    let name = mddev.name();
+    let Some(level) = Level::from_number(mddev.level()) else {
+        pr_warn!("md/raid:{name}: raid level not set to 4/5/6 ({})\n", mddev.level());
+        return Err(EIO);
+    };
+    let members = u32::try_from(mddev.raid_disks()).unwrap_or(0);
+    let chunk = u32::try_from(mddev.chunk_sectors()).unwrap_or(0);
+    Geometry::new(level, mddev.layout(), members, chunk).map_err(|invalid| match invalid {
+        InvalidGeometry::Layout(_, layout) => {
+            pr_warn!("md/raid:{name}: layout {layout} not supported\n");
+            EIO
+        }
+        InvalidGeometry::Members(..) => {
+            pr_warn!("md/raid:{name}: {invalid}\n");
+            EINVAL
+        }
+        InvalidGeometry::Chunk(sectors) => {
+            let bytes = u64::from(sectors) << 9;
+            pr_warn!("md/raid:{name}: invalid chunk size {bytes}\n");
+            EINVAL
+        }
+        InvalidGeometry::Level(_) => {
+            pr_warn!("md/raid:{name}: {invalid}\n");
+            EIO
+        }
+    })
+}
+
+/// Checks that there are members enough, large enough, and with the right parity; tells md core what it found.
+fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Result {
+    let name = mddev.name();
+    let members = geometry.members();
+    let degraded = members::count_degraded(slots);
+    mddev.set_degraded(i32::from(degraded));
+    if degraded > geometry.parity_disks() {
+        pr_crit!(
+            "md/raid:{name}: not enough operational devices ({degraded}/{members} failed)\n"
+        );
+        return Err(EIO);
+    }
+
+    let chunk = u64::from(geometry.chunk_sectors());
+    let sectors = mddev.dev_sectors() & !(chunk - 1);
+    for slot in slots.iter() {
+        let room = slot.with(|rdev| (!rdev.test(Flag::Faulty)).then(|| rdev.sectors()));
+        if room.flatten().is_some_and(|room| room < sectors) {
+            slot.with(|rdev| {
+                pr_warn!(
+                    "md/raid:{name}: {rdev} has room for {} sectors, but the array needs {sectors}\n",
+                    rdev.sectors()
+                );
+            });
+            return Err(EINVAL);
+        }
+    }
+    let size = geometry.array_sectors(sectors).ok_or(EINVAL)?;
+
+    if mddev.resync_offset() != MAX_SECTOR && degraded > count_dirty_parity(geometry, slots) {
+        if mddev.ok_start_degraded() == 0 {
+            pr_crit!("md/raid:{name}: cannot start dirty degraded array.\n");
+            return Err(EIO);
+        }
+        pr_crit!(
+            "md/raid:{name}: starting dirty degraded array - data corruption possible.\n"
+        );
+    }
+    mddev.set_dev_sectors(sectors);
+    mddev.set_resync_max_sectors(sectors);
+    mddev.set_array_sectors(size);
+    Ok(())
+}
+
+/// Members that are there, are not in sync, and hold nothing but parity: that they lack it does not matter.
+fn count_dirty_parity(geometry: &Geometry, slots: &Slots) -> u16 {
+    let only_parity = |slot: u16| {
+        (0..u64::from(geometry.members())).all(|stripe| geometry.parity_member(stripe) == slot)
+    };
+    let dirty = (0..).zip(slots.iter()).filter(|(number, slot)| {
+        slot.with(|rdev| !rdev.test(Flag::InSync)) == Some(true) && only_parity(*number)
+    });
+    // CAST: there are no more members than a u16 counts.
+    dirty.count() as u16
+}
+
+/// Makes the array, without threads, spans and kits.
+fn allocate(
+    handle: Handle,
+    geometry: Geometry,
+    slots: Slots,
+    full_sync: bool,
+) -> Result<Arc<Gate<Array>>> {
+    let cpus = context::cpus();
+    let span_sectors = geometry.span_sectors();
+    let members = geometry.members();
+    let array = try_pin_init!(Array {
+        mddev: handle,
+        geometry,
+        generation: 0,
+        slots,
+        engine: &Kernel,
+        settings: Settings::new(),
+        lanes: Lanes::new(cpus)?,
+        table <- Table::new(span_sectors, cpus),
+        kits <- Kits::new(members, cpus),
+        items: Mempool::new(RESERVED_PARTS)?,
+        later <- Later::new(),
+        bitmap: Flushes::new(),
+        recorded: Recording::new(),
+        device <- new_irq_spinlock!((), "raid456 device"),
+        recording: AtomicU32::new(0),
+        full_sync: AtomicBool::new(full_sync),
+        closing: AtomicBool::new(false),
+    }? Error);
+    Arc::pin_init(Gate::new(array), GFP_KERNEL)
+}
+
+/// Gives the array what it needs to take requests.
+fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
+    let geometry = &array.geometry;
+    let memory = || {
+        array.table.grow(DEFAULT_STRIPS, geometry.members())?;
+        array.kits.resize(DEFAULT_STRIPS)
+    };
+    if let Err(err) = memory() {
+        // A page for each member of each strip.
+        let kib = DEFAULT_STRIPS.saturating_mul(geometry.members().into()) * 4;
+        pr_warn!("md/raid:{}: couldn't allocate {kib}kB for buffers\n", mddev.name());
+        return Err(err);
+    }
+    if let Err(err) = array.lanes.set_count(1, array.table.slab(), &array.mddev) {
+        pr_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
+        return Err(err);
+    }
+    let io_min = geometry.chunk_sectors() << 9;
+    let io_opt = u64::from(io_min) * u64::from(geometry.data_disks());
+    limits::set(
+        mddev,
+        Limits {
+            io_min,
+            io_opt: u32::try_from(io_opt).map_err(|_| EINVAL)?,
+            max_sectors: MAX_SECTORS,
+            discard_granularity: None,
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests: from what md core hands over to parts of spans.
+//!
+//! While md core calls us, bios for members are only queued, and go out when we return. So whatever may sleep comes before
+//! the first of them: the superblock, quiesce, memory, span objects, accounting. A request for which there are not enough
+//! span objects at once is cut, and the rest comes back as a request of its own.
+
+use super::direct;
+use super::object::{SpanObject, Work};
+use super::part::{Item, Origin};
+use super::run::{hand_over, run};
+use super::table::Pinned;
+use super::Array;
+use crate::block::plug::{self, Plugged};
+use crate::block::request::{Request, Slice};
+use crate::block::{Flags, Op, Status};
+use crate::md::mddev::Mddev;
+use crate::mem::mempool::Pooled;
+use crate::mem::Wait;
+use crate::raid::part::{Part, PartKind};
+use crate::raid::span::SpanKey;
+use crate::sync::actor::Turn;
+use crate::sync::mailbox::Events;
+use crate::sync::percpu_ref::{Entry, Gate};
+use kernel::sync::Arc;
+
+/// Takes a request. May sleep before the first bio for a member goes out.
+pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'_>) {
+    let array: &Array = gate;
+    let flags = request.flags();
+    if flags.contains(Flags::NOWAIT) {
+        // Not advertised; whoever tries all the same is told to come back when it may wait.
+        return request.end(Status::AGAIN);
+    }
+    let request = if flags.contains(Flags::PREFLUSH) {
+        request.flush()
+    } else {
+        Some(request)
+    };
+    let Some(mut request) = request else {
+        return;
+    };
+    let write = match request.op() {
+        Op::Read => false,
+        Op::Write => true,
+        Op::Discard | Op::Other => return request.end(Status::NOT_SUPPORTED),
+    };
+    if request.sectors() == 0 {
+        return request.end(Status::OK);
+    }
+    if write && mddev.is_read_only() {
+        return request.end(Status::IO_ERROR);
+    }
+    request.write_start();
+    let entry = array.wait_enter(gate);
+    let request = if write {
+        Some(request)
+    } else {
+        direct::read(array, &entry, request)
+    };
+    if let Some(request) = request {
+        array.submit(&entry, request);
+    }
+}
+
+/// Spans that are reserved for one request at once.
+const RESERVED: usize = 16;
+
+/// Spans and parts that a request will need.
+struct Reserved<'a> {
+    spans: [Option<(Pinned<'a>, Pooled<Item>)>; RESERVED],
+    count: usize,
+}
+
+impl<'a> Reserved<'a> {
+    fn new() -> Self {
+        Self {
+            spans: [const { None }; RESERVED],
+            count: 0,
+        }
+    }
+
+    fn has(&self, key: SpanKey) -> bool {
+        let mut spans = self.spans.iter().flatten();
+        spans.any(|(pinned, _)| pinned.key() == key)
+    }
+
+    fn push(&mut self, pinned: Pinned<'a>, item: Pooled<Item>) {
+        if let Some(place) = self.spans.get_mut(self.count) {
+            *place = Some((pinned, item));
+            self.count += 1;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == RESERVED
+    }
+}
+
+impl Array {
+    /// Does a request by way of spans.
+    fn submit(&self, entry: &Entry<Array>, request: Request<'_>) {
+        let start = request.sector();
+        let end = start.saturating_add(request.sectors().into());
+        let may_wait = !request.flags().contains(Flags::RAHEAD);
+        let (reserved, at) = self.reserve(entry, start, end, may_wait);
+        if at == start {
+            // Nobody waits for what is only read ahead.
+            return request.end(Status::IO_ERROR);
+        }
+        // CAST: no more than the request's sectors.
+        let front = at.saturating_sub(start) as u32;
+        let Some(request) = request.cut(front) else {
+            return self.release(reserved);
+        };
+        // dm-raid's requests are not cut; what is left of one is posted by the array's thread.
+        let keeper = (u64::from(request.sectors()) > u64::from(front))
+            .then(|| self.items.take(Item::blank(entry.clone()), Wait::MayBlock).ok())
+            .flatten();
+        let mut slice = request.account();
+        match (slice.split_front(front), keeper) {
+            (Some(first), Some(keeper)) => {
+                self.post_slice(first, reserved);
+                self.finish_later(keeper, slice);
+            }
+            _ => self.post_slice(slice, reserved),
+        }
+    }
+
+    /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if
+    /// `may_wait`, until there is something.
+    fn reserve<'a>(
+        &'a self,
+        entry: &Entry<Array>,
+        start: u64,
+        end: u64,
+        may_wait: bool,
+    ) -> (Reserved<'a>, u64) {
+        let mut reserved = Reserved::new();
+        let mut at = start;
+        while at < end {
+            let (key, next) = self.piece(at);
+            if !reserved.has(key) {
+                let wait = may_wait && reserved.count == 0;
+                if reserved.is_full() {
+                    break;
+                }
+                let Some((pinned, item)) = self.reserve_span(entry, key, wait) else {
+                    break;
+                };
+                reserved.push(pinned, item);
+            }
+            at = next;
+        }
+        (reserved, at.min(end))
+    }
+
+    /// The span that an array sector is in, and the sector where that span ends for those who go on from there.
+    pub(super) fn piece(&self, sector: u64) -> (SpanKey, u64) {
+        let geometry = &self.geometry;
+        let member_sector = geometry.locate(sector).member_sector;
+        let start = geometry.span_of(member_sector);
+        let within = member_sector.saturating_sub(start);
+        let left = u64::from(geometry.span_sectors()).saturating_sub(within);
+        let key = SpanKey {
+            sector: start,
+            generation: self.generation,
+        };
+        (key, sector.saturating_add(left))
+    }
+
+    /// Reserves a span and a part for it. With `wait`, sleeps until there are.
+    pub(super) fn reserve_span<'a>(
+        &'a self,
+        entry: &Entry<Array>,
+        key: SpanKey,
+        wait: bool,
+    ) -> Option<(Pinned<'a>, Pooled<Item>)> {
+        let blank = Item::blank(entry.clone());
+        let how = if wait { Wait::MayBlock } else { Wait::NoWait };
+        let item = self.items.take(blank, how).ok()?;
+        let pinned = if wait {
+            self.table.wait_lookup(key, &self.geometry, &self.kits)?
+        } else {
+            self.table.lookup(key, &self.geometry, &self.kits)?
+        };
+        Some((pinned, item))
+    }
+
+    /// Gives back what was reserved and is not needed.
+    fn release(&self, reserved: Reserved<'_>) {
+        for (pinned, item) in reserved.spans.into_iter().flatten() {
+            drop(item);
+            let span = pinned.span();
+            drop(pinned);
+            if let Some(turn) = span.actor.post(Events::FLUSH) {
+                self.settle(span, turn);
+            }
+        }
+    }
+
+    /// Ends the turn at a span that was found for nothing.
+    fn settle<'a>(&self, span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) {
+        while span.posted.is_empty() && turn.entry.is_none() {
+            turn.take();
+            match self.table.retire(span, turn) {
+                Ok(()) => return,
+                Err(again) => turn = again,
+            }
+        }
+        run(span, turn);
+    }
+
+    /// Posts the parts of a slice to the spans that were reserved for it, and runs them.
+    fn post_slice(&self, slice: Slice, reserved: Reserved<'_>) {
+        let template = self.template(&slice);
+        for (pinned, mut item) in reserved.spans.into_iter().flatten() {
+            let span = pinned.span();
+            item.part = self.part(&template, pinned.key().sector);
+            item.origin = Origin::Request(slice.clone());
+            // The plug first: a part that is held must have somebody who lets it go.
+            item.part.hold = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
+            if let Some(turn) = pinned.post(item) {
+                run(span, turn);
+            }
+        }
+    }
+
+    /// What all parts of a slice have in common. For a write, its bits in the bitmap have been set.
+    pub(super) fn template(&self, slice: &Slice) -> Part {
+        let flags = slice.flags();
+        let write = slice.op() == Op::Write;
+        let kind = if write { PartKind::Write } else { PartKind::Read };
+        let mut part = Part::new(kind, Default::default(), slice.sector(), slice.end_sector());
+        part.fua = write && flags.contains(Flags::FUA);
+        part.sync = flags.contains(Flags::SYNC);
+        if write && self.mddev.bitmap_enabled() {
+            let (seq, wake) = self.bitmap.ticket();
+            part.bitmap_seq = Some(seq);
+            if wake {
+                self.mddev.wake_thread();
+            }
+        }
+        part
+    }
+
+    /// The part of a slice, given as a template, in the span at `sector`.
+    pub(super) fn part(&self, template: &Part, sector: u64) -> Part {
+        let geometry = &self.geometry;
+        let stripe = geometry.stripe_of(sector);
+        let start = geometry.stripe_start(stripe).unwrap_or(u64::MAX);
+        let end = start.saturating_add(geometry.stripe_sectors());
+        let start = template.start.max(start);
+        let end = template.end.min(end);
+        let mut part = Part::new(template.kind, geometry.touched(sector, start, end), start, end);
+        part.fua = template.fua;
+        part.sync = template.sync;
+        part.bitmap_seq = template.bitmap_seq;
+        part
+    }
+
+    /// Whether a write may be held for more to come: not if it is the whole of a stripe.
+    fn may_hold(&self, part: &Part) -> bool {
+        part.kind == PartKind::Write
+            && part.end.saturating_sub(part.start) < self.geometry.stripe_sectors()
+            && plug::active()
+    }
+}
+
+impl Plugged for SpanObject {
+    fn unplugged(this: Arc<Self>, from_schedule: bool) {
+        let Some(turn) = this.actor.post(Events::FLUSH) else {
+            return;
+        };
+        if from_schedule {
+            hand_over(&this, turn);
+        } else {
+            run(&this, turn);
+        }
+    }
+}

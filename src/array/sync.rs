@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Resync, check, repair and rebuild, as md core's sync thread asks for them; and quiesce.
+
+use super::part::{Item, Origin};
+use super::run::run;
+use super::Array;
+use crate::md::mddev::{Locked, Recovery};
+use crate::md::personality::Synced;
+use crate::mem::Wait;
+use crate::raid::part::{Part, PartKind};
+use crate::raid::span::SpanKey;
+use crate::raid::strips::{Strips, STRIP_SECTORS};
+use crate::sync::mailbox::Events;
+use crate::sync::percpu_ref::{Entry, Gate};
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+
+/// How often quiesce looks whether the superblock has to be written.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Syncs some sectors of the members from `sector` on, at most to `max_sector`; ends the sync if `sector` is there.
+///
+/// For md core's sync thread. Sleeps.
+pub(super) fn sync_request(gate: &Gate<Array>, sector: u64, max_sector: u64) -> Synced {
+    let array: &Array = gate;
+    if sector >= max_sector {
+        array.end_sync(max_sector);
+        return Synced::Aborted;
+    }
+    let entry = array.wait_enter(gate);
+    array.sync_span(entry, sector, max_sector)
+}
+
+impl Array {
+    fn end_sync(&self, max_sector: u64) {
+        let mddev = &*self.mddev;
+        let reached = mddev.curr_resync();
+        if reached < max_sector {
+            mddev.bitmap_end_sync(reached);
+        } else {
+            self.full_sync.store(false, Ordering::Relaxed);
+        }
+        mddev.bitmap_close_sync();
+    }
+
+    fn sync_span(&self, entry: Entry<Array>, sector: u64, max_sector: u64) -> Synced {
+        let mddev = &*self.mddev;
+        let strip = u64::from(STRIP_SECTORS);
+        if mddev.degraded() >= i32::from(self.geometry.parity_disks())
+            && mddev.test_recovery(Recovery::Sync)
+        {
+            // Nothing is left to compare parity with.
+            return Synced::Skipped(mddev.dev_sectors().saturating_sub(sector).max(1));
+        }
+
+        let (needed, known) = mddev.bitmap_start_sync(sector, true);
+        let asked_for = mddev.test_recovery(Recovery::Requested);
+        if !needed && !asked_for && !self.full_sync.load(Ordering::Relaxed) && known >= strip {
+            return Synced::Skipped(known - known % strip);
+        }
+        mddev.bitmap_cond_end_sync(sector, false);
+
+        // One span, and no further than where the bitmap's answer ends, the sync pauses, or the members end.
+        let start = self.geometry.span_of(sector);
+        let span_end = start.saturating_add(u64::from(self.geometry.span_sectors()));
+        let first = sector.saturating_sub(start) / strip;
+        let mut end = span_end.min(max_sector).min(mddev.resync_max().max(sector + 1));
+        if known >= strip {
+            end = end.min(sector.saturating_add(known));
+        }
+        let behind = end.saturating_sub(start).div_ceil(strip).max(first + 1);
+        // CAST: both are within a span.
+        let strips = Strips::range(first as u32, (behind - first) as u32);
+        let sectors = start.saturating_add(behind * strip).saturating_sub(sector);
+        mddev.bitmap_start_sync(sector, self.stays_degraded());
+
+        let check = mddev.test_recovery(Recovery::Check);
+        // CAST: a span's sectors at most.
+        let origin = Origin::Sync(sectors as u32);
+        let item = Item::new(Part::new(PartKind::Sync { check }, strips, 0, 0), origin, entry);
+        let key = SpanKey { sector: start, generation: self.generation };
+        let Ok(item) = self.items.take(item, Wait::MayBlock) else {
+            return Synced::Aborted;
+        };
+        let Some(pinned) = self.table.wait_lookup(key, &self.geometry, &self.kits) else {
+            return Synced::Aborted;
+        };
+        let span = pinned.span();
+        if let Some(turn) = pinned.post(item) {
+            run(span, turn);
+        }
+        Synced::Started(sectors as u32)
+    }
+
+    /// Enters the gate, after waiting for the end of a quiesce. Sleeps.
+    pub(super) fn wait_enter(&self, gate: &Gate<Array>) -> Entry<Array> {
+        loop {
+            match gate.enter() {
+                Some(entry) => return entry,
+                None => gate.wait_open(),
+            }
+        }
+    }
+}
+
+/// Stops requests: those that come wait, and those that are under way end. `Gate::open` undoes it. Sleeps.
+///
+/// With `reconfig_mutex` held the array's thread cannot write the superblock, for which some span may wait; so this does it
+/// instead.
+pub(super) fn quiesce(gate: &Gate<Array>, locked: Option<&Locked<'_>>) {
+    gate.close();
+    gate.table.for_each_active(|span| {
+        if let Some(turn) = span.actor.post(Events::FLUSH) {
+            run(span, turn);
+        }
+    });
+    while !gate.wait_empty_timeout(LOOK) {
+        gate.help_recording(locked);
+    }
+}
