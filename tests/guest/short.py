@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=debian,debug disks=5 disk-size=16 timeout=300 debug.timeout=600
+"""A short life on kernels that are slow to run: the stock Debian kernel, and the one with KASAN, lockdep and kmemleak."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from compare import drivers
+from disk import SECTOR, Shadow
+from load import Load
+from raid import Array, rams, stop_all
+from report import expect, run
+import kernel
+
+
+def life(shape):
+    """Create, write, lose, write, rebuild, check, stop, assemble."""
+    disks = rams(4)
+    array = Array.create(disks, size=2, **shape)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        shadow.random_writes(seed=1, count=20)
+        array.fail(disks[1])
+        shadow.random_writes(seed=2, count=20)
+        shadow.verify("without a member")
+        array.remove(disks[1])
+        array.add(rams(1, 4)[0])
+        array.wait_rebuilt()
+        shadow.verify("after the rebuild")
+        slot, sector = array.geometry().parity_of(1000)
+        array.damage(slot, sector, SECTOR)
+        expect("mismatch_cnt of a repair", 8, array.scan("repair"))
+        array.expect_clean()
+        shadow.close()
+        array = array.reassemble()
+        shadow.reopen()
+        shadow.verify("after stop and assembly")
+
+
+def under_load():
+    """A member fails and is rebuilt, settings change and the bitmap goes while fio writes and compares."""
+    array = Array.create(rams(4), size=8, bitmap="internal")
+    work = Load(array.path, array.size(), seconds=12, jobs=2, largest="64k")
+    array.fail(rams(4)[2])
+    array.set("stripe_cache_size", 64)
+    array.remove(rams(4)[2])
+    array.add(rams(4)[2])
+    array.set("group_thread_cnt", 2)
+    array.wait_rebuilt(200)
+    kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=none")
+    array.set("group_thread_cnt", 0)
+    work.finish(200)
+    array.wait_idle()
+    array.expect_clean()
+
+
+def file_system():
+    """ext4 while a member is lost."""
+    array = Array.create(rams(4), size=8)
+    kernel.sh("mkfs.ext4", "-q", "-F", array.path)
+    os.makedirs("/tmp/mounted", exist_ok=True)
+    kernel.sh("mount", array.path, "/tmp/mounted")
+    kernel.sh("cp", "-r", "/usr/lib/python3.13/json", "/usr/lib/python3.13/email", "/tmp/mounted/")
+    array.fail(rams(4)[0])
+    kernel.sh("umount", "/tmp/mounted")
+    kernel.sh("mount", array.path, "/tmp/mounted")
+    kernel.sh("diff", "-r", "/usr/lib/python3.13/email", "/tmp/mounted/email")
+    kernel.sh("umount", "/tmp/mounted")
+    expect("fsck's status", 0, kernel.sh("e2fsck", "-fn", array.path, check=False)[0])
+
+
+def both_drivers():
+    """What one driver wrote the other one reads, on the stock kernel too."""
+    first, second = drivers()
+    kernel.use_driver(second)
+    array = Array.create(rams(4), size=2)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        for driver in (first, second):
+            shadow.random_writes(seed=5, count=20)
+            shadow.close()
+            array.stop()
+            kernel.use_driver(driver)
+            array = Array.assemble(rams(4))
+            array.expect_clean()
+            shadow.reopen()
+            shadow.verify(f"read by {driver}")
+
+
+if __name__ == "__main__":
+    run([
+        ("raid5", lambda: life({"bitmap": "internal"})),
+        ("raid4", lambda: life({"level": 4, "chunk": 4})),
+        ("fio while a member fails", under_load),
+        ("ext4", file_system),
+        ("both drivers", both_drivers),
+    ], cleanup=stop_all)
