@@ -363,10 +363,13 @@ impl Span {
         let parity = usize::from(env.geometry().parity_disks());
         for index in (ended & (failed - self.reads)).iter() {
             let strip = Strips::one(index);
-            let bad = columns
-                .iter()
-                .filter(|column| (column.failed | column.lost).meets(strip))
-                .count();
+            // A member that was being rebuilt may be in sync by now; the strip was rebuilt before this write then, and
+            // the write went there too.
+            let is_bad = |(member, column): &(usize, &Column)| {
+                let lost = column.lost - env.readable(*member);
+                (column.failed | column.read_error | lost).meets(strip)
+            };
+            let bad = columns.iter().enumerate().filter(is_bad).count();
             // As many blocks may be missing on the members as parity stands for. A sync that wrote nothing has failed.
             if bad > parity || self.syncs.meets(strip) {
                 self.failed |= strip;
