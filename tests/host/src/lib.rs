@@ -24,6 +24,10 @@ pub mod sync {
     pub(crate) mod stack;
 }
 
+/// The simulator.
+#[cfg(not(loom))]
+pub mod sim;
+
 #[cfg(test)]
 mod engines;
 #[cfg(test)]

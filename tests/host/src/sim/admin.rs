@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The administrator, the shrinker, and bad luck: everything that comes from outside.
+
+use super::device::Device;
+use super::io::Owner;
+use super::oracle::{row_end, Excuse};
+use super::report::Event;
+use super::sync::Action;
+use super::table::Events;
+use super::Sim;
+use crate::raid::geometry::Role;
+use crate::raid::job::RmwLevel;
+use crate::raid::strips::STRIP_SECTORS;
+
+/// What is being done to the array as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Admin {
+    #[default]
+    Idle,
+    /// mddev_suspend(): waits for the last request, then does what follows.
+    Suspending(Next),
+    /// Waits for quiesce to end.
+    Quiescing { suspended: bool },
+    /// Enjoys the silence.
+    Silent { suspended: bool, left: u32 },
+}
+
+/// What an array is suspended for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Quiescing it with reconfig_mutex held.
+    Quiesce,
+    /// Taking out failed members and adding spares.
+    Change,
+}
+
+impl Sim {
+    /// Something happens from outside, or goes on. Returns false if nothing does.
+    pub(crate) fn admin(&mut self) -> bool {
+        match self.admin {
+            Admin::Idle if self.draining => self.mend(),
+            Admin::Idle => self.rng.chance(self.config.trouble) && self.something_happens(),
+            Admin::Suspending(next) => self.suspended(next),
+            Admin::Quiescing { suspended } => {
+                if !self.quiesce_done() {
+                    // The daemon cannot, for want of the lock.
+                    return suspended && self.daemon.is_idle() && self.help_recording();
+                }
+                let left = self.rng.below(20);
+                self.admin = Admin::Silent { suspended, left };
+                true
+            }
+            Admin::Silent { suspended, left: 0 } => {
+                self.expect_silence();
+                self.quiesce_end();
+                if suspended {
+                    self.md.locked = false;
+                    self.md.suspended = false;
+                }
+                self.admin = Admin::Idle;
+                true
+            }
+            Admin::Silent { suspended, left } => {
+                self.expect_silence();
+                self.admin = Admin::Silent {
+                    suspended,
+                    left: left - 1,
+                };
+                true
+            }
+        }
+    }
+
+    fn something_happens(&mut self) -> bool {
+        match self.rng.below(16) {
+            0 => self.suspend(Next::Quiesce),
+            1 => {
+                if self.md.quiescing {
+                    return false;
+                }
+                self.admin = Admin::Quiescing { suspended: false };
+                self.quiesce_begin();
+                true
+            }
+            2..=3 => self.suspend(Next::Change),
+            4 => self.change_members(),
+            5 => self.fail_some_member(),
+            6..=8 => self.spoil_some_sector(),
+            9 => self.kill_some_member(),
+            10..=11 => self.scribble(),
+            12 => {
+                let action = self
+                    .rng
+                    .pick(&[Action::Check, Action::Repair, Action::Repair]);
+                self.sync.requested = Some(action);
+                true
+            }
+            13 => {
+                // sync_action=idle.
+                self.md.interrupt.set(true);
+                true
+            }
+            14 => {
+                self.md.rmw_level =
+                    self.rng
+                        .pick(&[RmwLevel::Disable, RmwLevel::Enable, RmwLevel::Prefer]);
+                true
+            }
+            _ => self.power_may_fail() || self.shrink(),
+        }
+    }
+
+    /// At the end of a run: what can be mended is mended, so that everything can be looked at.
+    fn mend(&mut self) -> bool {
+        let lacking = (0..self.md.slots.len()).any(|slot| self.member(slot).is_none());
+        lacking && self.may_mend() && self.change_members()
+    }
+
+    /// Whether spares are still added at the end of a run.
+    pub(crate) fn may_mend(&self) -> bool {
+        self.sync.failures <= 3 && !self.md.broken.get()
+    }
+
+    /// Whether failures are still drawn.
+    pub(crate) fn troubles(&self) -> bool {
+        !self.draining
+    }
+
+    /// Whether this device may fail now: parity can make up for it, or nobody cares.
+    pub(crate) fn may_fail(&mut self, device: usize) -> bool {
+        if self.config.reckless && self.rng.chance(300) {
+            return true;
+        }
+        self.md.slots.iter().all(|&slot| {
+            slot.is_some_and(|d| {
+                let other = &self.devices[d];
+                d == device || (other.in_sync.get() && !other.dead && !other.has_bad())
+            })
+        })
+    }
+
+    /// A member that will fail in the middle of the coming step, and after how many of its questions.
+    pub(crate) fn draw_victim(&mut self) -> (u32, Option<usize>) {
+        if self.config.mid_step == 0 || !self.troubles() || !self.rng.chance(self.config.mid_step) {
+            return (0, None);
+        }
+        let slot = self.rng.index(self.md.slots.len());
+        let victim = self.member(slot).filter(|&d| self.may_fail(d));
+        if victim.is_some() {
+            self.count(Event::MidStep);
+        }
+        (1 + self.rng.below(24), victim)
+    }
+
+    fn some_member(&mut self) -> Option<usize> {
+        let slot = self.rng.index(self.md.slots.len());
+        let device = self.member(slot)?;
+        self.may_fail(device).then_some(device)
+    }
+
+    /// mdadm --fail.
+    fn fail_some_member(&mut self) -> bool {
+        let Some(device) = self.some_member() else {
+            return false;
+        };
+        self.note(|| format!("device {device} is failed by the administrator"));
+        self.fail_device(device);
+        true
+    }
+
+    /// A device stops answering.
+    fn kill_some_member(&mut self) -> bool {
+        let Some(device) = self.some_member() else {
+            return false;
+        };
+        self.note(|| format!("device {device} dies"));
+        self.count(Event::Died);
+        self.device_lost(device);
+        self.devices[device].dead = true;
+        true
+    }
+
+    /// Some sectors cannot be read any more.
+    fn spoil_some_sector(&mut self) -> bool {
+        let slot = self.rng.index(self.md.slots.len());
+        let row = self.rng.index(self.rows.len());
+        let (Some(device), true) = (self.member(slot), self.has_block(slot, row)) else {
+            return false;
+        };
+        let others = (0..self.md.slots.len()).filter(|&other| other != slot);
+        let others_fine = others
+            .clone()
+            .all(|other| self.has_block(other, row) && !self.is_bad_block(other, row));
+        let sound = others_fine && self.rows[row].excuse == Excuse::None;
+        if !sound && !(self.config.reckless && self.rng.chance(300)) {
+            return false;
+        }
+        let at = self.rng.below(STRIP_SECTORS);
+        self.note(|| {
+            format!(
+                "device {device} cannot read sector {} any more",
+                row as u32 * 8 + at
+            )
+        });
+        self.devices[device].spoil(row as u32 * STRIP_SECTORS + at);
+        if !sound {
+            self.row_lossy(row);
+        }
+        true
+    }
+
+    /// Parity of a quiet row is changed behind the array's back.
+    fn scribble(&mut self) -> bool {
+        let row = self.rng.index(self.rows.len());
+        let sector = row as u32 * STRIP_SECTORS;
+        let quiet = !self.table.entries.iter().any(|entry| {
+            entry.active
+                && entry
+                    .key
+                    .is_some_and(|key| key.sector == self.geometry.span_of(u64::from(sector)))
+        });
+        let sound = (0..self.md.slots.len()).all(|slot| {
+            self.member(slot)
+                .is_some_and(|d| self.devices[d].in_sync.get())
+                && self.has_block(slot, row)
+                && !self.is_bad_block(slot, row)
+        });
+        let state = self.rows[row];
+        if !quiet || !sound || state.excuse != Excuse::None || state.lossy || !self.trusted(row) {
+            return false;
+        }
+        let stripe = self.geometry.stripe_of(u64::from(sector));
+        let parity = usize::from(self.geometry.parity_member(stripe));
+        let Some(device) = self.member(parity) else {
+            return false;
+        };
+        debug_assert_eq!(self.geometry.role(stripe, parity as u16), Role::P);
+        let at = sector + self.rng.below(STRIP_SECTORS);
+        let value = self.rng.bits();
+        self.note(|| format!("parity of row {row} is scribbled on"));
+        self.devices[device].scribble(at, value);
+        self.rows[row].excuse = Excuse::Scribbled;
+        true
+    }
+
+    fn trusted(&self, row: usize) -> bool {
+        row_end(row) <= self.md.resync_offset
+    }
+
+    /// The shrinker takes the kits of a span that is not used.
+    fn shrink(&mut self) -> bool {
+        let Some(entry) = self.table.oldest(|actor| !actor.span.kits().is_empty()) else {
+            return false;
+        };
+        self.table.evict(entry);
+        self.wake_starved();
+        true
+    }
+
+    fn suspend(&mut self, next: Next) -> bool {
+        self.md.suspended = true;
+        self.admin = Admin::Suspending(next);
+        true
+    }
+
+    /// Requests are kept out; when the last one has ended, the lock is taken.
+    fn suspended(&mut self, next: Next) -> bool {
+        if self.md.active_io > 0 || !self.daemon.is_idle() {
+            return false;
+        }
+        match next {
+            Next::Change => {
+                self.change_members();
+                self.md.suspended = false;
+                self.admin = Admin::Idle;
+            }
+            Next::Quiesce if self.md.quiescing => {
+                self.md.suspended = false;
+                self.admin = Admin::Idle;
+            }
+            Next::Quiesce => {
+                self.count(Event::QuiescedLocked);
+                self.md.locked = true;
+                self.admin = Admin::Quiescing { suspended: true };
+                self.quiesce_begin();
+            }
+        }
+        true
+    }
+
+    /// Failed members are taken out, and spares put in their place. Returns false if nothing changes.
+    fn change_members(&mut self) -> bool {
+        if !self.sync.is_idle() || self.md.locked {
+            return false;
+        }
+        let mut changed = false;
+        for slot in 0..self.md.slots.len() {
+            match self.md.slots[slot] {
+                Some(d) => {
+                    let device = &self.devices[d];
+                    if device.faulty.get() && !device.blocked.get() && device.pending == 0 {
+                        self.note(|| format!("device {d} is taken out of slot {slot}"));
+                        self.md.slots[slot] = None;
+                        changed = true;
+                    }
+                }
+                None => changed |= self.add_spare(slot),
+            }
+        }
+        if changed {
+            self.md.change_devs.set(true);
+        }
+        changed
+    }
+
+    /// Puts a device into an empty slot: one that was there before, if the bitmap knows what it lacks, or a new one.
+    fn add_spare(&mut self, slot: usize) -> bool {
+        let was_there = |d: &usize| {
+            let device = &self.devices[*d];
+            device.superblock.roles.get(*d) == Some(&Some(slot)) && !device.dead
+        };
+        let old = (0..self.devices.len())
+            .filter(|d| !self.md.slots.contains(&Some(*d)))
+            .rfind(was_there);
+        if let (Some(d), Some(bitmap), true) = (old, &mut self.bitmap, self.rng.chance(700)) {
+            let device = &mut self.devices[d];
+            if device.superblock.events >= bitmap.events_cleared
+                && device.superblock.recovery_offset.is_none()
+                && device.pending == 0
+            {
+                bitmap.write_all();
+                device.faulty.set(false);
+                device.was_in_sync.set(false);
+                device.recovery_offset = 0;
+                self.md.slots[slot] = Some(d);
+                self.count(Event::ReAdded);
+                self.note(|| format!("device {d} is re-added to slot {slot}"));
+                return true;
+            }
+        }
+        let content = (0..self.config.dev_sectors)
+            .map(|_| self.rng.bits())
+            .collect();
+        let d = self.devices.len();
+        self.devices
+            .push(Device::new(content, self.config.volatile));
+        self.md.slots[slot] = Some(d);
+        self.sync.full = true;
+        if let Some(bitmap) = &mut self.bitmap {
+            bitmap.write_all();
+        }
+        self.count(Event::SpareAdded);
+        self.note(|| format!("device {d}, a new one, is added to slot {slot}"));
+        true
+    }
+
+    /// quiesce(1), as far as it does not wait.
+    pub(crate) fn quiesce_begin(&mut self) {
+        self.note(|| "quiesce".into());
+        self.md.quiescing = true;
+        for entry in 0..self.table.entries.len() {
+            if self.table.entries[entry].active {
+                self.post(entry, Events::FLUSH);
+            }
+        }
+    }
+
+    /// Whether quiesce(1) may return.
+    pub(crate) fn quiesce_done(&mut self) -> bool {
+        if self.md.inflight > 0 {
+            return false;
+        }
+        self.count(Event::Quiesced);
+        self.expect_silence();
+        true
+    }
+
+    /// quiesce(0).
+    pub(crate) fn quiesce_end(&mut self) {
+        self.note(|| "end of quiesce".into());
+        self.md.quiescing = false;
+    }
+
+    /// Nothing is under way in a quiesced array.
+    fn expect_silence(&mut self) {
+        let ios = self
+            .ios
+            .iter()
+            .find(|io| matches!(io.owner, Owner::Span { .. } | Owner::Direct { .. }));
+        let span = self.table.entries.iter().find(|entry| entry.active);
+        let came = match (ios, span) {
+            (Some(io), _) => format!("{io:?}"),
+            (_, Some(entry)) => format!("span {:?} is active", entry.key),
+            _ if !self.jobs.is_empty() => "a job".into(),
+            _ => return,
+        };
+        self.fail("nothing under way in a quiesced array", came);
+    }
+}

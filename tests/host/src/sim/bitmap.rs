@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The classic write-intent bitmap: counters in memory, bits on the members.
+//!
+//! One page holds all bits, so it is written whole. Setting a bit makes the page dirty, and only a flush by the array's
+//! daemon gets it to the members; flushes are numbered, because whoever finds the page clean must not take that for
+//! durable. Bits are cleared later, in steps, and not while a member is missing.
+
+use super::device::BitmapRecord;
+use std::ops::Range;
+
+/// What is known of one chunk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chunk {
+    /// Writes under way.
+    writes: u32,
+    /// It must be resynced, or rebuilt on a member that was away.
+    needed: bool,
+    /// It is being resynced.
+    resync: bool,
+    /// Times that the daemon has found it without writes.
+    quiet: u8,
+    /// The bit in the page.
+    bit: bool,
+}
+
+/// The bitmap of a running array.
+#[derive(Debug)]
+pub(crate) struct Bitmap {
+    chunks: Vec<Chunk>,
+    /// Member sectors of a chunk.
+    chunk: u32,
+    /// Bits were set that no flush has taken yet.
+    dirty: bool,
+    /// Bits were cleared; that may be written at leisure.
+    stale: bool,
+    /// See [`BitmapRecord::events_cleared`].
+    pub(crate) events_cleared: u64,
+    /// Flushes that have begun, and that have ended.
+    pub(crate) begun: u32,
+    pub(crate) done: u32,
+    /// Some part waits for a flush that has not begun.
+    pub(crate) wanted: bool,
+}
+
+impl Bitmap {
+    /// The bitmap of an array that is assembled: chunks whose bits are set need a resync.
+    pub(crate) fn load(record: &BitmapRecord, chunk: u32, sequence: u32) -> Self {
+        let chunks = record.bits.iter().map(|&bit| Chunk {
+            needed: bit,
+            bit,
+            ..Chunk::default()
+        });
+        Self {
+            chunks: chunks.collect(),
+            chunk,
+            dirty: false,
+            stale: false,
+            events_cleared: record.events_cleared,
+            begun: sequence,
+            done: sequence,
+            wanted: false,
+        }
+    }
+
+    /// Number of chunks of a member.
+    pub(crate) fn chunks_of(dev_sectors: u32, chunk: u32) -> usize {
+        dev_sectors.div_ceil(chunk) as usize
+    }
+
+    /// The chunks that hold `sectors`.
+    fn of(&self, sectors: &Range<u64>) -> Range<usize> {
+        // CAST: the simulated members are small.
+        let (start, end) = (sectors.start as u32, sectors.end as u32);
+        (start / self.chunk) as usize..(end.div_ceil(self.chunk) as usize).min(self.chunks.len())
+    }
+
+    /// A write to these member sectors begins. The flush that it must wait for has the returned number.
+    pub(crate) fn start_write(&mut self, sectors: &Range<u64>) -> u32 {
+        let range = self.of(sectors);
+        for chunk in &mut self.chunks[range] {
+            chunk.writes += 1;
+            chunk.quiet = 0;
+            if !chunk.bit {
+                chunk.bit = true;
+                self.dirty = true;
+            }
+        }
+        self.wanted = true;
+        self.begun.wrapping_add(1)
+    }
+
+    /// A write to these member sectors has ended.
+    pub(crate) fn end_write(&mut self, sectors: &Range<u64>, degraded: bool, events: u64) {
+        let range = self.of(sectors);
+        for chunk in &mut self.chunks[range] {
+            chunk.writes -= 1;
+            chunk.needed |= degraded;
+        }
+        if !degraded {
+            self.events_cleared = self.events_cleared.max(events);
+        }
+    }
+
+    /// Whether `sector` must be resynced, and up to where that answer holds. Unless `degraded`, the resync of its chunk
+    /// begins.
+    pub(crate) fn start_sync(&mut self, sector: u32, degraded: bool) -> (bool, u32) {
+        let index = sector / self.chunk;
+        let end = (index + 1) * self.chunk;
+        let Some(chunk) = self.chunks.get_mut(index as usize) else {
+            return (false, end);
+        };
+        if chunk.resync {
+            return (true, end);
+        }
+        if chunk.needed && !degraded {
+            chunk.needed = false;
+            chunk.resync = true;
+            return (true, end);
+        }
+        (chunk.needed, end)
+    }
+
+    /// The resync of `sector`'s chunk has failed or was given up.
+    pub(crate) fn abort_sync(&mut self, sector: u32) {
+        if let Some(chunk) = self.chunks.get_mut((sector / self.chunk) as usize) {
+            if std::mem::take(&mut chunk.resync) {
+                chunk.needed = true;
+            }
+        }
+    }
+
+    /// Everything below `sector` is resynced. A chunk that is not is left as it is.
+    pub(crate) fn end_sync(&mut self, sector: u32) {
+        let whole = (sector / self.chunk) as usize;
+        for chunk in self.chunks.iter_mut().take(whole) {
+            chunk.resync = false;
+        }
+    }
+
+    /// The part of `close_sync` that marks all as done.
+    pub(crate) fn close_sync(&mut self) {
+        for chunk in &mut self.chunks {
+            chunk.resync = false;
+        }
+    }
+
+    /// bitmap_ops->write_all(): a new member has none of the bits.
+    pub(crate) fn write_all(&mut self) {
+        self.dirty = true;
+        self.wanted = true;
+    }
+
+    /// Begins a flush: what the members must hold for it to have ended, or `None` if they do already.
+    pub(crate) fn begin_flush(&mut self) -> Option<BitmapRecord> {
+        self.begun = self.begun.wrapping_add(1);
+        self.wanted = false;
+        std::mem::take(&mut self.dirty).then(|| self.record())
+    }
+
+    /// The flush that began last has ended.
+    pub(crate) fn end_flush(&mut self) {
+        self.done = self.begun;
+    }
+
+    /// Whether flush number `sequence` has ended.
+    pub(crate) fn is_flushed(&self, sequence: u32) -> bool {
+        self.done.wrapping_sub(sequence) < 1 << 31
+    }
+
+    /// Chunks that might be cleared: twice found without writes. To be called now and then.
+    pub(crate) fn quiet_chunks(&mut self) -> Vec<usize> {
+        let mut quiet = Vec::new();
+        for (index, chunk) in self.chunks.iter_mut().enumerate() {
+            if chunk.bit && chunk.writes == 0 && !chunk.needed && !chunk.resync {
+                chunk.quiet = chunk.quiet.saturating_add(1);
+                if chunk.quiet >= 2 {
+                    quiet.push(index);
+                }
+            }
+        }
+        quiet
+    }
+
+    /// Clears the bits of `quiet` chunks that have stayed so. Their data is durable by now.
+    pub(crate) fn clear(&mut self, quiet: &[usize]) {
+        for &index in quiet {
+            let chunk = &mut self.chunks[index];
+            if chunk.quiet >= 2 && chunk.writes == 0 && !chunk.needed && !chunk.resync {
+                chunk.bit = false;
+                self.stale = true;
+            }
+        }
+    }
+
+    /// What is to be written at leisure, if anything. A dirty page is left to the flush.
+    pub(crate) fn take_stale(&mut self) -> Option<BitmapRecord> {
+        (!self.dirty && std::mem::take(&mut self.stale)).then(|| self.record())
+    }
+
+    /// The page, as it would be written now.
+    pub(crate) fn record(&self) -> BitmapRecord {
+        BitmapRecord {
+            bits: self.chunks.iter().map(|chunk| chunk.bit).collect(),
+            events_cleared: self.events_cleared,
+        }
+    }
+
+    /// Whether no write is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.chunks.iter().all(|chunk| chunk.writes == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bitmap() -> Bitmap {
+        let record = BitmapRecord {
+            bits: vec![false; 4],
+            events_cleared: 0,
+        };
+        Bitmap::load(&record, 16, u32::MAX)
+    }
+
+    #[test]
+    fn a_write_waits_for_a_flush_that_began_after_it() {
+        let mut bitmap = bitmap();
+        assert!(bitmap.begin_flush().is_none(), "nothing is dirty");
+        let sequence = bitmap.start_write(&(0..8));
+        bitmap.end_flush();
+        assert!(
+            !bitmap.is_flushed(sequence),
+            "that flush began before the write"
+        );
+        let record = bitmap.begin_flush().expect("a bit was set");
+        assert_eq!(record.bits, [true, false, false, false]);
+        assert!(!bitmap.is_flushed(sequence));
+        bitmap.end_flush();
+        assert!(bitmap.is_flushed(sequence));
+    }
+
+    #[test]
+    fn a_bit_is_cleared_only_after_two_quiet_rounds() {
+        let mut bitmap = bitmap();
+        bitmap.start_write(&(0..8));
+        assert!(bitmap.quiet_chunks().is_empty());
+        bitmap.end_write(&(0..8), false, 5);
+        assert!(bitmap.quiet_chunks().is_empty());
+        let quiet = bitmap.quiet_chunks();
+        assert_eq!(quiet, [0]);
+        bitmap.start_write(&(0..8));
+        bitmap.clear(&quiet);
+        assert!(bitmap.record().bits[0], "it is written again");
+    }
+
+    #[test]
+    fn what_a_missing_member_missed_is_needed() {
+        let mut bitmap = bitmap();
+        bitmap.start_write(&(20..24));
+        bitmap.end_write(&(20..24), true, 5);
+        assert_eq!(bitmap.start_sync(0, false), (false, 16));
+        assert_eq!(bitmap.start_sync(16, true), (true, 32));
+        assert_eq!(bitmap.start_sync(16, false), (true, 32));
+        bitmap.abort_sync(16);
+        assert_eq!(bitmap.start_sync(16, false), (true, 32));
+        bitmap.close_sync();
+        assert_eq!(bitmap.start_sync(16, false), (false, 32));
+    }
+}

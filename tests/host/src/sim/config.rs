@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a seed's array looks like, and what will happen to it.
+
+use super::rng::Rng;
+use crate::raid::geometry::{Geometry, Level};
+use crate::raid::job::RmwLevel;
+
+/// In which state the array is when a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// All members are in sync and parity is right.
+    Clean,
+    /// A new array: parity is whatever the members held.
+    Unsynced,
+    /// One member is missing.
+    Degraded,
+}
+
+/// How often the scheduler picks each kind of actor, relative to the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) io: u32,
+    pub(crate) lane: u32,
+    pub(crate) job: u32,
+    pub(crate) submit: u32,
+    pub(crate) daemon: u32,
+    pub(crate) sync: u32,
+    pub(crate) admin: u32,
+}
+
+/// Everything that is fixed for a run. Chances are in thousandths.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) level: Level,
+    pub(crate) layout: i32,
+    pub(crate) members: u32,
+    /// Sectors of a chunk.
+    pub(crate) chunk: u32,
+    /// Sectors of data on each member.
+    pub(crate) dev_sectors: u32,
+    pub(crate) start: Start,
+    pub(crate) rmw_level: RmwLevel,
+    /// Member sectors for one bit of the write-intent bitmap, if there is one.
+    pub(crate) bitmap_chunk: Option<u32>,
+    /// Span objects.
+    pub(crate) spans: usize,
+    /// Strip kits.
+    pub(crate) kits: usize,
+    /// Members end their bios inside the submission, as a RAM disk does.
+    pub(crate) synchronous: bool,
+    /// Members have a volatile write cache.
+    pub(crate) volatile: bool,
+    /// Requests are not cut when spans are scarce (dm-raid); a lane posts what is left.
+    pub(crate) keep_whole: bool,
+    pub(crate) submitters: usize,
+    /// Requests of all submitters together.
+    pub(crate) requests: u32,
+    /// Requests that are outstanding at a time.
+    pub(crate) depth: usize,
+    /// Array sectors that most requests go to.
+    pub(crate) hot: u32,
+    /// A request is a read.
+    pub(crate) reads: u32,
+    /// A submitter plugs its next few requests.
+    pub(crate) plugs: u32,
+    /// A read that may go straight to its member does.
+    pub(crate) direct: u32,
+    /// A write is FUA, and likewise a request flushes.
+    pub(crate) durable: u32,
+    /// A job goes on elsewhere and ends later.
+    pub(crate) pending_jobs: u32,
+    /// A span is run by whoever posted to it, where it may be.
+    pub(crate) inline: u32,
+    /// A write to a member fails.
+    pub(crate) write_errors: u32,
+    /// A superblock or bitmap write to a member fails.
+    pub(crate) metadata_errors: u32,
+    /// Something bad happens to the members, each time the administrator is looked at.
+    pub(crate) trouble: u32,
+    /// A member fails in the middle of a step.
+    pub(crate) mid_step: u32,
+    /// Troubles that parity cannot make up for are let happen.
+    pub(crate) reckless: bool,
+    /// How often the power may be cut.
+    pub(crate) power_cuts: u32,
+    pub(crate) pace: Pace,
+}
+
+impl Config {
+    /// Draws the array of a seed.
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let level = if rng.chance(125) {
+            Level::Raid4
+        } else {
+            Level::Raid5
+        };
+        let members = if rng.chance(30) { 2 } else { rng.within(3..9) };
+        let chunk = 8 << rng.pick(&[0, 0, 1, 1, 2, 2, 3, 4, 4, 5]);
+        let stripes = rng.within(1..1 + (48 * 8 / chunk).clamp(2, 12));
+        let dev_sectors = chunk * stripes;
+        let array = dev_sectors * (members - 1);
+        let bitmap_chunk = rng.chance(600).then(|| 8 << rng.below(6));
+        let (spans, kits) = match rng.below(4) {
+            0 => (rng.within(1..4) as usize, rng.within(1..6) as usize),
+            1 => (rng.within(1..8) as usize, rng.within(2..24) as usize),
+            _ => (rng.within(4..16) as usize, rng.within(16..160) as usize),
+        };
+        let quiet = rng.chance(200);
+        let slow = [1, 4, 16];
+        Self {
+            level,
+            layout: i32::try_from(rng.below(6)).unwrap_or(0),
+            members,
+            chunk,
+            dev_sectors,
+            start: rng.pick(&[
+                Start::Clean,
+                Start::Clean,
+                Start::Clean,
+                Start::Unsynced,
+                Start::Unsynced,
+                Start::Degraded,
+            ]),
+            rmw_level: rng.pick(&[
+                RmwLevel::Disable,
+                RmwLevel::Enable,
+                RmwLevel::Enable,
+                RmwLevel::Prefer,
+            ]),
+            bitmap_chunk,
+            spans,
+            kits,
+            synchronous: rng.chance(200),
+            volatile: rng.chance(700),
+            keep_whole: rng.chance(250),
+            submitters: rng.within(1..5) as usize,
+            requests: rng.within(30..110),
+            depth: rng.within(1..24) as usize,
+            hot: if rng.chance(500) {
+                array
+            } else {
+                (array / 4).max(16)
+            },
+            reads: rng.within(100..600),
+            plugs: rng.pick(&[0, 200, 500]),
+            direct: rng.pick(&[0, 500, 1000]),
+            durable: rng.pick(&[50, 200, 400]),
+            pending_jobs: rng.pick(&[0, 0, 200, 600]),
+            inline: rng.pick(&[0, 500, 900]),
+            write_errors: if quiet { 0 } else { rng.pick(&[0, 2, 10]) },
+            metadata_errors: if quiet { 0 } else { rng.pick(&[0, 10]) },
+            trouble: if quiet { 0 } else { rng.pick(&[10, 40, 100]) },
+            mid_step: if quiet { 0 } else { rng.pick(&[0, 2, 6]) },
+            reckless: !quiet && rng.chance(80),
+            power_cuts: if quiet { 0 } else { rng.pick(&[0, 1, 1, 2, 3]) },
+            pace: Pace {
+                io: rng.pick(&slow) * 6,
+                lane: rng.pick(&slow) * 4,
+                job: rng.pick(&slow) * 3,
+                submit: rng.pick(&slow) * 4,
+                daemon: rng.pick(&slow) * 3,
+                sync: rng.pick(&slow) * 2,
+                admin: 2,
+            },
+        }
+    }
+
+    /// The array's geometry.
+    pub(crate) fn geometry(&self) -> Geometry {
+        match Geometry::new(self.level, self.layout, self.members, self.chunk) {
+            Ok(geometry) => geometry,
+            Err(error) => panic!("the simulator drew an impossible array: {error}"),
+        }
+    }
+
+    /// Strips of a member.
+    pub(crate) fn rows(&self) -> usize {
+        (self.dev_sectors / 8) as usize
+    }
+
+    /// Sectors of the array.
+    pub(crate) fn array_sectors(&self) -> u32 {
+        self.dev_sectors * (self.members - 1)
+    }
+}

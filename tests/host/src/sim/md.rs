@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The part of md core that a running array leans on: slots, failures, the superblock's flags, the counts that
+//! suspending and quiescing wait for.
+
+use super::device::{SuperRecord, ALL};
+use super::report::Event;
+use super::Sim;
+use crate::raid::job::RmwLevel;
+use crate::raid::span::SpanKey;
+use crate::raid::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
+use std::cell::{Cell, RefCell};
+
+/// md's view of the array. What a failure changes is in cells: members fail in the middle of anything.
+#[derive(Debug)]
+pub(crate) struct Md {
+    /// The device in each slot.
+    pub(crate) slots: Vec<Option<usize>>,
+    pub(crate) events: u64,
+    /// The superblocks say, or soon will, that no write is under way.
+    pub(crate) clean: bool,
+    /// Parity is known to be right below this sector.
+    pub(crate) resync_offset: u32,
+    /// MD_SB_CHANGE_DEVS, _CLEAN and _PENDING.
+    pub(crate) change_devs: Cell<bool>,
+    pub(crate) change_clean: bool,
+    pub(crate) change_pending: Cell<bool>,
+    /// MD_BROKEN.
+    pub(crate) broken: Cell<bool>,
+    /// MD_RECOVERY_INTR.
+    pub(crate) interrupt: Cell<bool>,
+    /// Failures that the rest of the simulator has not heard of.
+    pub(crate) failures: RefCell<Vec<usize>>,
+    pub(crate) writes_pending: u32,
+    /// Requests between md_handle_request and their end.
+    pub(crate) active_io: u32,
+    /// What quiesce waits for: active spans, direct reads, requests being cut.
+    pub(crate) inflight: u32,
+    pub(crate) quiescing: bool,
+    pub(crate) suspended: bool,
+    /// reconfig_mutex is held.
+    pub(crate) locked: bool,
+    pub(crate) rmw_level: RmwLevel,
+}
+
+impl Md {
+    /// An array that is not assembled yet.
+    pub(crate) fn new(slots: Vec<Option<usize>>, rmw_level: RmwLevel) -> Self {
+        Self {
+            slots,
+            events: 1,
+            clean: true,
+            resync_offset: ALL,
+            change_devs: Cell::new(false),
+            change_clean: false,
+            change_pending: Cell::new(false),
+            broken: Cell::new(false),
+            interrupt: Cell::new(false),
+            failures: RefCell::new(Vec::new()),
+            writes_pending: 0,
+            active_io: 0,
+            inflight: 0,
+            quiescing: false,
+            suspended: false,
+            locked: false,
+            rmw_level,
+        }
+    }
+
+    /// Whether the superblocks have to be written.
+    pub(crate) fn change(&self) -> bool {
+        self.change_devs.get() || self.change_clean || self.change_pending.get()
+    }
+}
+
+impl Sim {
+    /// md_error() and the personality's error handler: the device is Faulty, and until the superblocks say so no write
+    /// that it missed may be acknowledged.
+    pub(crate) fn md_error(&self, device: usize) {
+        let state = &self.devices[device];
+        if state.faulty.get() || !self.md.slots.contains(&Some(device)) {
+            return;
+        }
+        state.was_in_sync.set(state.in_sync.get());
+        state.faulty.set(true);
+        state.in_sync.set(false);
+        state.blocked.set(true);
+        self.md.change_devs.set(true);
+        self.md.change_pending.set(true);
+        self.md.interrupt.set(true);
+        if self.degraded() > 1 {
+            self.md.broken.set(true);
+        }
+        self.md.failures.borrow_mut().push(device);
+    }
+
+    /// Fails a device, and tells the oracle.
+    pub(crate) fn fail_device(&mut self, device: usize) {
+        self.md_error(device);
+        self.hear_of_failures();
+    }
+
+    /// Tells the oracle of devices that have failed.
+    pub(crate) fn hear_of_failures(&mut self) {
+        while let Some(device) = self.md.failures.get_mut().pop() {
+            self.count(Event::MemberFailed);
+            if self.md.broken.get() {
+                self.count(Event::Broken);
+            }
+            self.note(|| format!("device {device} is Faulty"));
+            self.device_lost(device);
+        }
+    }
+
+    /// Members that are missing, Faulty or not in sync.
+    pub(crate) fn degraded(&self) -> usize {
+        let whole = |slot: &&Option<usize>| {
+            slot.is_some_and(|d| {
+                let device = &self.devices[d];
+                !device.faulty.get() && device.in_sync.get()
+            })
+        };
+        self.md.slots.len() - self.md.slots.iter().filter(whole).count()
+    }
+
+    /// The device in a slot, unless it is Faulty.
+    pub(crate) fn member(&self, slot: usize) -> Option<usize> {
+        self.md.slots[slot].filter(|&d| !self.devices[d].faulty.get())
+    }
+
+    /// The strips of a span at which a member is in sync.
+    pub(crate) fn readable(&self, slot: usize, key: SpanKey) -> Strips {
+        match self.member(slot) {
+            None => Strips::NONE,
+            Some(d) if self.devices[d].in_sync.get() => Strips(u16::MAX),
+            Some(d) => strips_below(key, self.devices[d].recovery_offset),
+        }
+    }
+
+    /// Whether every failure is recorded.
+    pub(crate) fn failures_recorded(&self) -> bool {
+        let blocked = |slot: &Option<usize>| slot.is_some_and(|d| self.devices[d].blocked.get());
+        !self.md.change_pending.get() && !self.md.slots.iter().any(blocked)
+    }
+
+    /// What the superblock of `device` has to say now.
+    pub(crate) fn super_record(&self, device: usize) -> SuperRecord {
+        let mut roles = vec![None; self.devices.len()];
+        for (slot, &d) in self.md.slots.iter().enumerate() {
+            if let Some(d) = d {
+                if !self.devices[d].faulty.get() {
+                    roles[d] = Some(slot);
+                }
+            }
+        }
+        let state = &self.devices[device];
+        let rebuilding = roles[device].is_some() && !state.in_sync.get();
+        SuperRecord {
+            events: self.md.events,
+            clean: self.md.clean,
+            resync_offset: if self.md.clean {
+                self.md.resync_offset
+            } else {
+                0
+            },
+            roles,
+            recovery_offset: rebuilding.then_some(state.recovery_offset),
+        }
+    }
+
+    /// md_write_end().
+    pub(crate) fn write_end(&mut self) {
+        if self.md.writes_pending == 0 {
+            self.fail(
+                "md_write_end() once for each md_write_start()",
+                "one more".into(),
+            );
+            return;
+        }
+        self.md.writes_pending -= 1;
+    }
+
+    /// Gives back a reference that quiesce waits for.
+    pub(crate) fn put_inflight(&mut self) {
+        if self.md.inflight == 0 {
+            self.fail("as many references given back as taken", "one more".into());
+            return;
+        }
+        self.md.inflight -= 1;
+    }
+}
+
+/// The strips of a span that end at or below `limit`.
+pub(crate) fn strips_below(key: SpanKey, limit: u32) -> Strips {
+    let Some(room) = u64::from(limit).checked_sub(key.sector) else {
+        return Strips::NONE;
+    };
+    let strips = room / u64::from(STRIP_SECTORS);
+    Strips::first_n(u32::try_from(strips).unwrap_or(SPAN_STRIPS))
+}

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What must be true of the members, going by everything that the simulator knows and the array does not.
+
+use super::device::ALL;
+use super::report::Event;
+use super::table::Actor;
+use super::Sim;
+use crate::raid::geometry::Role;
+use crate::raid::phase::Phase;
+use crate::raid::span::SpanKey;
+use crate::raid::strips::{Strips, STRIP_SECTORS};
+
+/// Why parity of a row may be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excuse {
+    /// There is none.
+    None,
+    /// It was never made, or the power failed between data and parity. A resync makes it right, and so does any write.
+    Hole,
+    /// Somebody changed it behind the array's back. Only a repair makes it right.
+    Scribbled,
+}
+
+/// What is known of a row: the strip at one place of all members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) excuse: Excuse,
+    /// More than one of its blocks was lost at a time: requests may be refused.
+    pub(crate) lossy: bool,
+    /// The check or repair under way has found it wrong.
+    pub(crate) reported: bool,
+}
+
+impl Row {
+    pub(crate) const NEW: Self = Self {
+        excuse: Excuse::None,
+        lossy: false,
+        reported: false,
+    };
+}
+
+/// First member sector behind a row.
+pub(crate) fn row_end(row: usize) -> u32 {
+    (row as u32 + 1) * STRIP_SECTORS
+}
+
+/// The row of a strip.
+pub(crate) fn row_of(key: SpanKey, strip: u32) -> usize {
+    (key.sector / u64::from(STRIP_SECTORS)) as usize + strip as usize
+}
+
+impl Sim {
+    /// The members' sectors of a row, `at` sectors into it, XORed. Members in `skip` are left out.
+    fn xor_row(&self, row: usize, at: u32, skip: Option<usize>) -> u64 {
+        let sector = row as u32 * STRIP_SECTORS + at;
+        let slots = self.md.slots.iter().enumerate();
+        slots
+            .filter(|(slot, _)| Some(*slot) != skip)
+            .filter_map(|(_, device)| Some(self.devices[(*device)?].get(sector)))
+            .fold(0, |sum, value| sum ^ value)
+    }
+
+    /// What a member's block holds at one of its sectors, or what the others make up for it.
+    pub(crate) fn block_value(&self, slot: usize, row: usize, at: u32, recovered: bool) -> u64 {
+        match self.md.slots[slot] {
+            Some(device) if !recovered => self.devices[device].get(row as u32 * STRIP_SECTORS + at),
+            _ => self.xor_row(row, at, Some(slot)),
+        }
+    }
+
+    /// Whether parity of a row, whose members are all there, matches data.
+    pub(crate) fn row_matches(&self, row: usize) -> bool {
+        (0..STRIP_SECTORS).all(|at| self.xor_row(row, at, None) == 0)
+    }
+
+    /// The array's sector at `at` sectors into a member's block of a row; `None` if that is parity.
+    pub(crate) fn array_sector(&self, slot: usize, row: usize, at: u32) -> Option<u32> {
+        let sector = u64::from(row as u32 * STRIP_SECTORS + at);
+        // CAST: the simulated array is small.
+        Some(self.geometry.array_sector(slot as u16, sector)? as u32)
+    }
+
+    /// Whether some sector of a member's block of a row cannot be read.
+    pub(crate) fn is_bad_block(&self, slot: usize, row: usize) -> bool {
+        self.md.slots[slot]
+            .is_some_and(|d| self.devices[d].is_bad(row as u32 * STRIP_SECTORS, STRIP_SECTORS))
+    }
+
+    /// Whether a member's block of a row is there for the array to read, bad sectors aside.
+    pub(crate) fn has_block(&self, slot: usize, row: usize) -> bool {
+        self.md.slots[slot]
+            .is_some_and(|d| !self.devices[d].dead && self.devices[d].covers(row_end(row)))
+    }
+
+    /// A device is gone, or as good as gone: what parity cannot make up for may hold anything from now on.
+    pub(crate) fn device_lost(&mut self, device: usize) {
+        let Some(slot) = self.md.slots.iter().position(|&d| d == Some(device)) else {
+            return;
+        };
+        let rebuilt = {
+            let state = &self.devices[device];
+            if state.in_sync.get() || state.was_in_sync.get() {
+                ALL
+            } else {
+                state.recovery_offset
+            }
+        };
+        for row in 0..self.rows.len() {
+            if row_end(row) > rebuilt {
+                continue;
+            }
+            let others = 0..self.md.slots.len();
+            let other_lost = others
+                .filter(|&other| other != slot)
+                .any(|other| !self.has_block(other, row) || self.is_bad_block(other, row));
+            if other_lost {
+                self.row_lossy(row);
+            }
+            if other_lost || self.rows[row].excuse != Excuse::None {
+                self.block_lost(slot, row);
+            }
+        }
+    }
+
+    /// Several blocks of a row are lost at the same time.
+    pub(crate) fn row_lossy(&mut self, row: usize) {
+        self.count(Event::LossyRow);
+        self.rows[row].lossy = true;
+        for slot in 0..self.md.slots.len() {
+            if !self.has_block(slot, row) || self.is_bad_block(slot, row) {
+                self.block_lost(slot, row);
+            }
+        }
+    }
+
+    /// Nobody can tell any more what a member's block of a row held.
+    pub(crate) fn block_lost(&mut self, slot: usize, row: usize) {
+        for at in 0..STRIP_SECTORS {
+            if let Some(sector) = self.array_sector(slot, row, at) {
+                self.history.lost(sector);
+            }
+        }
+    }
+
+    /// Looks at the rows that were written since the last time and have come to rest.
+    pub(crate) fn check_settled(&mut self, key: SpanKey, actor: &mut Actor) {
+        let settled = actor.unchecked - actor.span.phases().of(Phase::Writing);
+        actor.unchecked -= settled;
+        self.check_rows(key, settled);
+    }
+
+    /// Looks at rows to which nothing is under way.
+    pub(crate) fn check_rows(&mut self, key: SpanKey, strips: Strips) {
+        for strip in strips.iter() {
+            let row = row_of(key, strip);
+            if row >= self.rows.len() {
+                self.fail(
+                    "strips within the members",
+                    format!("row {row} was written"),
+                );
+                return;
+            }
+            self.check_parity(row);
+            self.check_data(row);
+        }
+    }
+
+    /// A row was written and has come to rest.
+    fn check_parity(&mut self, row: usize) {
+        let counts =
+            |slot: &Option<usize>| slot.is_some_and(|d| self.devices[d].would_count(row_end(row)));
+        if !self.md.slots.iter().all(counts) {
+            return;
+        }
+        if self.row_matches(row) {
+            self.row_is_right(row);
+            return;
+        }
+        let state = self.rows[row];
+        let untrusted = row_end(row) > self.md.resync_offset;
+        let excused = state.excuse == Excuse::Scribbled
+            || (state.excuse == Excuse::Hole && !untrusted)
+            || state.lossy;
+        if !excused {
+            let unrecorded = self
+                .md
+                .slots
+                .iter()
+                .flatten()
+                .find(|&&d| self.devices[d].faulty.get());
+            let expected = match unrecorded {
+                Some(d) => format!(
+                    "no write to end that device {d} missed before its failure is recorded (row {row})"
+                ),
+                None => format!("parity of row {row} to match data after a write"),
+            };
+            self.fail(&expected, self.show_row(row));
+        }
+    }
+
+    /// Parity of a row, all of whose members are there, matches data.
+    fn row_is_right(&mut self, row: usize) {
+        let bad = (0..self.md.slots.len()).any(|slot| self.is_bad_block(slot, row));
+        let state = &mut self.rows[row];
+        state.excuse = Excuse::None;
+        state.lossy &= bad;
+    }
+
+    /// The members hold what was written to a row, or as much as makes it up.
+    pub(crate) fn check_data(&mut self, row: usize) {
+        let missing: Vec<_> = (0..self.md.slots.len())
+            .filter(|&slot| !self.has_block(slot, row))
+            .collect();
+        for slot in 0..self.md.slots.len() {
+            let recovered = missing == [slot];
+            if (missing.contains(&slot) && !recovered) || self.is_bad_block(slot, row) {
+                continue;
+            }
+            for at in 0..STRIP_SECTORS {
+                let Some(sector) = self.array_sector(slot, row, at) else {
+                    break;
+                };
+                let value = self.block_value(slot, row, at, recovered);
+                if let Err(expected) = self.history.settled(sector, value) {
+                    let how = if recovered { "make up for" } else { "hold" };
+                    self.fail(
+                        &format!("the members to {how} {expected} at array sector {sector} (row {row}, member {slot})"),
+                        format!("{value:016x}"),
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A span becomes inactive: what it keeps in memory is what the members hold.
+    pub(crate) fn check_idle(&mut self, entry: usize) {
+        let Some(actor) = self.table.entries[entry].actor.as_deref() else {
+            return;
+        };
+        let key = actor.span.key();
+        let mut wrong = None;
+        for strip in actor.span.kits().iter() {
+            let row = row_of(key, strip);
+            let Some(state) = self.rows.get(row) else {
+                continue;
+            };
+            let Some(kit) = &actor.kits[strip as usize] else {
+                continue;
+            };
+            if state.excuse != Excuse::None || state.lossy {
+                continue;
+            }
+            for (slot, column) in actor.columns.iter().enumerate() {
+                if !column.uptodate.meets(Strips::one(strip)) || self.is_bad_block(slot, row) {
+                    continue;
+                }
+                for at in 0..STRIP_SECTORS {
+                    let expected = self.block_value(slot, row, at, !self.has_block(slot, row));
+                    let came = kit[slot][at as usize];
+                    if came != expected {
+                        wrong = Some((row, slot, at, expected, came));
+                    }
+                }
+            }
+        }
+        if let Some((row, slot, at, expected, came)) = wrong {
+            self.fail(
+                &format!("a cached block to be what the member holds (row {row}, member {slot}, sector {at} of it): {expected:016x}"),
+                format!("{came:016x}"),
+            );
+        }
+    }
+
+    /// A span says that parity of these strips does not match.
+    pub(crate) fn mismatch_found(&mut self, key: SpanKey, strips: Strips) {
+        self.count(Event::Mismatch);
+        for strip in strips.iter() {
+            let row = row_of(key, strip);
+            self.rows[row].reported = true;
+            let all_there = (0..self.md.slots.len()).all(|slot| self.has_block(slot, row));
+            if all_there && self.row_matches(row) {
+                self.fail(
+                    "only wrong parity to be reported",
+                    format!("row {row} is right"),
+                );
+            }
+        }
+    }
+
+    /// A sync part has ended well for these strips, which have not been written since. With `check`, nothing was to be
+    /// written.
+    pub(crate) fn check_synced(&mut self, key: SpanKey, strips: Strips, check: bool) {
+        for strip in strips.iter() {
+            let row = row_of(key, strip);
+            let all_there = (0..self.md.slots.len())
+                .all(|slot| self.member(slot).is_some_and(|d| !self.devices[d].dead));
+            if !all_there {
+                continue;
+            }
+            let matches = self.row_matches(row);
+            if check {
+                if !matches && !self.rows[row].reported {
+                    self.fail(
+                        &format!("a check to find that parity of row {row} is wrong"),
+                        "it found it right".into(),
+                    );
+                }
+            } else if matches {
+                self.row_is_right(row);
+            } else {
+                self.fail(
+                    &format!("row {row} to be right once it is synced"),
+                    self.show_row(row),
+                );
+            }
+        }
+    }
+
+    /// A resync of the whole array has ended well.
+    pub(crate) fn check_resynced(&mut self) {
+        for row in 0..self.rows.len() {
+            if self.rows[row].excuse == Excuse::Hole && !self.row_matches(row) {
+                self.fail(
+                    &format!("parity of row {row} to be right after the resync"),
+                    self.show_row(row),
+                );
+                return;
+            }
+            if self.rows[row].excuse == Excuse::Hole {
+                self.row_is_right(row);
+            }
+        }
+    }
+
+    /// Strips of a span were refused: there must be a reason.
+    pub(crate) fn check_refusal(&mut self, key: SpanKey, strips: Strips, request: usize) {
+        let lossy = strips
+            .iter()
+            .any(|strip| self.rows[row_of(key, strip)].lossy);
+        if lossy || self.md.broken.get() {
+            self.requests.get_mut(request).may_fail = true;
+        }
+    }
+
+    /// What the members of a row hold, for reports.
+    fn show_row(&self, row: usize) -> String {
+        let mut text = String::from("\n");
+        for (slot, device) in self.md.slots.iter().enumerate() {
+            let role = match self.geometry.role(
+                self.geometry
+                    .stripe_of(u64::from(row as u32 * STRIP_SECTORS)),
+                slot as u16,
+            ) {
+                Role::Data(index) => format!("D{index}"),
+                Role::P | Role::Q => "P".into(),
+            };
+            text += &format!("    member {slot} {role}:");
+            match device {
+                None => text += " missing",
+                Some(d) => {
+                    for at in 0..STRIP_SECTORS {
+                        let sector = row as u32 * STRIP_SECTORS + at;
+                        text += &format!(" {:016x}", self.devices[*d].get(sector));
+                    }
+                }
+            }
+            text += "\n";
+        }
+        text += "    XOR        :";
+        for at in 0..STRIP_SECTORS {
+            text += &format!(" {:016x}", self.xor_row(row, at, None));
+        }
+        text
+    }
+}

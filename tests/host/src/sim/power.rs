@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Power cuts, and what the members tell when the array is assembled again.
+
+use super::bitmap::Bitmap;
+use super::daemon::Daemon;
+use super::device::{SuperRecord, ALL};
+use super::md::Md;
+use super::oracle::{row_end, Excuse};
+use super::report::Event;
+use super::submit::Submitter;
+use super::sync::Sync;
+use super::table::Table;
+use super::{admin::Admin, Sim};
+use crate::raid::phase::Phase;
+use crate::raid::strips::STRIP_SECTORS;
+
+impl Sim {
+    /// The power fails, if it may still do so in this run. Returns whether it did.
+    pub(crate) fn power_may_fail(&mut self) -> bool {
+        if self.config.power_cuts == 0 || self.md.broken.get() {
+            return false;
+        }
+        self.config.power_cuts -= 1;
+        self.power_cut();
+        true
+    }
+
+    fn power_cut(&mut self) {
+        self.note(|| "the power fails".into());
+        self.count(Event::PowerCut);
+        let at_risk = self.rows_at_risk();
+        for device in 0..self.devices.len() {
+            if self.devices[device].power_cut(&mut self.rng) > 0 {
+                self.count(Event::CacheLost);
+            }
+        }
+        let mut ios = std::mem::take(&mut self.ios);
+        for index in (1..ios.len()).rev() {
+            ios.swap(index, self.rng.index(index + 1));
+        }
+        for io in ios {
+            self.tear(io);
+        }
+        self.forget_everything();
+        self.history.power_cut();
+        if self.assemble() {
+            self.check_assembled(&at_risk);
+        }
+    }
+
+    /// Rows of which some blocks may be newer than others on the media.
+    fn rows_at_risk(&self) -> Vec<bool> {
+        let mut at_risk = vec![false; self.rows.len()];
+        for device in self.md.slots.iter().flatten() {
+            for sector in self.devices[*device].undurable() {
+                at_risk[(sector / STRIP_SECTORS) as usize] = true;
+            }
+        }
+        for entry in &self.table.entries {
+            let (Some(key), Some(actor)) = (entry.key, &entry.actor) else {
+                continue;
+            };
+            for strip in actor.span.phases().of(Phase::Writing).iter() {
+                at_risk[super::oracle::row_of(key, strip)] = true;
+            }
+        }
+        at_risk
+    }
+
+    /// All that was in memory is gone.
+    fn forget_everything(&mut self) {
+        self.table = Table::new(self.config.spans, self.config.kits, self.md.slots.len());
+        self.jobs.clear();
+        self.requests.clear();
+        self.submitters = (0..self.config.submitters)
+            .map(|_| Submitter::default())
+            .collect();
+        self.unposted.clear();
+        self.flush_waiters.clear();
+        self.daemon = Daemon::default();
+        self.admin = Admin::Idle;
+        self.sync = Sync::new();
+        self.quiesced_by_sync = false;
+        for device in &mut self.devices {
+            device.pending = 0;
+            device.fault_recorded = false;
+        }
+    }
+
+    /// The array is assembled from what its members say. Returns false if too few are there.
+    fn assemble(&mut self) -> bool {
+        let lost_for_good = self.draw_lost_device();
+        let newest = (0..self.devices.len())
+            .filter(|&d| !self.devices[d].dead && Some(d) != lost_for_good)
+            .max_by_key(|&d| self.devices[d].superblock.events);
+        let Some(newest) = newest else {
+            return false;
+        };
+        let record = self.devices[newest].superblock.clone();
+        // A member whose bitmap write failed and that nobody could be told of yet is not asked for the bitmap.
+        let suspect: Vec<bool> = self.devices.iter().map(|d| d.faulty.get()).collect();
+        let mut slots = vec![None; self.md.slots.len()];
+        for d in 0..self.devices.len() {
+            let usable =
+                self.accept(d, &record) && Some(d) != lost_for_good && !self.devices[d].dead;
+            let role = record.roles.get(d).copied().flatten();
+            let device = &mut self.devices[d];
+            device.faulty.set(false);
+            device.blocked.set(false);
+            device.in_sync.set(false);
+            device.was_in_sync.set(false);
+            device.recovery_offset = 0;
+            if let (true, Some(slot)) = (usable, role) {
+                slots[slot] = Some(d);
+                match device.superblock.recovery_offset {
+                    None => device.in_sync.set(true),
+                    Some(offset) => device.recovery_offset = offset,
+                }
+            } else if role.is_some() {
+                self.count(Event::StaleMember);
+            }
+        }
+        let in_sync = |slot: &Option<usize>| slot.is_some_and(|d| self.devices[d].in_sync.get());
+        let whole = slots.iter().filter(|slot| in_sync(slot)).count();
+        let bitmap_from = slots
+            .iter()
+            .flatten()
+            .copied()
+            .find(|&d| self.devices[d].in_sync.get() && !suspect[d]);
+        let rmw_level = self.config.rmw_level;
+        self.md = Md::new(slots, rmw_level);
+        self.md.events = record.events;
+        self.md.clean = record.clean;
+        self.md.resync_offset = if record.clean {
+            record.resync_offset
+        } else {
+            0
+        };
+        if !record.clean {
+            self.count(Event::UncleanStart);
+            if whole < self.md.slots.len() {
+                self.count(Event::DegradedStart);
+            }
+        }
+        if let (Some(chunk), Some(from)) = (self.config.bitmap_chunk, bitmap_from) {
+            let sequence = u32::MAX - self.rng.below(40);
+            self.bitmap = Some(Bitmap::load(&self.devices[from].bitmap, chunk, sequence));
+        }
+        // What the bitmap has no record of, the sync must not skip: a rebuild that was interrupted starts anew there.
+        self.sync.full = true;
+        self.note(|| {
+            format!(
+                "assembled from events {}, {}, members {:?}",
+                record.events,
+                if record.clean { "clean" } else { "unclean" },
+                self.md.slots
+            )
+        });
+        if whole + 1 < self.md.slots.len() {
+            self.md.broken.set(true);
+            self.count(Event::Broken);
+            return false;
+        }
+        true
+    }
+
+    /// One member may not come back.
+    fn draw_lost_device(&mut self) -> Option<usize> {
+        if !self.troubles() || !self.rng.chance(150) {
+            return None;
+        }
+        let slot = self.rng.index(self.md.slots.len());
+        let device = self.md.slots[slot]?;
+        let others_fine = self.md.slots.iter().enumerate().all(|(other, d)| {
+            other == slot
+                || d.is_some_and(|d| {
+                    let device = &self.devices[d];
+                    device.in_sync.get() && !device.dead && !device.has_bad()
+                })
+        });
+        if !others_fine {
+            return None;
+        }
+        self.note(|| format!("device {device} does not come back"));
+        self.devices[device].dead = true;
+        Some(device)
+    }
+
+    /// Whether a device's superblock is new enough.
+    fn accept(&self, device: usize, newest: &SuperRecord) -> bool {
+        self.devices[device].superblock.events + 1 >= newest.events
+    }
+
+    /// What was durable is there; parity is right but where the power cut interrupted a write.
+    fn check_assembled(&mut self, at_risk: &[bool]) {
+        for (row, &at_risk) in at_risk.iter().enumerate() {
+            let lost: Vec<usize> = (0..self.md.slots.len())
+                .filter(|&slot| !self.has_block(slot, row))
+                .collect();
+            self.rows[row].reported = false;
+            match lost[..] {
+                [] => self.check_whole_row(row, at_risk),
+                [slot] => {
+                    let bad =
+                        (0..self.md.slots.len()).any(|s| s != slot && self.is_bad_block(s, row));
+                    if bad {
+                        self.row_lossy(row);
+                    }
+                    if bad || at_risk || self.rows[row].excuse != Excuse::None {
+                        self.fell_into_hole(slot, row);
+                    }
+                }
+                _ => self.row_lossy(row),
+            }
+            for slot in 0..self.md.slots.len() {
+                self.check_block(slot, row, &lost);
+            }
+        }
+        let rows_wrong = self.rows.iter().any(|row| row.excuse == Excuse::Hole);
+        let whole = (0..self.md.slots.len()).all(|slot| self.has_block(slot, 0));
+        if rows_wrong && whole && self.md.resync_offset == ALL {
+            self.fail(
+                "an array with wrong parity to be unclean",
+                "it is clean".into(),
+            );
+        }
+    }
+
+    fn check_whole_row(&mut self, row: usize, at_risk: bool) {
+        if self.row_matches(row) {
+            if self.rows[row].excuse == Excuse::Scribbled {
+                self.rows[row].excuse = Excuse::None;
+            }
+            return;
+        }
+        let state = self.rows[row];
+        if state.excuse == Excuse::None && !at_risk && !state.lossy {
+            self.fail(
+                &format!("parity of row {row} to survive: no write of it was under way"),
+                "it does not match".into(),
+            );
+        }
+        if state.excuse == Excuse::None {
+            self.count(Event::HoleRow);
+            self.rows[row].excuse = Excuse::Hole;
+        }
+        for slot in 0..self.md.slots.len() {
+            if self.is_bad_block(slot, row) {
+                self.fell_into_hole(slot, row);
+            }
+        }
+    }
+
+    fn fell_into_hole(&mut self, slot: usize, row: usize) {
+        self.count(Event::HoleBlock);
+        for at in 0..STRIP_SECTORS {
+            if let Some(sector) = self.array_sector(slot, row, at) {
+                self.history.fell_into_hole(sector);
+            }
+        }
+    }
+
+    /// A member's block after a power cut is one that may be there.
+    fn check_block(&mut self, slot: usize, row: usize, lost: &[usize]) {
+        let recovered = *lost == [slot];
+        if lost.contains(&slot) && !recovered {
+            return;
+        }
+        for at in 0..STRIP_SECTORS {
+            let Some(sector) = self.array_sector(slot, row, at) else {
+                return;
+            };
+            let value = self.block_value(slot, row, at, recovered);
+            if let Err(expected) = self.history.after_power_cut(sector, value) {
+                self.fail(
+                    &format!(
+                        "array sector {sector} (row {row}, member {slot}, below {}) to hold {expected} after the power cut",
+                        row_end(row)
+                    ),
+                    format!("{value:016x}"),
+                );
+                return;
+            }
+        }
+    }
+}

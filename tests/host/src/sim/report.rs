@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a run tells: the first thing that went wrong, and how often each interesting thing happened.
+
+use std::fmt;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// Something that a run of many seeds should reach.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Event {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Event {
+            /// All of them.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What it is called in a summary.
+            pub(crate) const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+events! {
+    Rmw "read-modify-writes",
+    Rcw "reconstruct-writes",
+    FullStrip "full strips without reads",
+    NoParity "writes without a parity member",
+    Joined "writes that joined another one's strip",
+    Recover "lost blocks recovered",
+    Deliver "reads through a span",
+    DirectRead "reads straight from a member",
+    DirectFailed "of these, failed and sent through a span",
+    Check "parity checks",
+    Mismatch "mismatches found",
+    Parity "parity made anew",
+    Fua "FUA member writes",
+    Flush "flushes",
+    WouldBlock "NOWAIT requests turned back",
+    JobPending "jobs that ended later",
+    RunInline "spans run by a submitter",
+    HandedOver "spans handed over after some rounds",
+    Unplugged "plugs with spans released",
+    NoSpan "times that no span was free",
+    Split "requests cut for lack of a span",
+    HandedToLane "parts left to a lane for lack of a span",
+    NoKit "times that no kit was free",
+    Evicted "kits taken from an inactive span",
+    Starved "spans parked for lack of kits",
+    WaitsBitmap "spans parked for a bitmap flush",
+    WaitsSuperblock "spans parked for a superblock write",
+    NotIssued "member bios that found the member gone",
+    ReadError "failed member reads",
+    Corrected "blocks rewritten after a read error",
+    WriteError "failed member writes",
+    MetadataError "failed superblock and bitmap writes",
+    MemberFailed "members failed",
+    MidStep "of these, in the middle of a step",
+    Died "members that died without a word",
+    LossyRow "strips with more than one block lost",
+    Refused "requests refused for it",
+    Broken "arrays with too many members failed",
+    SpareAdded "spares added",
+    ReAdded "members re-added with the bitmap",
+    Resynced "resyncs completed",
+    Rebuilt "rebuilds completed",
+    Checked "checks completed",
+    Repaired "repairs completed",
+    SyncInterrupted "syncs interrupted",
+    SyncFailed "sync units failed",
+    BitmapSkip "sync units that the bitmap spared",
+    Checkpoint "sync checkpoints",
+    SuperWrite "superblock updates",
+    BitmapFlush "bitmap flushes",
+    BitmapClear "bitmap bits cleared",
+    Quiesced "quiesces",
+    QuiescedLocked "of these, with reconfig_mutex held",
+    PowerCut "power cuts",
+    TornWrite "writes torn by them",
+    CacheLost "caches that lost sectors in them",
+    HoleRow "strips left with wrong parity by them",
+    HoleBlock "blocks lost behind the write hole",
+    UncleanStart "assemblies of an unclean array",
+    DegradedStart "of these, with a member missing",
+    StaleMember "members left out of an assembly as stale",
+}
+
+/// How often each thing happened.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    counts: Vec<u64>,
+    /// Runs that are counted in.
+    pub seeds: u64,
+    /// Scheduler steps.
+    pub steps: u64,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; Event::ALL.len()],
+            seeds: 0,
+            steps: 0,
+        }
+    }
+}
+
+impl Summary {
+    pub(crate) fn count(&mut self, event: Event) {
+        self.counts[event as usize] += 1;
+    }
+
+    /// How often `event` happened.
+    pub(crate) fn of(&self, event: Event) -> u64 {
+        self.counts[event as usize]
+    }
+
+    /// Adds the figures of other runs.
+    pub fn add(&mut self, other: &Self) {
+        for (own, other) in self.counts.iter_mut().zip(&other.counts) {
+            *own += other;
+        }
+        self.seeds += other.seeds;
+        self.steps += other.steps;
+    }
+
+    /// What never happened.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let missing = Event::ALL.iter().filter(|&&event| self.of(event) == 0);
+        missing.map(|event| event.text()).collect()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>12}  seeds", self.seeds)?;
+        writeln!(f, "{:>12}  scheduler steps", self.steps)?;
+        for &event in Event::ALL {
+            writeln!(f, "{:>12}  {}", self.of(event), event.text())?;
+        }
+        Ok(())
+    }
+}
+
+/// The first thing in a run that should not have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The scheduler step.
+    pub step: u64,
+    /// What the array was.
+    pub array: String,
+    /// What should have been.
+    pub expected: String,
+    /// What was.
+    pub came: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {} failed at step {}", self.seed, self.step)?;
+        writeln!(f, "  array:    {}", self.array)?;
+        writeln!(f, "  expected: {}", self.expected)?;
+        writeln!(f, "  came:     {}", self.came)?;
+        write!(
+            f,
+            "  again:    cd tests/host && cargo run --release --bin sim -- --seed {} --trace",
+            self.seed
+        )
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What went wrong, if anything did.
+    pub failure: Option<Failure>,
+    /// What happened.
+    pub summary: Summary,
+    /// What happened, in order, if that was asked for.
+    pub trace: Vec<String>,
+}

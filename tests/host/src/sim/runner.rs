@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Running a span: take what has happened, step, hand out member I/O, give the span up.
+
+use super::env::World;
+use super::io::{Io, Op, Owner};
+use super::report::Event;
+use super::table::{Actor, Events, PartOwner, SimPart};
+use super::Sim;
+use crate::raid::job::Env;
+use crate::raid::part::PartKind;
+use crate::raid::phase::Phase;
+use crate::raid::span::SpanKey;
+use crate::raid::strips::{Run, Strips};
+use std::cell::Cell;
+
+/// Rounds after which a runner hands the span to a lane.
+const ROUNDS: u32 = 4;
+
+/// Who runs a span, and so where its member bios go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// A submitter inside make_request: bios wait on current->bio_list until that returns.
+    Submitter(usize),
+    /// Anybody else: bios go to the members at once.
+    Lane,
+}
+
+impl Sim {
+    /// Posts events to a span and, if nobody owns it, has it run by a lane.
+    pub(crate) fn post(&mut self, entry: usize, events: Events) {
+        if self.table.post(entry, events) {
+            self.table.lanes.push_back(entry);
+        }
+    }
+
+    /// A lane runs some span that was handed over. Returns false if there is none.
+    pub(crate) fn run_lane(&mut self) -> bool {
+        if self.table.lanes.is_empty() {
+            return false;
+        }
+        // There are several lanes, so the order is not kept.
+        let index = self.rng.index(self.table.lanes.len());
+        let Some(entry) = self.table.lanes.remove(index) else {
+            return false;
+        };
+        self.run_span(entry, Runner::Lane);
+        true
+    }
+
+    /// Runs a span that the caller owns until nothing is new, or hands it to a lane.
+    pub(crate) fn run_span(&mut self, entry: usize, runner: Runner) {
+        for _ in 0..ROUNDS {
+            self.round(entry, runner);
+            if self.failed() || self.finish(entry) {
+                return;
+            }
+        }
+        self.count(Event::HandedOver);
+        self.table.lanes.push_back(entry);
+    }
+
+    /// One round: everything that was posted, one step, and the member I/O that comes of it.
+    fn round(&mut self, entry: usize, runner: Runner) {
+        let slot = &mut self.table.entries[entry];
+        let Some(mut actor) = slot.actor.take() else {
+            self.fail(
+                "one runner for a span at a time",
+                format!("a second one for entry {entry}"),
+            );
+            return;
+        };
+        let events = std::mem::take(&mut slot.events);
+        let posted = std::mem::take(&mut slot.posted);
+        let jobs = std::mem::take(&mut slot.jobs_ended);
+        let ended: Vec<_> = slot.ended.iter_mut().map(std::mem::take).collect();
+        let Some(key) = slot.key else {
+            self.fail("a span with a place", format!("entry {entry} has none"));
+            return;
+        };
+        actor.parts.list.extend(posted);
+        if events.has(Events::FLUSH) {
+            actor.span.release();
+        }
+        let (fuse, victim) = self.draw_victim();
+        let parity = actor.span.parity();
+        let Actor {
+            span,
+            columns,
+            parts,
+            kits,
+            unchecked,
+        } = &mut *actor;
+        let granted = events.has(Events::MEMORY);
+        let mut world = World {
+            sim: self,
+            entry,
+            key,
+            parity,
+            kits,
+            unchecked,
+            granted,
+            freed: false,
+            fuse: Cell::new(fuse),
+            victim,
+        };
+        for (member, (good, bad)) in ended.into_iter().enumerate() {
+            for (strips, ok) in [(good, true), (bad, false)] {
+                if !strips.is_empty() {
+                    span.io_done(columns, member, strips, ok, &mut world);
+                }
+            }
+        }
+        for (strips, mismatch) in jobs {
+            span.job_done(strips, mismatch, columns, parts, &mut world);
+        }
+        span.step(columns, parts, &mut world);
+        if !world.sim.table.starved.is_empty() {
+            let shed = span.shed(columns);
+            world.give_kits(shed);
+        }
+        let pass_on = world.freed || (granted && !span.waits().memory);
+        self.hear_of_failures();
+        self.note(|| {
+            format!(
+                "span {}: {events:?} {} waits {:?} kits {:?} parts {}",
+                key.sector,
+                actor.show_phases(),
+                actor.span.waits(),
+                actor.span.kits(),
+                actor.parts.list.len()
+            )
+        });
+        self.inspect_actor(entry, &actor);
+        self.check_settled(key, &mut actor);
+        let writing = actor.span.phases().of(Phase::Writing);
+        for part in std::mem::take(&mut actor.parts.done) {
+            self.complete_part(key, &part, writing);
+        }
+        if pass_on {
+            self.wake_starved();
+        }
+        self.pump(entry, &mut actor, runner);
+        self.park(entry, &actor);
+        self.table.entries[entry].actor = Some(actor);
+        if self.table.entries[entry].starved && self.table.has_kits() {
+            // Some came free between the attempt and this; nobody would tell.
+            self.wake_starved();
+        }
+    }
+
+    /// Turns what the step wants read and written into member bios, as far as embedded bios are free.
+    fn pump(&mut self, entry: usize, actor: &mut Actor, runner: Runner) {
+        let sector = actor.span.key().sector;
+        for member in 0..actor.columns.len() {
+            while !self.table.entries[entry].bio_busy[member] {
+                let fua = actor.span.fua();
+                let column = &mut actor.columns[member];
+                let retry = &mut self.table.entries[entry].retry[member];
+                let again = retry.iter().next().map(|first| Run { first, count: 1 });
+                if let Some(run) = again {
+                    *retry -= run.strips();
+                }
+                let (run, is_write) = match again.or_else(|| column.next_read()) {
+                    Some(run) => (run, false),
+                    None => match column.next_write(fua) {
+                        Some(run) => (run, true),
+                        None => break,
+                    },
+                };
+                // The member may have gone since the step looked.
+                let strips = run.strips();
+                let device = self.member(member).filter(|_| {
+                    is_write || self.readable(member, actor.span.key()).contains(strips)
+                });
+                let Some(device) = device else {
+                    self.count(Event::NotIssued);
+                    self.table.entries[entry].ended[member].1 |= strips;
+                    self.table.entries[entry].events |= Events::IO;
+                    continue;
+                };
+                let (at, count) = Self::run_sectors(sector, run);
+                let op = if is_write {
+                    let fua = fua.meets(strips);
+                    if fua {
+                        self.count(Event::Fua);
+                    }
+                    Op::Write {
+                        sector: at,
+                        data: blocks(actor, member, run),
+                        fua,
+                    }
+                } else {
+                    Op::Read { sector: at, count }
+                };
+                if is_write {
+                    actor.unchecked |= strips;
+                }
+                self.table.entries[entry].bio_busy[member] = true;
+                let io = self.new_io(device, op, Owner::Span { entry, member, run });
+                self.issue(io, runner, entry, actor);
+            }
+        }
+    }
+
+    /// Hands a bio of the span that is being run to its device, or to the submitter's list.
+    fn issue(&mut self, io: Io, runner: Runner, entry: usize, actor: &mut Actor) {
+        match runner {
+            Runner::Submitter(index) => self.submitters[index].queue_io(io),
+            Runner::Lane if self.config.synchronous => {
+                // It ends inside the submission, and the end needs the span's pages.
+                let own = std::mem::replace(actor, Actor::empty());
+                self.table.entries[entry].actor = Some(Box::new(own));
+                self.dispatch(io);
+                if let Some(own) = self.table.entries[entry].actor.take() {
+                    *actor = *own;
+                }
+            }
+            Runner::Lane => self.dispatch(io),
+        }
+    }
+
+    /// A member's bio of a span has ended. Nothing may be done here but to tell the span.
+    pub(crate) fn end_span_io(&mut self, entry: usize, member: usize, run: Run, io: Io, ok: bool) {
+        let is_write = matches!(io.op, Op::Write { .. });
+        let words = Self::io_words(io);
+        let slot = &mut self.table.entries[entry];
+        slot.bio_busy[member] = false;
+        let ended = &mut slot.ended[member];
+        if !ok && !is_write && run.count > 1 {
+            // One of the blocks cannot be read; the others are not to be taken for lost with it.
+            slot.retry[member] |= run.strips();
+        } else if ok {
+            ended.0 |= run.strips();
+        } else {
+            ended.1 |= run.strips();
+        }
+        let mut changed = None;
+        if let Some(actor) = slot.actor.as_deref_mut() {
+            for (strip, words) in (run.first..).zip(words.chunks_exact(8)) {
+                match &mut actor.kits[strip as usize] {
+                    Some(kit) if is_write && kit[member][..] != *words => {
+                        changed = Some(format!("strip {strip} of member {member} has changed"));
+                    }
+                    Some(kit) if !is_write => kit[member].copy_from_slice(words),
+                    Some(_) => {}
+                    None => changed = Some(format!("strip {strip} has no kit any more")),
+                }
+            }
+        }
+        if let Some(came) = changed {
+            self.fail(
+                "pages to stay as they are while a member works on them",
+                came,
+            );
+        }
+        self.post(entry, Events::IO);
+    }
+
+    /// Some pending job ends. Returns false if there is none.
+    pub(crate) fn end_some_job(&mut self) -> bool {
+        if self.jobs.is_empty() {
+            return false;
+        }
+        let index = self.rng.index(self.jobs.len());
+        let job = self.jobs.swap_remove(index);
+        let mismatch = match job.result {
+            Some(mismatch) => mismatch,
+            None => {
+                let Some(mut actor) = self.table.entries[job.entry].actor.take() else {
+                    return false;
+                };
+                let mismatch = self.perform_job(&job.work, &mut actor.kits);
+                self.table.entries[job.entry].actor = Some(actor);
+                mismatch
+            }
+        };
+        self.note(|| format!("entry {}: {:?} has ended", job.entry, job.work.job));
+        self.table.entries[job.entry]
+            .jobs_ended
+            .push((job.work.strips, mismatch));
+        self.post(job.entry, Events::JOB);
+        true
+    }
+
+    /// Gives a span up after a round. Returns false if something new has arrived: the caller still owns it.
+    fn finish(&mut self, entry: usize) -> bool {
+        let slot = &mut self.table.entries[entry];
+        if slot.events != Events::NONE {
+            return false;
+        }
+        slot.owned = false;
+        let Some(actor) = slot.actor.as_deref() else {
+            return true;
+        };
+        if slot.active && slot.pins == 0 && actor.span.is_idle() && actor.parts.list.is_empty() {
+            let key = actor.span.key();
+            let busy = slot.bio_busy.iter().any(|&busy| busy);
+            if busy {
+                self.fail(
+                    "no member I/O of an idle span",
+                    format!("some of span {}", key.sector),
+                );
+            }
+            self.check_idle(entry);
+            self.table.deactivate(entry);
+            self.put_inflight();
+            // Its kits can be had now.
+            self.wake_starved();
+        }
+        true
+    }
+
+    /// Puts a span on the lists of what it waits for.
+    fn park(&mut self, entry: usize, actor: &Actor) {
+        let waits = actor.span.waits();
+        if waits.memory && !std::mem::replace(&mut self.table.entries[entry].starved, true) {
+            self.count(Event::Starved);
+            self.table.starved.push_back(entry);
+        }
+        if waits.superblock && !self.table.parked_super.contains(&entry) {
+            self.count(Event::WaitsSuperblock);
+            self.table.parked_super.push(entry);
+        }
+        if waits.bitmap.is_some() && !self.table.parked_bitmap.contains(&entry) {
+            self.count(Event::WaitsBitmap);
+            self.table.parked_bitmap.push(entry);
+        }
+    }
+
+    /// The first span that waits for kits is told to try.
+    pub(crate) fn wake_starved(&mut self) {
+        if let Some(entry) = self.table.starved.pop_front() {
+            self.table.entries[entry].starved = false;
+            self.post(entry, Events::MEMORY);
+        }
+    }
+
+    /// A part is complete; other work on strips of `writing` has begun since.
+    fn complete_part(&mut self, key: SpanKey, part: &SimPart, writing: Strips) {
+        let failed = part.part.failed();
+        if !part.part.is_complete() {
+            self.fail(
+                "a part to be completed when all of its strips are done",
+                format!("{:?} in span {} is not", part.part, key.sector),
+            );
+        }
+        match part.owner {
+            PartOwner::User(request) => {
+                if !failed.is_empty() {
+                    self.requests.refuse(request);
+                    self.check_refusal(key, failed, request);
+                }
+                if part.part.kind == PartKind::Write {
+                    self.write_end();
+                }
+                self.put_request(request);
+            }
+            PartOwner::Sync => self.sync_part_done(key, part, writing),
+        }
+    }
+
+    /// What must hold after every step.
+    fn inspect_actor(&mut self, entry: usize, actor: &Actor) {
+        let span = &actor.span;
+        let held = (0..).zip(&actor.kits).filter(|(_, kit)| kit.is_some());
+        let held = held.fold(Strips::NONE, |all, (strip, _)| all | Strips::one(strip));
+        if held != span.kits() {
+            let came = format!(
+                "entry {entry} holds {held:?}, its span says {:?}",
+                span.kits()
+            );
+            self.fail("a span to know its kits", came);
+        }
+        let busy = span.phases().busy();
+        if span.waits().memory && !(span.kits() - busy).is_empty() {
+            let came = format!(
+                "span {} holds those of {:?}",
+                span.key().sector,
+                span.kits() - busy
+            );
+            self.fail("a starved span to hold no kit of an idle strip", came);
+        }
+        if !span.kits().contains(busy) {
+            self.fail(
+                "a kit for each strip at work",
+                format!(
+                    "span {}: {busy:?} work, {:?} have kits",
+                    span.key().sector,
+                    span.kits()
+                ),
+            );
+        }
+    }
+}
+
+impl Actor {
+    fn empty() -> Self {
+        Self {
+            span: crate::raid::span::Span::new(),
+            columns: Vec::new(),
+            parts: super::table::SimParts::default(),
+            kits: super::table::Kits::default(),
+            unchecked: Strips::NONE,
+        }
+    }
+
+    /// The strips of each phase that has any.
+    fn show_phases(&self) -> String {
+        let mut text = String::new();
+        for phase in Phase::ALL {
+            let strips = self.span.phases().of(phase);
+            if phase != Phase::Idle && !strips.is_empty() {
+                text += &format!("{phase:?} {strips:?} ");
+            }
+        }
+        text
+    }
+}
+
+/// The blocks of `run` in memory.
+fn blocks(actor: &Actor, member: usize, run: Run) -> Vec<u64> {
+    let mut words = Vec::with_capacity(run.count as usize * 8);
+    for strip in run.strips().iter() {
+        match &actor.kits[strip as usize] {
+            Some(kit) => words.extend(kit[member]),
+            None => words.extend([0; 8]),
+        }
+    }
+    words
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The span table and the strip kits: few of both, so that they run out.
+//!
+//! What the driver shards and locks is plain here. The rules are the same: a span that is not idle is *active* and holds
+//! a reference that quiesce waits for; an inactive one keeps its kits and blocks until somebody needs them; a span that
+//! got no kit waits in a FIFO and holds no kit of an idle strip.
+
+use crate::raid::column::Column;
+use crate::raid::geometry::Geometry;
+use crate::raid::part::{Part, Parts};
+use crate::raid::span::{Span, SpanKey};
+use crate::raid::strips::{Strips, SPAN_STRIPS};
+use std::collections::VecDeque;
+use std::ops::{BitOr, BitOrAssign};
+
+/// The pages of a strip: eight sectors of each member.
+pub(crate) type Kit = Vec<[u64; 8]>;
+
+/// The kits of a span's strips.
+pub(crate) type Kits = [Option<Kit>; SPAN_STRIPS as usize];
+
+/// Whom a part belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartOwner {
+    /// A request, by its place in the request table.
+    User(usize),
+    /// The sync thread.
+    Sync,
+}
+
+/// A part with what the driver needs to know about it.
+#[derive(Debug)]
+pub(crate) struct SimPart {
+    pub(crate) part: Part,
+    pub(crate) owner: PartOwner,
+    /// The strips it was made for.
+    pub(crate) strips: Strips,
+}
+
+/// The parts of a span.
+#[derive(Debug, Default)]
+pub(crate) struct SimParts {
+    pub(crate) list: Vec<SimPart>,
+    /// Removed, and not yet looked at.
+    pub(crate) done: Vec<SimPart>,
+}
+
+impl Parts for SimParts {
+    fn retain(&mut self, keep: &mut dyn FnMut(&mut Part) -> bool) {
+        let mut index = 0;
+        while let Some(part) = self.list.get_mut(index) {
+            if keep(&mut part.part) {
+                index += 1;
+            } else {
+                self.done.push(self.list.remove(index));
+            }
+        }
+    }
+}
+
+/// What has happened to a span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Events(u8);
+
+impl Events {
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const PARTS: Self = Self(1);
+    pub(crate) const IO: Self = Self(2);
+    pub(crate) const JOB: Self = Self(4);
+    pub(crate) const MEMORY: Self = Self(8);
+    pub(crate) const BITMAP: Self = Self(16);
+    pub(crate) const SUPERBLOCK: Self = Self(32);
+    pub(crate) const FLUSH: Self = Self(64);
+
+    pub(crate) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl BitOr for Events {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Events {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// What only a span's runner touches.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) span: Span,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) parts: SimParts,
+    pub(crate) kits: Kits,
+    /// Strips that members were written at since the oracle looked at them.
+    pub(crate) unchecked: Strips,
+}
+
+/// A span object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Option<SpanKey>,
+    /// Away while the span runs.
+    pub(crate) actor: Option<Box<Actor>>,
+    /// Somebody runs the span or is bound to.
+    pub(crate) owned: bool,
+    pub(crate) events: Events,
+    /// Posted and not yet taken, newest last.
+    pub(crate) posted: Vec<SimPart>,
+    /// For each member, the strips whose I/O has ended well, and badly.
+    pub(crate) ended: Vec<(Strips, Strips)>,
+    /// Strips whose jobs have ended, and of those the ones that did not match.
+    pub(crate) jobs_ended: Vec<(Strips, Strips)>,
+    /// For each member, the strips to be read again one by one.
+    pub(crate) retry: Vec<Strips>,
+    /// It is in the list of those that wait for kits.
+    pub(crate) starved: bool,
+    /// The member's embedded bio is in use.
+    pub(crate) bio_busy: Vec<bool>,
+    /// Holds a reference that quiesce waits for.
+    pub(crate) active: bool,
+    /// Those who are about to post to it.
+    pub(crate) pins: u32,
+    /// When it became inactive.
+    pub(crate) idle_since: u64,
+}
+
+/// All spans and kits of an array.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) free_kits: Vec<Kit>,
+    /// Spans that wait for kits, first come first served.
+    pub(crate) starved: VecDeque<usize>,
+    /// Spans that are owned and wait for a lane.
+    pub(crate) lanes: VecDeque<usize>,
+    /// Spans that wait for a flush of the bitmap, and for the superblock.
+    pub(crate) parked_bitmap: Vec<usize>,
+    pub(crate) parked_super: Vec<usize>,
+    clock: u64,
+}
+
+impl Table {
+    /// A table of `spans` span objects and `kits` kits for `members` members.
+    pub(crate) fn new(spans: usize, kits: usize, members: usize) -> Self {
+        let entry = |_| Entry {
+            key: None,
+            actor: Some(Box::new(Actor {
+                span: Span::new(),
+                columns: vec![Column::default(); members],
+                parts: SimParts::default(),
+                kits: Kits::default(),
+                unchecked: Strips::NONE,
+            })),
+            owned: false,
+            events: Events::NONE,
+            posted: Vec::new(),
+            ended: vec![(Strips::NONE, Strips::NONE); members],
+            jobs_ended: Vec::new(),
+            retry: vec![Strips::NONE; members],
+            starved: false,
+            bio_busy: vec![false; members],
+            active: false,
+            pins: 0,
+            idle_since: 0,
+        };
+        Self {
+            entries: (0..spans).map(entry).collect(),
+            free_kits: vec![vec![[0; 8]; members]; kits],
+            starved: VecDeque::new(),
+            lanes: VecDeque::new(),
+            parked_bitmap: Vec::new(),
+            parked_super: Vec::new(),
+            clock: 0,
+        }
+    }
+
+    /// The entry of the span at `key`, if it is in the table.
+    pub(crate) fn find(&self, key: SpanKey) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.key == Some(key))
+    }
+
+    /// An entry for the span at `key`: its own, a free one, or that of the inactive span that was not used for longest.
+    /// `None` if all are active.
+    pub(crate) fn find_or_place(&mut self, key: SpanKey, geometry: &Geometry) -> Option<usize> {
+        if let Some(index) = self.find(key) {
+            return Some(index);
+        }
+        let index = self
+            .entries
+            .iter()
+            .position(|entry| entry.key.is_none())
+            .or_else(|| self.oldest(|_| true))?;
+        self.evict(index);
+        let entry = &mut self.entries[index];
+        entry.key = Some(key);
+        if let Some(actor) = &mut entry.actor {
+            actor.span.place(key, geometry);
+        }
+        Some(index)
+    }
+
+    /// Marks an entry active. Returns whether it was not.
+    pub(crate) fn activate(&mut self, index: usize) -> bool {
+        !std::mem::replace(&mut self.entries[index].active, true)
+    }
+
+    /// Marks an entry inactive: the last one to be evicted.
+    pub(crate) fn deactivate(&mut self, index: usize) {
+        self.clock += 1;
+        self.entries[index].active = false;
+        self.entries[index].idle_since = self.clock;
+    }
+
+    /// Adds to an entry's events. Returns whether the caller became responsible for running it.
+    pub(crate) fn post(&mut self, index: usize, events: Events) -> bool {
+        let entry = &mut self.entries[index];
+        entry.events |= events;
+        !std::mem::replace(&mut entry.owned, true)
+    }
+
+    /// The kits of an inactive span, back in the pool. Returns how many.
+    pub(crate) fn evict(&mut self, index: usize) -> u32 {
+        let Some(actor) = &mut self.entries[index].actor else {
+            return 0;
+        };
+        let strips = actor.span.evict(&mut actor.columns);
+        for strip in strips.iter() {
+            self.free_kits.extend(actor.kits[strip as usize].take());
+        }
+        strips.count()
+    }
+
+    /// A kit, if need be from the inactive span that was not used for longest. The flag tells whether it had to be.
+    pub(crate) fn take_kit(&mut self) -> Option<(Kit, bool)> {
+        if let Some(kit) = self.free_kits.pop() {
+            return Some((kit, false));
+        }
+        let index = self.oldest(|actor| !actor.span.kits().is_empty())?;
+        self.evict(index);
+        Some((self.free_kits.pop()?, true))
+    }
+
+    /// The inactive span that was not used for longest among those that `suits`.
+    pub(crate) fn oldest(&self, suits: impl Fn(&Actor) -> bool) -> Option<usize> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.key.is_some() && !entry.active && !entry.owned)
+            .filter(|(_, entry)| entry.actor.as_deref().is_some_and(&suits))
+            .min_by_key(|(_, entry)| entry.idle_since)
+            .map(|(index, _)| index)
+    }
+
+    /// Whether somebody would find a kit now.
+    pub(crate) fn has_kits(&self) -> bool {
+        !self.free_kits.is_empty() || self.oldest(|actor| !actor.span.kits().is_empty()).is_some()
+    }
+
+    /// Kits that are in the pool or held by spans.
+    pub(crate) fn count_kits(&self) -> usize {
+        let held: usize = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.actor.as_deref())
+            .map(|actor| actor.kits.iter().flatten().count())
+            .sum();
+        held + self.free_kits.len()
+    }
+}
