@@ -98,8 +98,8 @@ void raid456_slice_end(struct bio *bio, bool counted)
 }
 
 /*
- * Copies len bytes between a slice, from byte offset on, and pages. The copy begins at byte `at` of the first page and
- * goes on with the next where a page ends. The caller has checked that the slice and the pages are long enough.
+ * Copies len bytes between a slice, from byte offset on, and pages, from byte `at` on, counted from the start of the
+ * first and on through the next. The caller has checked that the slice and the pages are long enough.
  */
 void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
 			unsigned int at, bool to_pages)
@@ -107,6 +107,8 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 	struct bvec_iter iter = slice->iter;
 	struct bio_vec bv;
 
+	pages += at / PAGE_SIZE;
+	at %= PAGE_SIZE;
 	bio_advance_iter(slice->bio, &iter, offset);
 	iter.bi_size = len;
 	__bio_for_each_segment(bv, slice->bio, iter, iter) {
@@ -227,7 +229,7 @@ blk_status_t raid456_member_finish(struct bio *bio)
 	unsigned short i;
 
 	for (i = 0; i < bio->bi_vcnt; i++)
-		raid456_page_unhold(bio->bi_io_vec[i].bv_page, !op_is_write(bio_op(bio)));
+		raid456_page_unhold(bvec_virt(&bio->bi_io_vec[i]), !op_is_write(bio_op(bio)));
 	bio_uninit(bio);
 	return bio->bi_status;
 }

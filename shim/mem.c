@@ -55,9 +55,9 @@ void raid456_page_hold(void *page, bool to_change)
 }
 
 /* The bio has ended. */
-void raid456_page_unhold(struct page *page, bool to_change)
+void raid456_page_unhold(void *page, bool to_change)
 {
-	raid456_page_drop(page, to_change ? CHANGER : 1);
+	raid456_page_drop(virt_to_page(page), to_change ? CHANGER : 1);
 }
 
 /* The owner is not a user any more. */

@@ -157,7 +157,7 @@ enum raid456_wait {
 
 void *raid456_page_alloc(enum raid456_wait wait);
 void raid456_page_hold(void *page, bool to_change);
-void raid456_page_unhold(struct page *page, bool to_change);
+void raid456_page_unhold(void *page, bool to_change);
 void raid456_page_put(void *page);
 bool raid456_page_may_view(void *page);
 bool raid456_page_may_change(void *page);

@@ -236,8 +236,8 @@ impl Slice {
         unsafe { core::ptr::write_volatile(&raw mut (*self.raw.bio).bi_status, status.0) }
     }
 
-    /// Copies `sectors` sectors, from array sector `sector` on, into pages: from sector `at` of the first page on, and on
-    /// at the start of the next where a page ends. For writes.
+    /// Copies `sectors` sectors, from array sector `sector` on, into pages, from sector `at` on, counted from the start of
+    /// the first page and on through the next. For writes.
     ///
     /// Copies nothing and returns false if that is not all within the slice and the pages, if there are more than sixteen
     /// pages, or a `None` among them.

@@ -3,6 +3,8 @@
 //! md core: the array as md knows it, its members and threads, sysfs, limits, and the personality's operations.
 
 pub(crate) mod exports;
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) mod kunit;
 pub(crate) mod limits;
 pub(crate) mod mddev;
 pub(crate) mod personality;

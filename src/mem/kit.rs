@@ -12,7 +12,7 @@ use kernel::prelude::*;
 /// A strip holds a kit from before its first read until its cached blocks are evicted. Taking it whole means that no two
 /// strips can each hold a part of what both need.
 pub(crate) struct Kit {
-    pages: KVVec<Page>,
+    pages: KVec<Page>,
 }
 
 impl Kit {
@@ -26,7 +26,7 @@ impl Kit {
             Wait::NoWait => GFP_NOWAIT | __GFP_NOWARN,
             Wait::MayBlock | Wait::Setup => GFP_KERNEL,
         };
-        let mut pages = KVVec::with_capacity(usize::from(members), flags)?;
+        let mut pages = KVec::with_capacity(usize::from(members), flags)?;
         for _ in 0..members {
             pages.push(Page::new(wait)?, flags)?;
         }

@@ -3,6 +3,7 @@
 //! Memory that the driver reserves: pages, the kits of strips, and pools of small objects.
 
 pub(crate) mod kit;
+mod kunit;
 pub(crate) mod mempool;
 pub(crate) mod noio;
 pub(crate) mod pages;

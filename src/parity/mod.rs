@@ -14,6 +14,8 @@
 pub(crate) mod blocks;
 #[cfg(MODULE)]
 pub(crate) mod kernel;
+#[cfg(MODULE)]
+mod kunit;
 pub(crate) mod scalar;
 
 /// Words of a sector.

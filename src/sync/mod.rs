@@ -5,6 +5,7 @@
 pub(crate) mod actor;
 pub(crate) mod atomic;
 pub(crate) mod irqlock;
+mod kunit;
 pub(crate) mod mailbox;
 pub(crate) mod percpu_ref;
 pub(crate) mod rcu;

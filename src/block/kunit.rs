@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests in the kernel of requests and of members' bios.
+
+#[kernel::macros::kunit_tests(raid456_block)]
+mod tests {
+    use crate::bindings;
+    use crate::block::member_bio::{Ended, MemberBio, Owner, MAX_PAGES};
+    use crate::block::request::Slice;
+    use crate::block::{Flags, Op};
+    use crate::md::kunit::fake;
+    use crate::md::slots::Slots;
+    use crate::mem::pages::{Page, PAGE_SIZE};
+    use crate::mem::Wait;
+    use core::mem::ManuallyDrop;
+    use kernel::prelude::*;
+
+    /// First array sector of the test's requests.
+    const START: u64 = 1000;
+
+    /// A request that nobody submitted, with pages of its own.
+    struct Request {
+        bio: KBox<bindings::bio>,
+        vecs: KVec<bindings::bio_vec>,
+        pages: KVec<kernel::page::Page>,
+        segments: &'static [(usize, usize)],
+    }
+
+    impl Request {
+        /// A request whose segments lie at these bytes, and are as long, each in a page of its own.
+        fn new(write: bool, segments: &'static [(usize, usize)]) -> Result<Self> {
+            let mut this = Self {
+                bio: KBox::new(bindings::bio::default(), GFP_KERNEL)?,
+                vecs: KVec::from_elem(bindings::bio_vec::default(), segments.len(), GFP_KERNEL)?,
+                pages: KVec::new(),
+                segments,
+            };
+            let op = if write {
+                bindings::req_op_REQ_OP_WRITE
+            } else {
+                bindings::req_op_REQ_OP_READ
+            };
+            let count = u16::try_from(segments.len()).map_err(|_| EINVAL)?;
+            // SAFETY: The bio and its vectors are ours and stay where they are.
+            unsafe {
+                bindings::bio_init(
+                    &mut *this.bio,
+                    core::ptr::null_mut(),
+                    this.vecs.as_mut_ptr(),
+                    count,
+                    op,
+                )
+            };
+            this.bio.bi_iter.bi_sector = START;
+            for (offset, len) in segments {
+                let page = kernel::page::Page::alloc_page(GFP_KERNEL)?;
+                let (offset, len) = (u32::try_from(*offset)?, u32::try_from(*len)?);
+                // SAFETY: The bio has room for as many, and the page lives as long.
+                let added =
+                    unsafe { bindings::bio_add_page(&mut *this.bio, page.as_ptr(), len, offset) };
+                if added != len as i32 {
+                    return Err(EINVAL);
+                }
+                this.pages.push(page, GFP_KERNEL)?;
+            }
+            Ok(this)
+        }
+
+        /// The request's bytes, as one.
+        fn bytes(&self) -> Result<KVec<u8>> {
+            let mut bytes = KVec::new();
+            for (page, (offset, len)) in self.pages.iter().zip(self.segments) {
+                let mut part = KVec::from_elem(0u8, *len, GFP_KERNEL)?;
+                // SAFETY: Nobody else uses the page.
+                unsafe { page.read_raw(part.as_mut_ptr(), *offset, *len)? };
+                bytes.extend_from_slice(&part, GFP_KERNEL)?;
+            }
+            Ok(bytes)
+        }
+
+        /// Fills the request with bytes that tell where they are.
+        fn fill(&self) -> Result {
+            let mut at = 0usize;
+            for (page, (offset, len)) in self.pages.iter().zip(self.segments) {
+                for byte in *offset..*offset + *len {
+                    let value = pattern(at);
+                    // SAFETY: Nobody else uses the page.
+                    unsafe { page.write_raw(&value, byte, 1)? };
+                    at += 1;
+                }
+            }
+            Ok(())
+        }
+
+        /// All of it as a slice, which must not end: nobody waits for it.
+        fn slice(&mut self) -> ManuallyDrop<Slice> {
+            ManuallyDrop::new(Slice {
+                raw: bindings::raid456_slice {
+                    bio: &mut *self.bio,
+                    iter: self.bio.bi_iter,
+                },
+                counted: false,
+            })
+        }
+    }
+
+    /// What is at a byte of a request.
+    fn pattern(at: usize) -> u8 {
+        ((at / 512) * 7 + at % 251) as u8
+    }
+
+    /// How a request of twelve sectors may lie in memory.
+    const LAYOUTS: &[&[(usize, usize)]] = &[
+        &[(0, 4096), (0, 2048)],
+        &[(512, 512), (3584, 512), (0, 4096), (1024, 1024)],
+        &[(2048, 2048), (0, 4096)],
+        &[
+            (0, 512),
+            (512, 512),
+            (1024, 512),
+            (0, 512),
+            (512, 512),
+            (1024, 512),
+            (0, 512),
+            (512, 512),
+            (1024, 512),
+            (0, 512),
+            (512, 512),
+            (1024, 512),
+        ],
+    ];
+
+    /// Which part of it is copied, to or from which sector of the pages: first sector, sectors, at.
+    const COPIES: &[(u32, u32, u32)] = &[
+        (0, 12, 0),
+        (0, 8, 8),
+        (0, 1, 7),
+        (11, 1, 15),
+        (3, 9, 7),
+        (5, 4, 6),
+        (1, 10, 3),
+        (7, 2, 7),
+    ];
+
+    fn pages(count: usize, byte: u8) -> Result<KVec<Page>> {
+        let mut pages = KVec::new();
+        for _ in 0..count {
+            let mut page = Page::new(Wait::Setup)?;
+            page.view_mut::<[u8; PAGE_SIZE]>().ok_or(EBUSY)?.fill(byte);
+            pages.push(page, GFP_KERNEL)?;
+        }
+        Ok(pages)
+    }
+
+    #[test]
+    fn write_is_copied_into_pages() -> Result {
+        for layout in LAYOUTS {
+            let mut request = Request::new(true, layout)?;
+            request.fill()?;
+            for (first, sectors, at) in COPIES {
+                let mut pages = pages(3, 0xee)?;
+                let slice = request.slice();
+                let sector = START + u64::from(*first);
+                let copied = slice.copy_to_pages(sector, *sectors, pages.iter_mut().map(Some), *at);
+                assert!(copied);
+                let (from, to) = (*at as usize * 512, (*at + *sectors) as usize * 512);
+                let mut right = true;
+                for (number, page) in pages.iter().enumerate() {
+                    let bytes = page.view::<[u8; PAGE_SIZE]>().ok_or(EBUSY)?;
+                    for (byte, offset) in bytes.iter().zip(number * PAGE_SIZE..) {
+                        let expected = if (from..to).contains(&offset) {
+                            pattern(offset - from + *first as usize * 512)
+                        } else {
+                            0xee
+                        };
+                        right &= *byte == expected;
+                    }
+                }
+                assert!(right);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn read_is_copied_out_of_pages() -> Result {
+        for layout in LAYOUTS {
+            for (first, sectors, at) in COPIES {
+                let mut request = Request::new(false, layout)?;
+                request.fill()?;
+                let before = request.bytes()?;
+                let pages = pages(3, 0xee)?;
+                let slice = request.slice();
+                let sector = START + u64::from(*first);
+                let copied = slice.copy_from_pages(sector, *sectors, pages.iter().map(Some), *at);
+                assert!(copied);
+                let (from, to) = (*first as usize * 512, (*first + *sectors) as usize * 512);
+                let right = request.bytes()?.iter().zip(&before).enumerate().all(
+                    |(offset, (now, before))| {
+                        let inside = (from..to).contains(&offset);
+                        *now == if inside { 0xee } else { *before }
+                    },
+                );
+                assert!(right);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_copied_past_the_end() -> Result {
+        let mut request = Request::new(true, LAYOUTS[0])?;
+        request.fill()?;
+        // First sector, sectors, pages, at.
+        let wrong = [
+            (START, 13, 3, 0),
+            (START + 12, 1, 3, 0),
+            (START - 1, 1, 3, 0),
+            (u64::MAX, 2, 3, 0),
+            (START, 12, 1, 0),
+            (START, 12, 2, 5),
+            (START, 1, 3, 24),
+            (START, 1, 3, u32::MAX),
+            (START, 1, 17, 0),
+            (START, 1, 0, 0),
+        ];
+        for (sector, sectors, count, at) in wrong {
+            let mut pages = pages(count, 0xee)?;
+            let slice = request.slice();
+            assert!(!slice.copy_to_pages(sector, sectors, pages.iter_mut().map(Some), at));
+            let untouched = pages.iter().all(|page| {
+                page.view::<[u8; PAGE_SIZE]>()
+                    .is_some_and(|bytes| bytes.iter().all(|b| *b == 0xee))
+            });
+            assert!(untouched);
+        }
+        // Nor in the wrong direction, nor without a page.
+        let mut pages = pages(3, 0xee)?;
+        let slice = request.slice();
+        assert!(!slice.copy_from_pages(START, 1, pages.iter().map(Some), 0));
+        let missing = pages
+            .iter_mut()
+            .zip(0..)
+            .map(|(page, index)| (index != 2).then_some(page));
+        assert!(!slice.copy_to_pages(START, 1, missing, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn slices_are_cut_off_in_front() -> Result {
+        let mut request = Request::new(true, LAYOUTS[1])?;
+        request.fill()?;
+        let mut rest = request.slice();
+        assert_eq!((rest.sector(), rest.sectors()), (START, 12));
+        assert!(rest.op() == Op::Write);
+        assert!(rest.split_front(0).is_none() && rest.split_front(12).is_none());
+        let front = rest.split_front(5).ok_or(EINVAL)?;
+        assert_eq!((front.sector(), front.sectors()), (START, 5));
+        assert_eq!((rest.sector(), rest.sectors()), (START + 5, 7));
+        // Each piece copies its own part, and no other.
+        let mut pages = pages(1, 0)?;
+        assert!(!front.copy_to_pages(START + 5, 1, pages.iter_mut().map(Some), 0));
+        assert!(!rest.copy_to_pages(START + 4, 1, pages.iter_mut().map(Some), 0));
+        assert!(front.copy_to_pages(START + 4, 1, pages.iter_mut().map(Some), 0));
+        assert!(rest.copy_to_pages(START + 5, 1, pages.iter_mut().map(Some), 1));
+        let bytes = pages[0].view::<[u8; PAGE_SIZE]>().ok_or(EBUSY)?;
+        let right = (0..1024).all(|at| bytes[at] == pattern(4 * 512 + at));
+        assert!(right);
+        let shared = front.clone();
+        drop(front);
+        assert_eq!(shared.sectors(), 5);
+        Ok(())
+    }
+
+    /// Whom no bio is ever for.
+    struct Nobody;
+
+    impl Owner for Nobody {
+        fn ended(self, _ended: Ended) {}
+    }
+
+    #[test]
+    fn bio_takes_one_to_sixteen_pages() -> Result {
+        let array = fake::Array::new()?;
+        let slots = Slots::new(1)?;
+        slots.add(0, array.added())?;
+        let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
+        let mut pages = pages(MAX_PAGES + 1, 0)?;
+        // The number of pages, and which of them is missing.
+        for (count, missing) in [(0, 99), (MAX_PAGES + 1, 99), (3, 2), (1, 0)] {
+            let member = slots[0].take().ok_or(EINVAL)?;
+            let given = pages.iter_mut().take(count).enumerate();
+            let given = given.map(|(index, page)| (index != missing).then_some(page));
+            let refused = bio.read(Nobody, member, 0, Flags::NONE, given).is_err();
+            assert!(refused && !bio.is_busy());
+            let member = slots[0].take().ok_or(EINVAL)?;
+            let given = pages.iter().take(count).enumerate();
+            let given = given.map(|(index, page)| (index != missing).then_some(page));
+            let refused = bio.write(Nobody, member, 0, Flags::FUA, given).is_err();
+            assert!(refused && !bio.is_busy());
+            // What was refused came back, and is not counted any more.
+            assert_eq!(array.rdev().pending(), 0);
+        }
+        let free = pages
+            .iter_mut()
+            .all(|page| page.view_mut::<[u8; PAGE_SIZE]>().is_some());
+        assert!(free);
+        slots.remove(array.rdev())
+    }
+}
