@@ -37,6 +37,18 @@ struct Write {
 }
 
 impl Write {
+    /// One that has ended and is durable.
+    fn settled(content: Content, at: Time) -> Self {
+        Self {
+            content,
+            began: at,
+            ended: at,
+            refused: false,
+            durable: true,
+            overtaken: false,
+        }
+    }
+
     fn outdoes(&self, other: &Self) -> bool {
         !self.refused && self.ended != NEVER && other.ended < self.began
     }
@@ -87,22 +99,13 @@ impl History {
         let base = self.base[sector as usize];
         let writes = &mut self.writes[sector as usize];
         if writes.is_empty() {
-            writes.push(Write {
-                content: Content::Is(base),
-                began: 0,
-                ended: 0,
-                refused: false,
-                durable: true,
-                overtaken: false,
-            });
+            writes.push(Write::settled(Content::Is(base), 0));
         }
         writes.push(Write {
-            content: Content::Is(value),
             began,
             ended: NEVER,
-            refused: false,
             durable: false,
-            overtaken: false,
+            ..Write::settled(Content::Is(value), 0)
         });
         self.tell_reads(sector, Content::Is(value));
     }
@@ -214,41 +217,22 @@ impl History {
     }
 
     /// More than parity can make up for was lost: `sector` may hold anything, except that writes under way may yet set it
-    /// right.
-    pub(crate) fn lost(&mut self, sector: u32) {
+    /// right; but not if it is `hopeless`.
+    pub(crate) fn lost(&mut self, sector: u32, hopeless: bool) {
         let now = self.tick();
         let base = self.base[sector as usize];
         let writes = &mut self.writes[sector as usize];
-        if writes
-            .iter()
-            .any(|w| w.content == Content::Any && !w.overtaken)
-        {
+        let under_way = writes.iter().filter(|w| w.ended == NEVER).map(|w| w.began).min();
+        let at = under_way.filter(|_| !hopeless).map_or(now, |began| began - 1);
+        let known = |w: &Write| w.content == Content::Any && !w.overtaken && w.ended >= at;
+        if writes.iter().any(known) {
             return;
         }
-        let under_way = writes
-            .iter()
-            .filter(|w| w.ended == NEVER)
-            .map(|w| w.began)
-            .min();
-        let at = under_way.map_or(now, |began| began - 1);
+        writes.retain(|w| w.content != Content::Any);
         if writes.is_empty() {
-            writes.push(Write {
-                content: Content::Is(base),
-                began: 0,
-                ended: 0,
-                refused: false,
-                durable: true,
-                overtaken: false,
-            });
+            writes.push(Write::settled(Content::Is(base), 0));
         }
-        writes.push(Write {
-            content: Content::Any,
-            began: at,
-            ended: at,
-            refused: false,
-            durable: true,
-            overtaken: false,
-        });
+        writes.push(Write::settled(Content::Any, at));
         self.tell_reads(sector, Content::Any);
     }
 
@@ -283,17 +267,15 @@ impl History {
         if !allows(&allowed, found) {
             return Err(show(&allowed));
         }
-        if !allowed.contains(&Content::Any) {
-            writes.clear();
-            self.base[sector as usize] = found;
-        }
+        writes.retain(|w| w.content == Content::Any);
+        self.base[sector as usize] = found;
         Ok(())
     }
 
     /// After a power cut: `sector` lies behind the write hole.
     pub(crate) fn fell_into_hole(&mut self, sector: u32) {
         self.writes[sector as usize].clear();
-        self.lost(sector);
+        self.lost(sector, true);
     }
 
     /// Whether some write of `sector` is under way.
@@ -440,7 +422,7 @@ mod tests {
     fn a_lost_sector_is_known_again_once_it_is_written() {
         let mut history = sector();
         write(&mut history, 1);
-        history.lost(0);
+        history.lost(0, false);
         assert_eq!(history.settled(0, 99), Ok(()));
         end(&mut history, 1, true);
         assert!(history.settled(0, 99).is_err());

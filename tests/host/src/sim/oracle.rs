@@ -118,7 +118,7 @@ impl Sim {
                 self.row_lossy(row);
             }
             if other_lost || self.rows[row].excuse != Excuse::None {
-                self.block_lost(slot, row);
+                self.block_lost(slot, row, false);
             }
         }
     }
@@ -129,16 +129,16 @@ impl Sim {
         self.rows[row].lossy = true;
         for slot in 0..self.md.slots.len() {
             if !self.has_block(slot, row) || self.is_bad_block(slot, row) {
-                self.block_lost(slot, row);
+                self.block_lost(slot, row, false);
             }
         }
     }
 
     /// Nobody can tell any more what a member's block of a row held.
-    pub(crate) fn block_lost(&mut self, slot: usize, row: usize) {
+    pub(crate) fn block_lost(&mut self, slot: usize, row: usize, hopeless: bool) {
         for at in 0..STRIP_SECTORS {
             if let Some(sector) = self.array_sector(slot, row, at) {
-                self.history.lost(sector);
+                self.history.lost(sector, hopeless);
             }
         }
     }
@@ -178,7 +178,11 @@ impl Sim {
             return;
         }
         let state = self.rows[row];
-        let untrusted = row_end(row) > self.md.resync_offset;
+        let slots = 0..self.md.slots.len();
+        let one_lost =
+            slots.into_iter().any(|slot| !self.has_block(slot, row) || self.is_bad_block(slot, row));
+        // A write makes parity anew only where it is not trusted, and only if it can read all data.
+        let untrusted = row_end(row) > self.md.resync_offset && !one_lost;
         let excused = state.excuse == Excuse::Scribbled
             || (state.excuse == Excuse::Hole && !untrusted)
             || state.lossy;
@@ -215,6 +219,11 @@ impl Sim {
         for slot in 0..self.md.slots.len() {
             let recovered = missing == [slot];
             if (missing.contains(&slot) && !recovered) || self.is_bad_block(slot, row) {
+                continue;
+            }
+            if recovered && self.rows[row].excuse != Excuse::None {
+                // What was written to it was made up for on top of wrong parity.
+                self.block_lost(slot, row, true);
                 continue;
             }
             for at in 0..STRIP_SECTORS {

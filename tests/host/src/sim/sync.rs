@@ -101,7 +101,9 @@ impl Sim {
             .filter_map(|slot| self.member(slot))
             .any(|d| !self.devices[d].in_sync.get());
         let action = if self.md.resync_offset != ALL {
-            self.remove_spares();
+            if !self.remove_spares() {
+                return false;
+            }
             Action::Resync
         } else if spare {
             Action::Recover
@@ -148,17 +150,25 @@ impl Sim {
             && (self.md.resync_offset != ALL || spare || self.sync.requested.is_some())
     }
 
-    /// Members that are not in sync are taken out for the time of a resync.
-    fn remove_spares(&mut self) {
+    /// Members that are not in sync are taken out for the time of a resync. Returns false if one is in use.
+    ///
+    /// md core leaves such a one in, and then skips the resync of what it was rebuilt for. That is not modelled.
+    fn remove_spares(&mut self) -> bool {
         for slot in 0..self.md.slots.len() {
             if let Some(d) = self.member(slot) {
-                if !self.devices[d].in_sync.get() && self.devices[d].pending == 0 {
-                    self.device_lost(d);
-                    self.md.slots[slot] = None;
-                    self.md.change_devs.set(true);
+                let device = &self.devices[d];
+                if device.in_sync.get() {
+                    continue;
                 }
+                if device.pending > 0 {
+                    return false;
+                }
+                self.device_lost(d);
+                self.md.slots[slot] = None;
+                self.md.change_devs.set(true);
             }
         }
+        true
     }
 
     fn recovery_start(&self) -> u32 {
@@ -298,27 +308,31 @@ impl Sim {
         }
         let check = part.part.kind == PartKind::Sync { check: true };
         self.check_synced(key, part.strips - failed - writing, check);
+        // With a member missing nothing was compared: should that one come back, its chunk must not be spared.
+        let undone = if self.degraded() > 0 && self.sync.action != Action::Recover {
+            part.strips
+        } else {
+            failed
+        };
+        for strip in undone.iter() {
+            // CAST: the simulated members are small.
+            let sector = key.sector as u32 + strip * STRIP_SECTORS;
+            if let Some(bitmap) = &mut self.bitmap {
+                bitmap.abort_sync(sector);
+            }
+        }
         if failed.is_empty() {
             return;
         }
         self.count(Event::SyncFailed);
         let excused = self.md.interrupt.get()
             || self.md.broken.get()
-            || failed
-                .iter()
-                .any(|strip| self.rows[row_of(key, strip)].lossy);
+            || failed.iter().any(|strip| self.rows[row_of(key, strip)].lossy);
         if !excused {
             self.fail(
                 "a sync to fail only when a member does, or more than one block of a strip is lost",
                 format!("it failed for strips {failed:?} of span {}", key.sector),
             );
-        }
-        for strip in failed.iter() {
-            // CAST: the simulated members are small.
-            let sector = key.sector as u32 + strip * STRIP_SECTORS;
-            if let Some(bitmap) = &mut self.bitmap {
-                bitmap.abort_sync(sector);
-            }
         }
         // md_sync_error(); what could not be rebuilt must not be taken for good later.
         self.md.interrupt.set(true);
