@@ -241,6 +241,7 @@ impl Sim {
         self.note(|| format!("parity of row {row} is scribbled on"));
         self.devices[device].scribble(at, value);
         self.rows[row].excuse = Excuse::Scribbled;
+        self.rows[row].was_scribbled = true;
         true
     }
 

@@ -4,7 +4,7 @@
 
 use super::device::ALL;
 use super::report::Event;
-use super::table::Actor;
+use super::table::{Actor, SimParts};
 use super::Sim;
 use crate::raid::geometry::Role;
 use crate::raid::phase::Phase;
@@ -30,6 +30,8 @@ pub(crate) struct Row {
     pub(crate) lossy: bool,
     /// The check or repair under way has found it wrong.
     pub(crate) reported: bool,
+    /// It was scribbled on at some time: a power cut may undo the repair.
+    pub(crate) was_scribbled: bool,
 }
 
 impl Row {
@@ -37,6 +39,7 @@ impl Row {
         excuse: Excuse::None,
         lossy: false,
         reported: false,
+        was_scribbled: false,
     };
 }
 
@@ -343,13 +346,11 @@ impl Sim {
         }
     }
 
-    /// Strips of a span were refused: there must be a reason.
-    pub(crate) fn check_refusal(&mut self, key: SpanKey, strips: Strips, request: usize) {
-        let lossy = strips
-            .iter()
-            .any(|strip| self.rows[row_of(key, strip)].lossy);
-        if lossy || self.md.broken.get() {
-            self.requests.get_mut(request).may_fail = true;
+    /// Notes which of the parts that have failed so far had reason to: later the reason may be gone.
+    pub(crate) fn excuse_failures(&self, key: SpanKey, parts: &mut SimParts) {
+        for part in parts.list.iter_mut().chain(&mut parts.done) {
+            let mut failed = part.part.failed().iter();
+            part.excused |= failed.any(|strip| self.rows[row_of(key, strip)].lossy);
         }
     }
 

@@ -243,7 +243,11 @@ impl Sim {
         }
         if state.excuse == Excuse::None {
             self.count(Event::HoleRow);
-            self.rows[row].excuse = Excuse::Hole;
+            self.rows[row].excuse = if state.was_scribbled {
+                Excuse::Scribbled
+            } else {
+                Excuse::Hole
+            };
         }
         for slot in 0..self.md.slots.len() {
             if self.is_bad_block(slot, row) {

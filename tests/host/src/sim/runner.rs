@@ -10,7 +10,7 @@ use super::Sim;
 use crate::raid::job::Env;
 use crate::raid::part::PartKind;
 use crate::raid::phase::Phase;
-use crate::raid::span::SpanKey;
+use crate::raid::span::{SpanKey, Waits};
 use crate::raid::strips::{Run, Strips};
 use std::cell::Cell;
 
@@ -123,15 +123,17 @@ impl Sim {
         self.hear_of_failures();
         self.note(|| {
             format!(
-                "span {}: {events:?} {} waits {:?} kits {:?} parts {}",
+                "span {}: {events:?} {}{}{} kits {:?} parts {}",
                 key.sector,
                 actor.show_phases(),
-                actor.span.waits(),
+                actor.show_losses(),
+                show_waits(actor.span.waits()),
                 actor.span.kits(),
                 actor.parts.list.len()
             )
         });
         self.inspect_actor(entry, &actor);
+        self.excuse_failures(key, &mut actor.parts);
         self.check_settled(key, &mut actor);
         let writing = actor.span.phases().of(Phase::Writing);
         for part in std::mem::take(&mut actor.parts.done) {
@@ -348,8 +350,11 @@ impl Sim {
         match part.owner {
             PartOwner::User(request) => {
                 if !failed.is_empty() {
+                    self.note(|| format!("span {}: strips {failed:?} of a part have failed", key.sector));
                     self.requests.refuse(request);
-                    self.check_refusal(key, failed, request);
+                    if part.excused || self.md.broken.get() {
+                        self.requests.get_mut(request).may_fail = true;
+                    }
                 }
                 if part.part.kind == PartKind::Write {
                     self.write_end();
@@ -405,6 +410,23 @@ impl Actor {
         }
     }
 
+    /// The blocks that are not on their members.
+    fn show_losses(&self) -> String {
+        let mut text = String::new();
+        for (member, column) in self.columns.iter().enumerate() {
+            for (what, strips) in [
+                ("lost", column.lost),
+                ("read error", column.read_error),
+                ("failed", column.failed),
+            ] {
+                if !strips.is_empty() {
+                    text += &format!("[{what} {member}: {strips:?}] ");
+                }
+            }
+        }
+        text
+    }
+
     /// The strips of each phase that has any.
     fn show_phases(&self) -> String {
         let mut text = String::new();
@@ -416,6 +438,20 @@ impl Actor {
         }
         text
     }
+}
+
+fn show_waits(waits: Waits) -> String {
+    let mut text = String::new();
+    if waits.memory {
+        text += "waits for kits ";
+    }
+    if waits.superblock {
+        text += "waits for the superblock ";
+    }
+    if let Some(flush) = waits.bitmap {
+        text += &format!("waits for flush {flush} ");
+    }
+    text
 }
 
 /// The blocks of `run` in memory.

@@ -600,6 +600,7 @@ impl SimPart {
     fn of_user(request: usize, part: Part) -> Self {
         Self {
             strips: Strips::NONE,
+            excused: false,
             part,
             owner: PartOwner::User(request),
         }

@@ -3,7 +3,6 @@
 //! The sync thread: resync, rebuild, check and repair, as md_do_sync drives them.
 
 use super::device::ALL;
-use super::oracle::row_of;
 use super::report::Event;
 use super::runner::Runner;
 use super::table::{PartOwner, SimPart};
@@ -280,6 +279,7 @@ impl Sim {
             part: Part::new(kind, strips, 0, 0),
             owner: PartOwner::Sync,
             strips,
+            excused: false,
         };
         self.sync.active += count * STRIP_SECTORS;
         self.sync.issued += u64::from(count * STRIP_SECTORS);
@@ -325,9 +325,7 @@ impl Sim {
             return;
         }
         self.count(Event::SyncFailed);
-        let excused = self.md.interrupt.get()
-            || self.md.broken.get()
-            || failed.iter().any(|strip| self.rows[row_of(key, strip)].lossy);
+        let excused = part.excused || self.md.interrupt.get() || self.md.broken.get();
         if !excused {
             self.fail(
                 "a sync to fail only when a member does, or more than one block of a strip is lost",

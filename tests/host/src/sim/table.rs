@@ -12,6 +12,7 @@ use crate::raid::part::{Part, Parts};
 use crate::raid::span::{Span, SpanKey};
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 /// The pages of a strip: eight sectors of each member.
@@ -36,6 +37,8 @@ pub(crate) struct SimPart {
     pub(crate) owner: PartOwner,
     /// The strips it was made for.
     pub(crate) strips: Strips,
+    /// It has failed for a good reason.
+    pub(crate) excused: bool,
 }
 
 /// The parts of a span.
@@ -60,7 +63,7 @@ impl Parts for SimParts {
 }
 
 /// What has happened to a span.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Events(u8);
 
 impl Events {
@@ -75,6 +78,22 @@ impl Events {
 
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::PARTS, "parts"),
+            (Self::IO, "io"),
+            (Self::JOB, "job"),
+            (Self::MEMORY, "kits"),
+            (Self::BITMAP, "bitmap"),
+            (Self::SUPERBLOCK, "superblock"),
+            (Self::FLUSH, "flush"),
+        ];
+        let names = names.into_iter().filter(|(event, _)| self.has(*event)).map(|(_, name)| name);
+        write!(f, "<{}>", names.collect::<Vec<_>>().join(","))
     }
 }
 
