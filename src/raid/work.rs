@@ -55,8 +55,17 @@ impl Span {
         let pending = columns
             .iter()
             .fold(Strips::NONE, |all, column| all | column.reads_pending());
+        let ready = reading - pending;
+        for (member, column) in columns.iter_mut().enumerate() {
+            // A member that was being rebuilt may be in sync by now. No sync went over these strips since they were
+            // accepted, so its blocks of them had been rebuilt before.
+            let lost = column.lost & ready;
+            if !lost.is_empty() {
+                column.lost -= (lost & env.readable(member)) - column.read_error;
+            }
+        }
         let mut groups = Groups::default();
-        for index in (reading - pending).iter() {
+        for index in ready.iter() {
             self.plan_strip(Strips::one(index), columns, env, &mut groups);
         }
         self.run_recover(groups.recover, columns, parts, env);
