@@ -43,7 +43,7 @@ pub(crate) fn with<R>(submit: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Has the submitter's plug hold `item` of an array. Process context.
+/// Has the submitter's plug hold `item` of an array; once is enough, however often it is said. Process context.
 ///
 /// # Errors
 ///
@@ -58,6 +58,11 @@ pub(crate) fn hold<T: Plugged>(item: Arc<T>) -> Result<(), Arc<T>> {
     }
     // SAFETY: The structure is valid, was cleared when it was made, and only this task uses it.
     let held = unsafe { &mut *cb.cast::<Held<T>>() };
+    // A stream comes to the same item many times in a row.
+    let newest_first = held.items.iter().take(held.count).rev();
+    if newest_first.copied().any(|known| core::ptr::eq(known, Arc::as_ptr(&item))) {
+        return Ok(());
+    }
     if held.count >= CAPACITY {
         let items = core::mem::replace(&mut held.items, [core::ptr::null(); CAPACITY]);
         held.count = 0;
