@@ -55,7 +55,7 @@ impl Array {
     pub(super) fn check_reshape(&self, locked: &Locked<'_>) -> Result {
         if locked.delta_disks() == 0
             && locked.new_layout() == locked.layout()
-            && locked.new_chunk_sectors() == locked.chunk_sectors()
+            && [0, locked.chunk_sectors()].contains(&locked.new_chunk_sectors())
         {
             return Ok(());
         }

@@ -168,8 +168,9 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
     let chunk = u64::from(geometry.chunk_sectors());
     let sectors = mddev.dev_sectors() & !(chunk - 1);
     for slot in slots.iter() {
+        // 0: whoever set the array up by hand has not said.
         let room = slot.with(|rdev| (!rdev.test(Flag::Faulty)).then(|| rdev.sectors()));
-        if room.flatten().is_some_and(|room| room < sectors) {
+        if room.flatten().is_some_and(|room| room != 0 && room < sectors) {
             slot.with(|rdev| {
                 pr_warn!(
                     "md/raid:{name}: {rdev} has room for {} sectors, but the array needs {sectors}\n",
