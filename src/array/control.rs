@@ -39,7 +39,8 @@ impl Flushes {
         // The bits come before the look at the counter. Whoever starts the flush after this one was read sees them.
         fence(Ordering::SeqCst);
         let seq = self.started.load(Ordering::Relaxed).wrapping_add(1);
-        let wake = !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::SeqCst);
+        let wake =
+            !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::SeqCst);
         (seq, wake)
     }
 
@@ -105,7 +106,11 @@ impl Array {
     /// Wakes the spans that wait for the superblock if failures are recorded there.
     pub(super) fn wake_recorded(&self) {
         if !self.recorded.waiting.is_empty() && self.failures_recorded() {
-            self.wake(&self.recorded.waiting, |span| &span.for_superblock, Events::SUPERBLOCK);
+            self.wake(
+                &self.recorded.waiting,
+                |span| &span.for_superblock,
+                Events::SUPERBLOCK,
+            );
         }
     }
 

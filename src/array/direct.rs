@@ -148,7 +148,9 @@ impl Array {
     /// A span has come free: wakes the thread if it waits for that. Any context.
     pub(super) fn span_came_free(&self) {
         fence(Ordering::SeqCst);
-        if self.later.stuck.load(Ordering::Relaxed) && self.later.stuck.swap(false, Ordering::SeqCst) {
+        if self.later.stuck.load(Ordering::Relaxed)
+            && self.later.stuck.swap(false, Ordering::SeqCst)
+        {
             self.mddev.wake_thread();
         }
     }

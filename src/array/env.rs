@@ -9,11 +9,11 @@ use super::part::PartList;
 use super::Array;
 use crate::md::mddev::Recovery;
 use crate::mem::pages::Page;
-use crate::ratelimited;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Outcome, RmwLevel};
 use crate::raid::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
+use crate::ratelimited;
 use crate::sync::percpu_ref::Entry;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -80,7 +80,8 @@ impl RunEnv<'_> {
 
     /// The first sector of a strip on its members.
     pub(super) fn strip_sector(&self, strip: u32) -> u64 {
-        self.sector.wrapping_add(u64::from(strip.wrapping_mul(STRIP_SECTORS)))
+        self.sector
+            .wrapping_add(u64::from(strip.wrapping_mul(STRIP_SECTORS)))
     }
 }
 
@@ -177,7 +178,9 @@ impl Env for RunEnv<'_> {
         slot.with(|rdev| {
             for run in strips.runs() {
                 let sectors = run.count.wrapping_mul(STRIP_SECTORS);
-                let at = self.strip_sector(run.first).wrapping_add(rdev.data_offset());
+                let at = self
+                    .strip_sector(run.first)
+                    .wrapping_add(rdev.data_offset());
                 rdev.add_corrected(sectors);
                 ratelimited!(pr_info!(
                     "md/raid:{name}: read error corrected ({sectors} sectors at {at} on {rdev}).\n"

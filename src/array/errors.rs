@@ -20,7 +20,8 @@ impl Array {
     /// Counts the members that are lost, and lets md core know. Any context.
     pub(super) fn update_degraded(&self) {
         let _guard = self.device.lock();
-        self.mddev.set_degraded(i32::from(count_degraded(&self.slots)));
+        self.mddev
+            .set_degraded(i32::from(count_degraded(&self.slots)));
     }
 
     /// Whether more members are lost than parity makes up for.
@@ -32,7 +33,10 @@ impl Array {
     /// Fails a member: md core's error handler. Any context.
     pub(super) fn fail_member(&self, rdev: &Rdev) {
         let mddev = &*self.mddev;
-        pr_crit!("md/raid:{}: Disk failure on {rdev}, disabling device.\n", mddev.name());
+        pr_crit!(
+            "md/raid:{}: Disk failure on {rdev}, disabling device.\n",
+            mddev.name()
+        );
         let degraded;
         let failed;
         {
@@ -72,7 +76,10 @@ impl Array {
         let _guard = self.device.lock();
         self.recording.load(Ordering::Acquire) == 0
             && !self.mddev.test_sb(SbFlag::Pending)
-            && !self.slots.iter().any(|slot| slot.with(Rdev::is_blocked) == Some(true))
+            && !self
+                .slots
+                .iter()
+                .any(|slot| slot.with(Rdev::is_blocked) == Some(true))
     }
 
     /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
@@ -103,7 +110,10 @@ impl Array {
         } else if errors > i32::try_from(self.kits.target()).unwrap_or(i32::MAX)
             && !rdev.test(Flag::Faulty)
         {
-            pr_warn!("md/raid:{name}: {errors} read_errors > {} stripes\n", self.kits.target());
+            pr_warn!(
+                "md/raid:{name}: {errors} read_errors > {} stripes\n",
+                self.kits.target()
+            );
             pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
             self.mddev.error(rdev);
         }

@@ -109,7 +109,10 @@ fn copy(env: &mut RunEnv<'_>, kind: PartKind, strips: Strips, parts: &PartList) 
                 let pages = env.pages(piece.run, piece.member);
                 slice.copy_from_pages(sector, sectors, pages, at)
             };
-            debug_assert!(copied, "a part lies within its slice, and its strips have kits");
+            debug_assert!(
+                copied,
+                "a part lies within its slice, and its strips have kits"
+            );
         });
     });
 }

@@ -129,7 +129,11 @@ impl Kits {
 
     /// Whether there are more kits than `count`, free ones not counted.
     pub(super) fn is_above(&self, count: u32) -> bool {
-        let free: u32 = self.pools.iter().map(|pool| pool.count.load(Ordering::Relaxed)).sum();
+        let free: u32 = self
+            .pools
+            .iter()
+            .map(|pool| pool.count.load(Ordering::Relaxed))
+            .sum();
         self.total().saturating_sub(free) > count
     }
 
@@ -151,7 +155,8 @@ impl Kits {
     /// Puts a kit into a pool, or frees it if there are more than there should be.
     pub(super) fn give(&self, node: KBox<KitNode>) {
         if self.total() > self.target.load(Ordering::Relaxed) {
-            let above = |total: u32| (total > self.target.load(Ordering::Relaxed)).then(|| total - 1);
+            let above =
+                |total: u32| (total > self.target.load(Ordering::Relaxed)).then(|| total - 1);
             if self
                 .total
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, above)

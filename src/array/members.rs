@@ -17,7 +17,8 @@ impl Array {
         self.look_at(member, |rdev| {
             let mut strips = all;
             if !rdev.test(Flag::InSync) {
-                let synced = rdev.recovery_offset().saturating_sub(sector) / u64::from(STRIP_SECTORS);
+                let synced =
+                    rdev.recovery_offset().saturating_sub(sector) / u64::from(STRIP_SECTORS);
                 strips &= Strips::first_n(u32::try_from(synced).unwrap_or(u32::MAX));
             }
             strips - self.bad_strips(rdev, sector)
@@ -81,7 +82,10 @@ impl Array {
     /// may have is empty; replacing a member that is there is not supported.
     pub(super) fn add_member(&self, added: Added<'_>) -> Result {
         if added.test(Flag::Journal) {
-            pr_warn!("md/raid:{}: a journal is not supported.\n", self.mddev.name());
+            pr_warn!(
+                "md/raid:{}: a journal is not supported.\n",
+                self.mddev.name()
+            );
             return Err(EINVAL);
         }
         if added.saved_raid_disk() < 0 && self.has_failed() {
@@ -93,12 +97,18 @@ impl Array {
             _ => 0..members,
         };
         let is_free = |slot: &i32| {
-            let slot = usize::try_from(*slot).ok().and_then(|slot| self.slots.get(slot));
+            let slot = usize::try_from(*slot)
+                .ok()
+                .and_then(|slot| self.slots.get(slot));
             slot.is_some_and(|slot| slot.is_empty())
         };
         let saved = Some(added.saved_raid_disk()).filter(|slot| allowed.contains(slot));
-        let slot = saved.filter(is_free).or_else(|| allowed.clone().find(is_free));
-        let slot = slot.and_then(|slot| u16::try_from(slot).ok()).ok_or(EEXIST)?;
+        let slot = saved
+            .filter(is_free)
+            .or_else(|| allowed.clone().find(is_free));
+        let slot = slot
+            .and_then(|slot| u16::try_from(slot).ok())
+            .ok_or(EEXIST)?;
 
         added.clear(Flag::InSync);
         added.set_raid_disk(slot);
@@ -114,7 +124,9 @@ impl Array {
     ///
     /// `EBUSY`: it is in use, or has not failed and could still be brought in sync.
     pub(super) fn remove_member(&self, rdev: &Rdev) -> Result {
-        let slot = usize::try_from(rdev.raid_disk()).ok().and_then(|slot| self.slots.get(slot));
+        let slot = usize::try_from(rdev.raid_disk())
+            .ok()
+            .and_then(|slot| self.slots.get(slot));
         if !slot.is_some_and(|slot| slot.holds(rdev)) {
             return Ok(());
         }
@@ -167,7 +179,9 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
     let name = mddev.name();
     let mut full_sync = false;
     for rdev in mddev.rdevs() {
-        let Some(slot) = usize::try_from(rdev.raid_disk()).ok().filter(|slot| *slot < slots.len())
+        let Some(slot) = usize::try_from(rdev.raid_disk())
+            .ok()
+            .filter(|slot| *slot < slots.len())
         else {
             continue;
         };

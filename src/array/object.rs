@@ -6,10 +6,10 @@
 
 use super::kits::{KitList, KitNode, NOT_DEFERRED};
 use super::part::{Item, PartList};
+use super::pump::Flight;
 use super::queue::Link;
 use super::table::Place;
 use super::Array;
-use super::pump::Flight;
 use crate::block::member_bio::MemberBio;
 use crate::mem::mempool::Pooled;
 use crate::raid::column::Column;

@@ -96,7 +96,11 @@ fn next(
     env: &RunEnv<'_>,
 ) -> Option<(Run, Io)> {
     let column = columns.get_mut(member)?;
-    let again = port.retry.iter().next().map(|first| Run { first, count: 1 });
+    let again = port
+        .retry
+        .iter()
+        .next()
+        .map(|first| Run { first, count: 1 });
     if let Some(run) = again {
         port.retry -= run.strips();
     }
@@ -112,7 +116,14 @@ fn next(
         flags = flags | Flags::SYNC;
     }
     let sector = env.strip_sector(run.first);
-    Some((run, Io { write, flags, sector }))
+    Some((
+        run,
+        Io {
+            write,
+            flags,
+            sector,
+        },
+    ))
 }
 
 /// Sends a run to a member. Returns false if there is nobody to send it to.

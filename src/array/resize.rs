@@ -10,7 +10,11 @@ impl Array {
     /// The size of the array, in sectors, if it used `sectors` sectors of each of `raid_disks` members; 0 stands for what
     /// it has.
     pub(super) fn size(&self, mddev: &Mddev, sectors: u64, raid_disks: u32) -> u64 {
-        let sectors = if sectors == 0 { mddev.dev_sectors() } else { sectors };
+        let sectors = if sectors == 0 {
+            mddev.dev_sectors()
+        } else {
+            sectors
+        };
         let parity = u32::from(self.geometry.parity_disks());
         let data = match raid_disks {
             0 => u32::from(self.geometry.data_disks()),

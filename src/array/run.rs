@@ -59,7 +59,14 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
     };
     let array: &Array = &entry;
 
-    let Work { span: logic, columns, ports, parts, kits, .. } = &mut *turn;
+    let Work {
+        span: logic,
+        columns,
+        ports,
+        parts,
+        kits,
+        ..
+    } = &mut *turn;
     let mut env = RunEnv {
         array,
         span,
@@ -168,4 +175,3 @@ impl Array {
         }
     }
 }
-

@@ -130,7 +130,11 @@ impl Attribute for PrereadBypassThreshold {
     }
 
     fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
-        writeln!(text, "{}", array.settings.bypass_threshold.load(Ordering::Relaxed))
+        writeln!(
+            text,
+            "{}",
+            array.settings.bypass_threshold.load(Ordering::Relaxed)
+        )
     }
 }
 
@@ -142,7 +146,9 @@ impl Attribute for GroupThreadCnt {
     const NAME: &'static CStr = c"group_thread_cnt";
     const STORE: Store<Array> = Store::Suspended(|array, _, text| {
         let count = small_number(text)?;
-        array.lanes.set_count(count, array.table.slab(), &array.mddev)?;
+        array
+            .lanes
+            .set_count(count, array.table.slab(), &array.mddev)?;
         array.settings.threads.store(count, Ordering::Relaxed);
         Ok(())
     });

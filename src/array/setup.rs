@@ -84,9 +84,7 @@ fn check_features(mddev: &Locked<'_>) -> Result {
         return Err(EINVAL);
     }
     if mddev.reshape_position() != MAX_SECTOR {
-        pr_warn!(
-            "md/raid:{name}: a reshape is in progress, which is not supported - aborting.\n"
-        );
+        pr_warn!("md/raid:{name}: a reshape is in progress, which is not supported - aborting.\n");
         return Err(EINVAL);
     }
     if mddev.level() != mddev.new_level()
@@ -126,7 +124,10 @@ impl kernel::fmt::Display for InvalidGeometry {
 fn geometry(mddev: &Locked<'_>) -> Result<Geometry> {
     let name = mddev.name();
     let Some(level) = Level::from_number(mddev.level()) else {
-        pr_warn!("md/raid:{name}: raid level not set to 4/5/6 ({})\n", mddev.level());
+        pr_warn!(
+            "md/raid:{name}: raid level not set to 4/5/6 ({})\n",
+            mddev.level()
+        );
         return Err(EIO);
     };
     let members = u32::try_from(mddev.raid_disks()).unwrap_or(0);
@@ -159,9 +160,7 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
     let degraded = members::count_degraded(slots);
     mddev.set_degraded(i32::from(degraded));
     if degraded > geometry.parity_disks() {
-        pr_crit!(
-            "md/raid:{name}: not enough operational devices ({degraded}/{members} failed)\n"
-        );
+        pr_crit!("md/raid:{name}: not enough operational devices ({degraded}/{members} failed)\n");
         return Err(EIO);
     }
 
@@ -170,7 +169,10 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
     for slot in slots.iter() {
         // 0: whoever set the array up by hand has not said.
         let room = slot.with(|rdev| (!rdev.test(Flag::Faulty)).then(|| rdev.sectors()));
-        if room.flatten().is_some_and(|room| room != 0 && room < sectors) {
+        if room
+            .flatten()
+            .is_some_and(|room| room != 0 && room < sectors)
+        {
             slot.with(|rdev| {
                 pr_warn!(
                     "md/raid:{name}: {rdev} has room for {} sectors, but the array needs {sectors}\n",
@@ -187,9 +189,7 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
             pr_crit!("md/raid:{name}: cannot start dirty degraded array.\n");
             return Err(EIO);
         }
-        pr_crit!(
-            "md/raid:{name}: starting dirty degraded array - data corruption possible.\n"
-        );
+        pr_crit!("md/raid:{name}: starting dirty degraded array - data corruption possible.\n");
     }
     mddev.set_dev_sectors(sectors);
     mddev.set_resync_max_sectors(sectors);
@@ -251,7 +251,10 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     if let Err(err) = memory() {
         // A page for each member of each strip.
         let kib = DEFAULT_STRIPS.saturating_mul(geometry.members().into()) * 4;
-        pr_warn!("md/raid:{}: couldn't allocate {kib}kB for buffers\n", mddev.name());
+        pr_warn!(
+            "md/raid:{}: couldn't allocate {kib}kB for buffers\n",
+            mddev.name()
+        );
         return Err(err);
     }
     if let Err(err) = array.lanes.set_count(1, array.table.slab(), &array.mddev) {

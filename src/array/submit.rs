@@ -116,7 +116,11 @@ impl Array {
         };
         // dm-raid's requests are not cut; what is left of one is posted by the array's thread.
         let keeper = (u64::from(request.sectors()) > u64::from(front))
-            .then(|| self.items.take(Item::blank(entry.clone()), Wait::MayBlock).ok())
+            .then(|| {
+                self.items
+                    .take(Item::blank(entry.clone()), Wait::MayBlock)
+                    .ok()
+            })
             .flatten();
         let mut slice = request.account();
         match (slice.split_front(front), keeper) {
@@ -231,7 +235,11 @@ impl Array {
     pub(super) fn template(&self, slice: &Slice) -> Part {
         let flags = slice.flags();
         let write = slice.op() == Op::Write;
-        let kind = if write { PartKind::Write } else { PartKind::Read };
+        let kind = if write {
+            PartKind::Write
+        } else {
+            PartKind::Read
+        };
         let mut part = Part::new(kind, Default::default(), slice.sector(), slice.end_sector());
         part.fua = write && flags.contains(Flags::FUA);
         part.sync = flags.contains(Flags::SYNC);
@@ -253,7 +261,12 @@ impl Array {
         let end = start.saturating_add(geometry.stripe_sectors());
         let start = template.start.max(start);
         let end = template.end.min(end);
-        let mut part = Part::new(template.kind, geometry.touched(sector, start, end), start, end);
+        let mut part = Part::new(
+            template.kind,
+            geometry.touched(sector, start, end),
+            start,
+            end,
+        );
         part.fua = template.fua;
         part.sync = template.sync;
         part.bitmap_seq = template.bitmap_seq;

@@ -65,7 +65,9 @@ impl Array {
         let start = self.geometry.span_of(sector);
         let span_end = start.saturating_add(u64::from(self.geometry.span_sectors()));
         let first = sector.saturating_sub(start) / strip;
-        let mut end = span_end.min(max_sector).min(mddev.resync_max().max(sector + 1));
+        let mut end = span_end
+            .min(max_sector)
+            .min(mddev.resync_max().max(sector + 1));
         if known >= strip {
             end = end.min(sector.saturating_add(known));
         }
@@ -78,8 +80,15 @@ impl Array {
         let check = mddev.test_recovery(Recovery::Check);
         // CAST: a span's sectors at most.
         let origin = Origin::Sync(sectors as u32);
-        let item = Item::new(Part::new(PartKind::Sync { check }, strips, 0, 0), origin, entry);
-        let key = SpanKey { sector: start, generation: self.generation };
+        let item = Item::new(
+            Part::new(PartKind::Sync { check }, strips, 0, 0),
+            origin,
+            entry,
+        );
+        let key = SpanKey {
+            sector: start,
+            generation: self.generation,
+        };
         let Ok(item) = self.items.take(item, Wait::MayBlock) else {
             return Synced::Aborted;
         };

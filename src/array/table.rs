@@ -133,7 +133,9 @@ impl Lists {
             return;
         };
         span.place.sector.store(key.sector, Ordering::Relaxed);
-        span.place.generation.store(key.generation, Ordering::Relaxed);
+        span.place
+            .generation
+            .store(key.generation, Ordering::Relaxed);
         span.place.next.store(*head, Ordering::Relaxed);
         *head = span.index;
     }
@@ -142,7 +144,10 @@ impl Lists {
         let Some(head) = self.buckets.get_mut(bucket) else {
             return;
         };
-        let Some(next) = slab.get(index).map(|s| s.place.next.load(Ordering::Relaxed)) else {
+        let Some(next) = slab
+            .get(index)
+            .map(|s| s.place.next.load(Ordering::Relaxed))
+        else {
             return;
         };
         if *head == index {
@@ -285,7 +290,10 @@ impl Table {
             };
             let mut chunk = KVec::with_capacity(CHUNK as usize, GFP_KERNEL)?;
             for index in first..first + CHUNK {
-                chunk.push(Arc::new(SpanObject::new(index, members)?, GFP_KERNEL)?, GFP_KERNEL)?;
+                chunk.push(
+                    Arc::new(SpanObject::new(index, members)?, GFP_KERNEL)?,
+                    GFP_KERNEL,
+                )?;
             }
             if !slot.populate(chunk) {
                 return Err(EBUSY);

@@ -60,7 +60,10 @@ pub(crate) fn hold<T: Plugged>(item: Arc<T>) -> Result<(), Arc<T>> {
     let held = unsafe { &mut *cb.cast::<Held<T>>() };
     // A stream comes to the same item many times in a row.
     let newest_first = held.items.iter().take(held.count).rev();
-    if newest_first.copied().any(|known| core::ptr::eq(known, Arc::as_ptr(&item))) {
+    if newest_first
+        .copied()
+        .any(|known| core::ptr::eq(known, Arc::as_ptr(&item)))
+    {
         return Ok(());
     }
     if held.count >= CAPACITY {

@@ -52,12 +52,7 @@ impl Engine for Kernel {
         // SAFETY: `dst` and the `count` sources are at least `bytes` long, a multiple of 512, and aligned to 64 bytes as
         // sectors are; `dst` is borrowed mutably, so it is none of the sources, which are only read.
         unsafe {
-            bindings::xor_gen(
-                dst.as_mut_ptr().cast(),
-                pointers.as_mut_ptr(),
-                count,
-                bytes,
-            );
+            bindings::xor_gen(dst.as_mut_ptr().cast(), pointers.as_mut_ptr(), count, bytes);
         }
     }
 }

@@ -222,8 +222,14 @@ impl History {
         let now = self.tick();
         let base = self.base[sector as usize];
         let writes = &mut self.writes[sector as usize];
-        let under_way = writes.iter().filter(|w| w.ended == NEVER).map(|w| w.began).min();
-        let at = under_way.filter(|_| !hopeless).map_or(now, |began| began - 1);
+        let under_way = writes
+            .iter()
+            .filter(|w| w.ended == NEVER)
+            .map(|w| w.began)
+            .min();
+        let at = under_way
+            .filter(|_| !hopeless)
+            .map_or(now, |began| began - 1);
         let known = |w: &Write| w.content == Content::Any && !w.overtaken && w.ended >= at;
         if writes.iter().any(known) {
             return;

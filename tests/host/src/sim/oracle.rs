@@ -182,8 +182,9 @@ impl Sim {
         }
         let state = self.rows[row];
         let slots = 0..self.md.slots.len();
-        let one_lost =
-            slots.into_iter().any(|slot| !self.has_block(slot, row) || self.is_bad_block(slot, row));
+        let one_lost = slots
+            .into_iter()
+            .any(|slot| !self.has_block(slot, row) || self.is_bad_block(slot, row));
         // A write makes parity anew only where it is not trusted, and only if it can read all data.
         let untrusted = row_end(row) > self.md.resync_offset && !one_lost;
         let excused = state.excuse == Excuse::Scribbled

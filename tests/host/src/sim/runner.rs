@@ -350,7 +350,12 @@ impl Sim {
         match part.owner {
             PartOwner::User(request) => {
                 if !failed.is_empty() {
-                    self.note(|| format!("span {}: strips {failed:?} of a part have failed", key.sector));
+                    self.note(|| {
+                        format!(
+                            "span {}: strips {failed:?} of a part have failed",
+                            key.sector
+                        )
+                    });
                     self.requests.refuse(request);
                     if part.excused || self.md.broken.get() {
                         self.requests.get_mut(request).may_fail = true;

@@ -92,7 +92,10 @@ impl fmt::Debug for Events {
             (Self::SUPERBLOCK, "superblock"),
             (Self::FLUSH, "flush"),
         ];
-        let names = names.into_iter().filter(|(event, _)| self.has(*event)).map(|(_, name)| name);
+        let names = names
+            .into_iter()
+            .filter(|(event, _)| self.has(*event))
+            .map(|(_, name)| name);
         write!(f, "<{}>", names.collect::<Vec<_>>().join(","))
     }
 }

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults are planted in the logic, one at a time, and the simulator has to find each.
+//!
+//! `src/` and this crate are copied; in the copy, the texts below are replaced by ones that do the wrong thing if
+//! `super::fault::on(name)` says so. One build has them all; the environment variable RAID456_FAULT switches one on. The
+//! sources themselves know nothing of this. A text that is no longer there fails the test: bring the table up to date.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// One fault.
+struct Fault {
+    name: &'static str,
+    /// A file of src/raid.
+    file: &'static str,
+    /// What stands there, exactly once.
+    text: &'static str,
+    /// What stands there in the copy.
+    instead: &'static str,
+}
+
+/// Seeds within which each fault must be found.
+const SEEDS: u64 = 4000;
+
+/// A table row: `name, file, text => instead`.
+macro_rules! faults {
+    ($($name:literal, $file:literal, $text:literal => $instead:literal;)*) => {
+        &[$(Fault { name: $name, file: $file, text: $text, instead: $instead },)*]
+    };
+}
+
+const FAULTS: &[Fault] = faults! {
+    // What is read and written.
+    "rmw-without-the-old-data", "plan.rs",
+        "Self::Rmw => dirty || is_parity," =>
+        "Self::Rmw => (dirty && !super::fault::on(\"rmw-without-the-old-data\")) || is_parity,";
+    "rcw-without-half-written-blocks", "plan.rs",
+        "Self::Rcw => !is_parity && !full," =>
+        "Self::Rcw => !is_parity && !full && !(dirty && super::fault::on(\"rcw-without-half-written-blocks\")),";
+    "parity-not-written", "work.rs",
+        "column.modified = (column.modified - strips) | made;" =>
+        "if !super::fault::on(\"parity-not-written\") { column.modified = (column.modified - strips) | made; }";
+    "untrusted-parity-trusted", "work.rs",
+        "parity_trusted: env.parity_trusted().meets(strip)," =>
+        "parity_trusted: env.parity_trusted().meets(strip) || super::fault::on(\"untrusted-parity-trusted\"),";
+    "read-errors-ignored", "column.rs",
+        "if !ok {\n            self.lost |= read;" =>
+        "if !ok && !super::fault::on(\"read-errors-ignored\") {\n            self.lost |= read;";
+    "write-errors-ignored", "column.rs",
+        "self.failed |= written;" =>
+        "if !super::fault::on(\"write-errors-ignored\") { self.failed |= written; }";
+    "read-error-not-rewritten", "work.rs",
+        "rebuilt & (column.read_error | (self.syncs & env.writable(member)));" =>
+        "rebuilt & ((if super::fault::on(\"read-error-not-rewritten\") { Strips::NONE } else { column.read_error }) | (self.syncs & env.writable(member)));";
+    "rebuilt-block-not-written", "work.rs",
+        "let store = groups.store & any_modified(columns);" =>
+        "let store = if super::fault::on(\"rebuilt-block-not-written\") { Strips::NONE } else { groups.store & any_modified(columns) };";
+    "fua-lost", "accept.rs",
+        "if part.fua {" =>
+        "if part.fua && !super::fault::on(\"fua-lost\") {";
+
+    // What must come first.
+    "acknowledged-before-the-failure-is-recorded", "work.rs",
+        "if ended.meets(failed) && !env.failures_recorded() {" =>
+        "if !super::fault::on(\"acknowledged-before-the-failure-is-recorded\") && ended.meets(failed) && !env.failures_recorded() {";
+    "missing-member-not-noticed", "work.rs",
+        "column.failed |= modified - writable;" =>
+        "if !super::fault::on(\"missing-member-not-noticed\") { column.failed |= modified - writable; }";
+    "bitmap-not-waited-for", "work.rs",
+        "if env.bitmap_flushed(seq) {" =>
+        "if env.bitmap_flushed(seq) || super::fault::on(\"bitmap-not-waited-for\") {";
+    "bitmap-waited-for-too-short", "accept.rs",
+        "if !waiting || (seq.wrapping_sub(*own) as i32) > 0 {" =>
+        "if !waiting || (!super::fault::on(\"bitmap-waited-for-too-short\") && (seq.wrapping_sub(*own) as i32) > 0) {";
+
+    // Joining, ending.
+    "read-joins-too-late", "accept.rs",
+        "PartKind::Read => free | (self.reads & self.phases.of(Phase::Reading))," =>
+        "PartKind::Read => free | (self.reads & (self.phases.of(Phase::Reading) | (if super::fault::on(\"read-joins-too-late\") { self.phases.of(Phase::Computing) } else { Strips::NONE }))),";
+    "read-joins-a-write", "accept.rs",
+        "PartKind::Sync { .. } => free," =>
+        "PartKind::Sync { .. } if super::fault::on(\"read-joins-a-write\") => free | (self.writes & self.phases.of(Phase::Reading)),\n                PartKind::Sync { .. } => free,";
+    "written-data-forgotten-too-early", "work.rs",
+        "        if method != Method::NoParity {\n            self.making_parity |= strips;" =>
+        "        if super::fault::on(\"written-data-forgotten-too-early\") { for column in columns.iter_mut() { column.uncover(strips); } }\n        if method != Method::NoParity {\n            self.making_parity |= strips;";
+    "completed-before-all-strips-are-done", "part.rs",
+        "(self.todo | self.active).is_empty()" =>
+        "(if super::fault::on(\"completed-before-all-strips-are-done\") { self.todo } else { self.todo | self.active }).is_empty()";
+    "failed-strips-not-reported", "work.rs",
+        "part.failed |= part.active & failed;" =>
+        "if !super::fault::on(\"failed-strips-not-reported\") { part.failed |= part.active & failed; }";
+
+    // The cache, and kits.
+    "failed-strip-stays-cached", "work.rs",
+        "let forget = failed | synced;" =>
+        "let forget = if super::fault::on(\"failed-strip-stays-cached\") { synced } else { failed | synced };";
+    "sync-believes-the-cache", "accept.rs",
+        "column.uptodate -= fresh;" =>
+        "if !super::fault::on(\"sync-believes-the-cache\") { column.uptodate -= fresh; }";
+    "blocks-stay-cached-without-a-kit", "accept.rs",
+        "        for column in columns {\n            column.uptodate -= strips;" =>
+        "        for column in columns {\n            if super::fault::on(\"blocks-stay-cached-without-a-kit\") { continue; }\n            column.uptodate -= strips;";
+    "starved-span-keeps-kits", "accept.rs",
+        "            self.drop_kits(cached, columns, env);\n        }\n    }" =>
+        "            if !super::fault::on(\"starved-span-keeps-kits\") { self.drop_kits(cached, columns, env); }\n        }\n    }";
+    "evicted-blocks-stay-cached", "span.rs",
+        "column.reset(Strips(u16::MAX), true);" =>
+        "column.reset(Strips(u16::MAX), !super::fault::on(\"evicted-blocks-stay-cached\"));";
+    "released-parts-are-held-again", "accept.rs",
+        "            if released {" =>
+        "            if released && !super::fault::on(\"released-parts-are-held-again\") {";
+
+    // Sync.
+    "check-repairs", "work.rs",
+        "let repair = wrong - self.check_only;" =>
+        "let repair = if super::fault::on(\"check-repairs\") { wrong } else { wrong - self.check_only };";
+    "repair-only-counts", "work.rs",
+        "column.modified |= strips;" =>
+        "if !super::fault::on(\"repair-only-counts\") { column.modified |= strips; }";
+
+    // Bugs that were there once, and that the simulator found.
+    "recovered-strips-not-planned-again", "span.rs",
+        "if self.phases.moves() == before {" =>
+        "if self.phases.moves() == before || (super::fault::on(\"recovered-strips-not-planned-again\") && self.phases.busy() == self.phases.of(Phase::Reading)) {";
+    "late-recovery-taken-for-a-write", "span.rs",
+        "let computed = computed - recovered;" =>
+        "let computed = if super::fault::on(\"late-recovery-taken-for-a-write\") { computed } else { computed - recovered };";
+    "member-in-sync-by-now-counts-as-lost", "work.rs",
+        "let lost = column.lost - env.readable(*member);" =>
+        "let lost = if super::fault::on(\"member-in-sync-by-now-counts-as-lost\") { column.lost } else { column.lost - env.readable(*member) };";
+};
+
+/// What the copy asks whether a fault is on.
+const SWITCH: &str = r#"
+/// Whether the planted fault `name` is switched on.
+pub(crate) fn on(name: &str) -> bool {
+    static FAULT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    FAULT.get_or_init(|| std::env::var("RAID456_FAULT").unwrap_or_default()) == name
+}
+"#;
+
+#[test]
+fn each_planted_fault_is_found() {
+    let simulator = build();
+    let (found, seconds) = run(&simulator, "", 300);
+    assert!(
+        found.is_none(),
+        "without any fault the copy fails, at seed {}: run the test `sim` first",
+        found.unwrap_or_default().seed
+    );
+    println!("without a fault 300 seeds pass in {seconds:.1} s");
+
+    let mut missed = Vec::new();
+    for fault in FAULTS {
+        match run(&simulator, fault.name, SEEDS) {
+            (Some(found), seconds) => println!(
+                "{:<44} seed {:>4}, {seconds:>4.1} s: expected {}",
+                fault.name, found.seed, found.expected
+            ),
+            (None, seconds) => {
+                println!("{:<44} not in {SEEDS} seeds, {seconds:.1} s", fault.name);
+                missed.push(fault.name);
+            }
+        }
+    }
+    assert!(
+        missed.is_empty(),
+        "the simulator did not find these in {SEEDS} seeds: {missed:#?}"
+    );
+}
+
+/// Builds the simulator from a copy of the sources with all faults planted. Returns the program.
+fn build() -> PathBuf {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = host.join("../..");
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
+    let wanted = [
+        ("src", top.join("src")),
+        ("tests/host/src", host.join("src")),
+    ];
+    for (to, from) in wanted {
+        copy_tree(&from, &copy.join(to));
+    }
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        update(&copy.join("tests/host").join(file), &read(&host.join(file)));
+    }
+    let raid = copy.join("src/raid");
+    let mut files: Vec<(&str, String)> = Vec::new();
+    for fault in FAULTS {
+        if !files.iter().any(|(file, _)| *file == fault.file) {
+            files.push((fault.file, read(&top.join("src/raid").join(fault.file))));
+        }
+        for (_, text) in files.iter_mut().filter(|(file, _)| *file == fault.file) {
+            let count = text.matches(fault.text).count();
+            assert_eq!(
+                count, 1,
+                "fault {}: src/raid/{} should hold this once: {}\nthe logic has changed; bring the table in \
+                 tests/host/tests/sim_faults.rs up to date",
+                fault.name, fault.file, fault.text
+            );
+            *text = text.replace(fault.text, fault.instead);
+        }
+    }
+    for (file, text) in files {
+        update(&raid.join(file), &text);
+    }
+    let crate_root = read(&top.join("src/raid/mod.rs"));
+    update(
+        &raid.join("mod.rs"),
+        &format!("{crate_root}\npub(crate) mod fault;\n"),
+    );
+    update(&raid.join("fault.rs"), SWITCH);
+
+    let target = copy.join("target");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--bin",
+            "sim",
+            "--manifest-path",
+        ])
+        .arg(copy.join("tests/host/Cargo.toml"))
+        .env("CARGO_TARGET_DIR", &target)
+        .status()
+        .expect("cargo should run");
+    assert!(
+        status.success(),
+        "the copy with the faults should build: {}",
+        copy.display()
+    );
+    target.join("release/sim")
+}
+
+/// What a run found first.
+#[derive(Default)]
+struct Found {
+    seed: u64,
+    expected: String,
+}
+
+/// Runs seeds with a fault switched on, until one fails. Returns what was found, and the seconds it took.
+fn run(simulator: &Path, fault: &str, seeds: u64) -> (Option<Found>, f64) {
+    let begun = Instant::now();
+    let output = Command::new(simulator)
+        .args(["--quiet", "--seeds", &format!("0..{seeds}")])
+        .env("RAID456_FAULT", fault)
+        .output()
+        .expect("the simulator should run");
+    let seconds = begun.elapsed().as_secs_f64();
+    if output.status.success() {
+        return (None, seconds);
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    let after = |what: &str| {
+        let line = told.lines().find_map(|line| line.trim().strip_prefix(what));
+        line.map(str::trim)
+            .unwrap_or_else(|| panic!("no `{what}` in what it told: {told}"))
+    };
+    let seed = after("seed ")
+        .split(' ')
+        .next()
+        .and_then(|seed| seed.parse().ok());
+    let found = Found {
+        seed: seed.unwrap_or_else(|| panic!("no seed in what it told: {told}")),
+        expected: after("expected:").chars().take(90).collect(),
+    };
+    (Some(found), seconds)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Writes a file unless it holds that already: the build looks at the times of change.
+fn update(path: &Path, text: &str) {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return;
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).expect("a directory for the copy");
+    }
+    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Copies the Rust files of a tree, except those of src/raid that get faults; files that are gone there go here too.
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory for the copy");
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        let list = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        list.map(|entry| entry.expect("a directory entry").path())
+            .collect()
+    };
+    for path in entries(from) {
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else if path.extension().is_some_and(|e| e == "rs") && !is_planted(&target) {
+            update(&target, &read(&path));
+        }
+    }
+    for path in entries(to) {
+        let source = from.join(path.file_name().unwrap_or_default());
+        if !source.exists() && !path.is_dir() && !path.ends_with("raid/fault.rs") {
+            fs::remove_file(&path).expect("an old file of the copy to go");
+        }
+    }
+}
+
+/// Whether a file of the copy gets faults.
+fn is_planted(path: &Path) -> bool {
+    path.ends_with("raid/mod.rs")
+        || FAULTS
+            .iter()
+            .any(|fault| path.ends_with(Path::new("raid").join(fault.file)))
+}
