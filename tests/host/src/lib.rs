@@ -8,24 +8,22 @@
 // The driver is not here, and it uses more than the tests do. Building the module finds what nobody uses.
 #![allow(dead_code)]
 
-/// Parity engines.
+// No doc comments here: rustdoc would look up the links of the files' own ones in this place.
 #[path = "../../../src/parity/mod.rs"]
 pub mod parity;
 
-/// The logic of the array.
 #[path = "../../../src/raid/mod.rs"]
 pub mod raid;
 
-/// The lock-free parts.
 #[path = "../../../src/sync"]
 pub mod sync {
+    //! The lock-free parts.
+
     pub(crate) mod atomic;
     pub(crate) mod mailbox;
     pub(crate) mod stack;
 }
 
-/// The simulator.
-#[cfg(not(loom))]
 pub mod sim;
 
 #[cfg(test)]

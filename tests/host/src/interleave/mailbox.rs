@@ -251,13 +251,13 @@ mod faults {
     fn word(events: Events) -> u32 {
         let bits = KINDS.iter().enumerate();
         bits.filter(|(_, kind)| events.contains(**kind))
-            .fold(0, |word, (index, _)| word | 1 << index)
+            .fold(0, |word, (index, _)| word | (1 << index))
     }
 
     fn events(word: u32) -> Events {
         let kinds = KINDS.iter().enumerate();
         kinds
-            .filter(|(index, _)| word & 1 << index != 0)
+            .filter(|(index, _)| word & (1 << index) != 0)
             .fold(Events::NONE, |events, (_, kind)| events | *kind)
     }
 

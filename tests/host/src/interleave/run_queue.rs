@@ -62,9 +62,10 @@ impl Span {
     fn round(&self) -> bool {
         if self.mailbox.take().contains(Events::PARTS) {
             for part in self.parts.take_all() {
-                // SAFETY: Only the owner gets here; loom checks it.
-                self.seen
-                    .with_mut(|seen| unsafe { (*seen).push(part.value()) });
+                self.seen.with_mut(|seen| {
+                    // SAFETY: Only the owner gets here; loom checks it.
+                    unsafe { (*seen).push(part.value()) };
+                });
             }
         }
         self.mailbox.finish()

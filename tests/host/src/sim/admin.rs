@@ -193,7 +193,8 @@ impl Sim {
             .clone()
             .all(|other| self.has_block(other, row) && !self.is_bad_block(other, row));
         let sound = others_fine && self.rows[row].excuse == Excuse::None;
-        if !sound && !(self.config.reckless && self.rng.chance(300)) {
+        let allowed = sound || (self.config.reckless && self.rng.chance(300));
+        if !allowed {
             return false;
         }
         let at = self.rng.below(STRIP_SECTORS);

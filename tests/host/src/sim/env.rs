@@ -85,7 +85,7 @@ impl World<'_> {
             let (part, PartOwner::User(request)) = (&part.part, part.owner) else {
                 continue;
             };
-            let at_work = part.active() & strips - part.failed();
+            let at_work = part.active() & (strips - part.failed());
             if part.kind != kind || at_work.is_empty() {
                 continue;
             }

@@ -320,7 +320,8 @@ impl History {
             .copied()
             .collect();
         writes.retain(|w| {
-            !durable.iter().any(|by| by.outdoes(w)) && !(w.overtaken && !durable.is_empty())
+            let kept = !w.overtaken || durable.is_empty();
+            kept && !durable.iter().any(|by| by.outdoes(w))
         });
         if let [only] = writes[..] {
             if let (Content::Is(value), true, false) = (only.content, only.durable, only.refused) {

@@ -80,6 +80,9 @@ const STUCK: u32 = 20_000;
 /// Scheduler steps after which a run should long have ended.
 const ENDLESS: u64 = 2_000_000;
 
+/// One small step of some actor; false if it could not go on.
+type Act = fn(&mut Sim) -> bool;
+
 /// One run.
 struct Sim {
     seed: u64,
@@ -173,7 +176,7 @@ impl Sim {
     /// Lets some actor go on. Returns false if it could not.
     fn schedule(&mut self) -> bool {
         let pace = self.config.pace;
-        let actors: [(u32, fn(&mut Self) -> bool); 7] = [
+        let actors: [(u32, Act); 7] = [
             (pace.io, Self::end_some_io),
             (pace.lane, Self::run_lane),
             (pace.job, Self::end_some_job),
