@@ -4,7 +4,6 @@
 """Bad input is refused with a message in the log and the errno of the kernel's own driver, and nothing is lost."""
 
 import errno
-import hashlib
 import os
 import re
 import sys
@@ -12,7 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from compare import expect_same, drivers, under_each
-from disk import Disk, SECTOR, Shadow, pattern
+from disk import Disk, Shadow, pattern
 from mapper import dm
 from raid import Array, rams, restore, snapshot, stop_all
 from report import Failed, Skipped, expect, expect_match, note, run

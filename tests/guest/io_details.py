@@ -97,7 +97,7 @@ def flush_and_fua():
         shadow.fill()
         with BlockTrace(disks) as trace:
             shadow.disk.sync()
-        expect("flushes after fsync, for each member", [1, 1, 1, 1], [len(trace.flushes(path)) for path in disks])
+        expect("flushes after fsync, for each member", [1, 1, 1, 1], [len(trace.empty_flushes(path)) for path in disks])
 
         with BlockTrace(disks) as trace:
             shadow.write(0, pattern(1, 4096), flags=os.RWF_DSYNC)
@@ -121,7 +121,8 @@ def flush_and_fua():
         array.wait_idle()
         with BlockTrace(disks) as trace:
             shadow.disk.sync()
-        expect("flushes while degraded, for each member", [1, 1, 1, 0], [len(trace.flushes(path)) for path in disks])
+        expect("flushes while degraded, for each member", [1, 1, 1, 0],
+               [len(trace.empty_flushes(path)) for path in disks])
         shadow.write(8192, pattern(4, 65536 * 3), flags=os.RWF_DSYNC)
         shadow.verify()
 

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -146,7 +147,7 @@ def limits():
     found = under_each(each)
     unexplained = []
     for line in differences(*found, drivers()):
-        name = line.split(": ")[1].rsplit("/", 1)[1]
+        name = re.search(r"/(\w+): ", line).group(1)
         if name in EXPLAINED_LIMITS:
             note(f"{line}; wanted: {EXPLAINED_LIMITS[name]}")
         else:

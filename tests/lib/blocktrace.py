@@ -63,6 +63,10 @@ class BlockTrace:
         """Bios that ask for a flush before them, with or without data."""
         return [bio for bio in self.bios if re.match(r"F", bio.flags) and path in (None, bio.disk)]
 
+    def empty_flushes(self, path=None):
+        """Flushes without data: not those that md's writes of its superblock bring along."""
+        return [bio for bio in self.flushes(path) if not bio.sectors]
+
 
 def is_fua(bio):
     """Whether a write asks to be on stable storage when it ends."""
