@@ -55,12 +55,83 @@ struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors)
 	return bio_submit_split_bioset(bio, sectors, &bio->bi_bdev->bd_disk->bio_split);
 }
 
+/*
+ * Counts a write as md_write_start() does if that would not sleep: the superblock says that the array is not clean, and
+ * nobody waits until it is written. Else counts nothing, and returns false.
+ */
+bool raid456_request_try_write(struct mddev *mddev)
+{
+	bool must_wait;
+
+	if (!md_is_rdwr(mddev))
+		return false;
+	percpu_ref_get(&mddev->writes_pending);
+	/*
+	 * Who is about to say that the array is clean raises sync_checkers, looks at writes_pending, sets in_sync and then
+	 * lowers sync_checkers. Either it sees our count, or we see one of the two: read in the reverse order.
+	 */
+	smp_mb();
+	must_wait = READ_ONCE(mddev->sync_checkers);
+	smp_rmb();
+	must_wait |= READ_ONCE(mddev->in_sync);
+	must_wait |= test_bit(MD_HAS_SUPERBLOCK, &mddev->flags) &&
+		     test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags);
+	if (must_wait)
+		md_write_end(mddev);
+	return !must_wait;
+}
+
 /* May sleep. The writes_pending count of the request, if it has one, becomes the slice's. */
 void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice)
 {
 	md_account_bio(mddev, &bio);
 	slice->bio = bio;
 	slice->iter = bio->bi_iter;
+}
+
+/* The end of a clone that raid456_request_try_account() made. */
+static void raid456_clone_end(struct bio *bio)
+{
+	struct md_io_clone *clone = container_of(bio, struct md_io_clone, bio_clone);
+	struct mddev *mddev = clone->mddev;
+	struct bio *orig = clone->orig_bio;
+
+	if (bio->bi_status && !orig->bi_status)
+		orig->bi_status = bio->bi_status;
+	if (clone->start_time)
+		bio_end_io_acct(orig, clone->start_time);
+	bio_put(bio);
+	bio_endio(orig);
+	percpu_ref_put(&mddev->active_io);
+}
+
+/*
+ * As above, without sleeping: returns false, and does nothing, if there is no memory at once, or if the bitmap has to take
+ * note of the request, which may sleep in ways that cannot be foreseen from here.
+ */
+bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice)
+{
+	struct md_io_clone *clone;
+	struct bio *copy;
+
+	if (bio_data_dir(bio) == WRITE && md_bitmap_enabled(mddev, false))
+		return false;
+	copy = bio_alloc_clone(bio->bi_bdev, bio, GFP_NOWAIT, &mddev->io_clone_set);
+	if (!copy)
+		return false;
+
+	/* The array stays while the request is under way, as md core does it. */
+	percpu_ref_get(&mddev->active_io);
+	clone = container_of(copy, struct md_io_clone, bio_clone);
+	clone->mddev = mddev;
+	clone->orig_bio = bio;
+	clone->start_time = blk_queue_io_stat(bio->bi_bdev->bd_disk->queue) ? bio_start_io_acct(bio) : 0;
+	copy->bi_end_io = raid456_clone_end;
+	copy->bi_private = NULL;
+
+	slice->bio = copy;
+	slice->iter = copy->bi_iter;
+	return true;
 }
 
 /* Slices */
@@ -164,8 +235,9 @@ void raid456_direct_submit(struct bio *bio, struct md_rdev *rdev, sector_t secto
 	clone->sectors = (unsigned long)rdev;
 	bio->bi_end_io = end_io;
 	bio->bi_private = owner;
-	/* An error to wait for memory would look like the member's. */
-	bio->bi_opf &= ~REQ_NOWAIT;
+	/* A member that came later than the queue's limits may not know the flag. */
+	if (!bdev_nowait(rdev->bdev))
+		bio->bi_opf &= ~REQ_NOWAIT;
 	bio->bi_iter.bi_sector = sector + rdev->data_offset;
 	bio_set_dev(bio, rdev->bdev);
 	mddev_trace_remap(clone->mddev, bio, clone->orig_bio->bi_iter.bi_sector);

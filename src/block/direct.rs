@@ -6,7 +6,7 @@
 //! it has ended.
 
 use super::request::Slice;
-use super::Status;
+use super::{Flags, Status};
 use crate::bindings;
 use crate::md::slots::Member;
 use crate::sync::percpu_ref::Entry;
@@ -16,6 +16,9 @@ use core::mem::ManuallyDrop;
 pub(crate) trait DirectReader: Send + Sync + Sized + 'static {
     /// A direct read has ended with `status`. The slice is as it was; if the read was good, dropping it ends the request.
     /// Any context.
+    ///
+    /// Not called for a read that must not wait and would have had to in the member's queue: that is no error of the
+    /// member's, and has ended with [`Status::AGAIN`].
     fn direct_read_done(array: Entry<Self>, slice: Slice, member: Member, status: Status);
 }
 
@@ -66,5 +69,14 @@ unsafe extern "C" fn end_io<T: DirectReader>(bio: *mut bindings::bio) {
     };
     // SAFETY: `submit` gave both away for this bio, which has ended once.
     let (member, array) = unsafe { (Member::from_raw(rdev), Entry::<T>::from_raw(owner)) };
-    T::direct_read_done(array, slice, member, Status(status));
+    let status = Status(status);
+    if status == Status::AGAIN && slice.flags().contains(Flags::NOWAIT) {
+        slice.fail(status);
+        drop(member);
+        // Before the array, which is kept for it.
+        drop(slice);
+        drop(array);
+        return;
+    }
+    T::direct_read_done(array, slice, member, status);
 }

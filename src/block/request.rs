@@ -101,10 +101,30 @@ impl<'a> Request<'a> {
         self.writing = unsafe { bindings::raid456_bio_is_write(self.bio.as_ptr()) };
     }
 
+    /// As [`Self::write_start`], for a request that must not wait: never sleeps, and returns whether the write may go on.
+    ///
+    /// False, and nothing was counted, while the superblock says that the array is clean, or is being written: the caller
+    /// ends the request with [`Status::AGAIN`]. Also if the array is read-only.
+    #[must_use = "a write that was not counted must not go on"]
+    pub(crate) fn try_write_start(&mut self) -> bool {
+        if self.writing || self.op() == Op::Read {
+            return true;
+        }
+        // SAFETY: By the invariant the bio is valid.
+        if !unsafe { bindings::raid456_bio_is_write(self.bio.as_ptr()) } {
+            return true;
+        }
+        // INVARIANT: counted if the function says so.
+        // SAFETY: The array is valid.
+        self.writing = unsafe { bindings::raid456_request_try_write(self.mddev.as_ptr()) };
+        self.writing
+    }
+
     /// Cuts the request after its first `sectors` sectors, which become this request; submits the rest again. Returns
     /// `None` if there is no memory: then it has ended. Nothing is cut if it is not longer. May sleep.
     ///
-    /// Not for the arrays of dm-raid, where submitting again would go through dm: there nothing is cut.
+    /// Not for the arrays of dm-raid, where submitting again would go through dm: there nothing is cut. Nor of use for a
+    /// request that must not wait: it would have begun when the rest is turned back.
     pub(crate) fn cut(mut self, sectors: u32) -> Option<Self> {
         if sectors == 0 || sectors >= self.sectors() || self.mddev.is_dm() {
             return Some(self);
@@ -141,6 +161,29 @@ impl<'a> Request<'a> {
             raw,
             counted: this.writing,
         }
+    }
+
+    /// As [`Self::account`], for a request that must not wait: never sleeps.
+    ///
+    /// # Errors
+    ///
+    /// The request comes back, as it was, if there is no memory at once; and always if it is a write and the array has a
+    /// bitmap, for that may sleep. The caller ends it with [`Status::AGAIN`].
+    pub(crate) fn try_account(self) -> Result<Slice, Self> {
+        let mut raw = bindings::raid456_slice::default();
+        // SAFETY: By the invariant the bio is valid, ours, and the array's.
+        let done = unsafe {
+            bindings::raid456_request_try_account(self.mddev.as_ptr(), self.bio.as_ptr(), &mut raw)
+        };
+        if !done {
+            return Err(self);
+        }
+        let this = ManuallyDrop::new(self);
+        // INVARIANT: the clone has one count, which is ours, as is that of pending writes.
+        Ok(Slice {
+            raw,
+            counted: this.writing,
+        })
     }
 
     /// Ends the request.

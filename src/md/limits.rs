@@ -44,6 +44,8 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
     // Requests are split where a stripe ends, so that each finds all its blocks in few stripes.
     raw.chunk_sectors = limits.io_opt >> 9;
     raw.features |= bindings::RAID456_BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE;
+    // Before the members' limits: one that cannot do it takes it away. The C driver does not offer it.
+    raw.features |= bindings::RAID456_BLK_FEAT_NOWAIT;
     raw.discard_granularity = limits.discard_granularity.unwrap_or(0);
     raw.max_write_zeroes_sectors = 0;
     raw.max_hw_wzeroes_unmap_sectors = 0;
