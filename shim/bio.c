@@ -114,7 +114,7 @@ bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct ra
 	struct md_io_clone *clone;
 	struct bio *copy;
 
-	if (bio_data_dir(bio) == WRITE && md_bitmap_enabled(mddev, false))
+	if (bio_data_dir(bio) == WRITE && raid456_bitmap_enabled(mddev))
 		return false;
 	copy = bio_alloc_clone(bio->bi_bdev, bio, GFP_NOWAIT, &mddev->io_clone_set);
 	if (!copy)
