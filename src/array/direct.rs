@@ -8,7 +8,7 @@ use super::Array;
 use crate::block::direct::{self, DirectReader};
 use crate::block::request::{Request, Slice};
 use crate::block::slice_list::SliceList;
-use crate::block::Status;
+use crate::block::{Flags, Status};
 use crate::md::slots::Member;
 use crate::mem::mempool::Pooled;
 use crate::new_irq_spinlock;
@@ -71,11 +71,26 @@ pub(super) fn read<'a>(
 ) -> Option<Request<'a>> {
     let sector = request.sector();
     let to_end = array.geometry.chunk_end(sector).saturating_sub(sector);
+    let nowait = request.flags().contains(Flags::NOWAIT);
+    if nowait && to_end < u64::from(request.sectors()) {
+        // Cutting may wait for memory.
+        return Some(request);
+    }
     let request = request.cut(u32::try_from(to_end).unwrap_or(u32::MAX))?;
     let Some((member, member_sector)) = array.may_bypass(sector, request.sectors()) else {
         return Some(request);
     };
-    let slice = request.account();
+    let slice = if nowait {
+        match request.try_account() {
+            Ok(slice) => slice,
+            Err(request) => {
+                request.end(Status::AGAIN);
+                return None;
+            }
+        }
+    } else {
+        request.account()
+    };
     if let Err((_, slice, _)) = direct::submit(entry.clone(), slice, member, member_sector) {
         // Not for a request that was accounted just now.
         slice.fail(Status::IO_ERROR);

@@ -3,8 +3,8 @@
 //! The array as a span sees it during one step.
 
 use super::jobs;
-use super::kits::{KitList, KitNode};
-use super::object::SpanObject;
+use super::kits::KitNode;
+use super::object::{take_out, SpanKits, SpanObject};
 use super::part::PartList;
 use super::Array;
 use crate::md::mddev::Recovery;
@@ -12,14 +12,11 @@ use crate::mem::pages::Page;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Outcome, RmwLevel};
-use crate::raid::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
+use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use crate::sync::percpu_ref::Entry;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// The kits of a span's strips.
-pub(super) type SpanKits = [Option<KBox<KitNode>>; SPAN_STRIPS as usize];
 
 /// What a span's runner shows it of the array.
 pub(super) struct RunEnv<'a> {
@@ -47,13 +44,7 @@ impl RunEnv<'_> {
 
     /// Gives the kits of strips that are forgotten to whoever needs them.
     pub(super) fn free_kits(&mut self, strips: Strips) {
-        let mut list = KitList::default();
-        for strip in strips.iter() {
-            let slot = self.kits.get_mut(strip as usize);
-            if let Some(node) = slot.and_then(Option::take) {
-                list.push(node);
-            }
-        }
+        let list = take_out(self.kits, strips);
         if !list.is_empty() {
             self.array.kits.give_all(list);
             self.freed = true;

@@ -12,6 +12,7 @@ use super::members::count_degraded;
 use super::Array;
 use crate::md::mddev::{Flag as ArrayFlag, Recovery, SbFlag};
 use crate::md::rdev::{Flag, Rdev};
+use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -119,11 +120,37 @@ impl Array {
         }
     }
 
-    fn record_bad_blocks(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+    /// Takes note that strips of a span could not be rebuilt, or not be written to the member that is rebuilt: from there
+    /// they cannot be read. Any context.
+    pub(super) fn rebuild_failed(&self, span_sector: u64, strips: Strips) {
+        for slot in self.slots.iter() {
+            let Some(member) = slot.take() else {
+                continue;
+            };
+            if member.test(Flag::InSync) {
+                continue;
+            }
+            for run in strips.runs() {
+                let first = u64::from(run.first.wrapping_mul(STRIP_SECTORS));
+                let sectors = run.count.wrapping_mul(STRIP_SECTORS);
+                if !self.record_bad_blocks(&member, span_sector.wrapping_add(first), sectors) {
+                    self.mddev.sync_error();
+                }
+            }
+        }
+    }
+
+    /// Records blocks as bad; if that cannot be done, md core fails the member. Returns whether it could.
+    fn record_bad_blocks(&self, rdev: &Rdev, sector: u64, sectors: u32) -> bool {
         // From here on others may skip these blocks; none of them acknowledges before md core has raised its flag.
         self.recording.fetch_add(1, Ordering::AcqRel);
-        rdev.set_bad_blocks(sector, sectors);
+        if self.mddev.is_external() {
+            // Nobody else holds acknowledgements back until whoever keeps the metadata has taken note.
+            rdev.set(Flag::BlockedBadBlocks);
+        }
+        let recorded = rdev.set_bad_blocks(sector, sectors);
         self.recording.fetch_sub(1, Ordering::AcqRel);
         self.mddev.wake_thread();
+        recorded
     }
 }

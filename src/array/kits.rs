@@ -8,6 +8,7 @@
 //!
 //! Locks: each pool's lock and the lock of the deferred list are taken alone.
 
+use super::object::SpanObject;
 use super::queue::END;
 use super::table::Slab;
 use crate::block::context::current_cpu;
@@ -74,6 +75,10 @@ struct Fifo {
 /// In [`super::object::SpanObject::deferred`]: the span is not in the deferred list.
 pub(super) const NOT_DEFERRED: u32 = END - 1;
 
+/// In [`super::object::SpanObject::deferred`]: the span was taken out of the deferred list to get a kit, and its runner has
+/// not seen that yet.
+const GRANTED: u32 = END - 2;
+
 /// The kits of an array.
 #[pin_data]
 pub(super) struct Kits {
@@ -85,7 +90,7 @@ pub(super) struct Kits {
     target: AtomicU32,
     #[pin]
     deferred: IrqSpinLock<Fifo>,
-    /// Spans in the deferred list.
+    /// Spans in the deferred list, or just taken out of it to get a kit.
     waiting: AtomicU32,
 }
 
@@ -218,15 +223,17 @@ impl Kits {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// Puts a span at the end of the deferred list, unless it is in it. The caller looks for kits afterwards.
-    pub(super) fn defer(&self, slab: &Slab, index: u32) {
+    /// Puts a span at the end of the deferred list, unless it is in it. The caller looks for kits afterwards. Returns
+    /// whether it is the only one there.
+    pub(super) fn defer(&self, slab: &Slab, index: u32) -> bool {
         let Some(span) = slab.get(index) else {
-            return;
+            return false;
         };
+        let alone;
         {
             let mut fifo = self.deferred.lock();
             if span.deferred.load(Ordering::Relaxed) != NOT_DEFERRED {
-                return;
+                return false;
             }
             span.deferred.store(END, Ordering::Relaxed);
             match slab.get(fifo.last) {
@@ -234,21 +241,33 @@ impl Kits {
                 None => fifo.first = index,
             }
             fifo.last = index;
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+            alone = self.waiting.fetch_add(1, Ordering::Relaxed) == 0;
         }
         fence(Ordering::SeqCst);
+        alone
     }
 
-    /// Takes the first span out of the deferred list.
+    /// Takes the first span out of the deferred list: it may take a kit when it runs next, which the caller sees to. Until
+    /// then it counts as waiting.
     pub(super) fn next_waiting(&self, slab: &Slab) -> Option<u32> {
         let mut fifo = self.deferred.lock();
         let index = fifo.first;
         let span = slab.get(index)?;
-        fifo.first = span.deferred.swap(NOT_DEFERRED, Ordering::Relaxed);
+        fifo.first = span.deferred.swap(GRANTED, Ordering::Relaxed);
         if fifo.first == END {
             fifo.last = END;
         }
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(index)
+    }
+
+    /// Whether a span may take a kit although others wait, having waited itself. For the span's runner.
+    pub(super) fn take_grant(&self, span: &SpanObject) -> bool {
+        // Only the runner changes the field from here on, so there is no need for the lock.
+        let granted = span.deferred.load(Ordering::Relaxed) == GRANTED;
+        if granted {
+            span.deferred.store(NOT_DEFERRED, Ordering::Relaxed);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        granted
     }
 }

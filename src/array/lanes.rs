@@ -10,7 +10,7 @@ use crate::block::{context, plug};
 use crate::md::mddev::{Handle, Locked};
 use crate::md::thread::{self, Thread};
 use crate::sync::actor::Turn;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{fence, AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{Arc, SetOnce};
@@ -23,6 +23,8 @@ pub(super) struct Lane {
 
 impl thread::Work for Lane {
     fn run(&self) {
+        // The thread has just taken back its wake-up. Whoever pushes after this look wakes it again.
+        fence(Ordering::SeqCst);
         while !self.queue.is_empty() {
             // What these spans send to the members goes out together.
             plug::with(|| self.run_queued());

@@ -27,6 +27,10 @@ impl Array {
 
     /// The strips of the span at `sector` that a member can be written at: it is there, and has not refused them before.
     pub(super) fn writable(&self, member: usize, sector: u64) -> Strips {
+        if !self.mddev.is_rdwr() {
+            // A block that could not be read is not mended then.
+            return Strips::NONE;
+        }
         let all = self.geometry.all_strips();
         self.look_at(member, |rdev| {
             if rdev.test(Flag::WriteErrorSeen) {
@@ -145,10 +149,14 @@ impl Array {
     pub(super) fn activate_spares(&self) -> u32 {
         let mut count = 0;
         for slot in self.slots.iter() {
-            // Notifying may not sleep, so it may be done while the slot is looked at.
+            // Notifying does not sleep, so it may be done while the slot is looked at.
             let activated = slot.with(|rdev| {
-                let ready = rdev.recovery_offset() == MAX_SECTOR && !rdev.test(Flag::Faulty);
-                let activated = ready && !rdev.set(Flag::InSync);
+                let activated = {
+                    // A member that fails meanwhile is not to be in sync after that.
+                    let _guard = self.device.lock();
+                    let ready = rdev.recovery_offset() == MAX_SECTOR && !rdev.test(Flag::Faulty);
+                    ready && !rdev.set(Flag::InSync)
+                };
                 if activated {
                     rdev.notify_state();
                 }
@@ -160,6 +168,14 @@ impl Array {
         }
         self.update_degraded();
         count
+    }
+
+    /// Whether some member lacks what it should hold at a sector: there is nothing to compare there.
+    pub(super) fn row_lacks_member(&self, sector: u64) -> bool {
+        let holds = |rdev: &Rdev| {
+            !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || rdev.recovery_offset() > sector)
+        };
+        self.slots.iter().any(|slot| slot.with(holds) != Some(true))
     }
 
     /// Whether some slot is empty or its member has failed: a sync cannot make every member right.

@@ -8,7 +8,7 @@
 //! sends its blocks to members ([`pump`]); it works without a lock, in the submitter's context, in that of a member's
 //! completion where that is allowed, or in a lane ([`lanes`]).
 //!
-//! What keeps what: md core has the array behind a [`Gate`](crate::sync::percpu_ref::Gate). Each part, and so each span
+//! What keeps what: md core has the array behind a [`Gate`]. Each part, and so each span
 //! that has work, holds an entry of the gate; quiesce closes the gate and waits for them. Span objects are kept in the
 //! array's slab until it goes, and their kits are in a span or in a pool.
 //!
@@ -23,6 +23,7 @@ mod control;
 mod direct;
 mod env;
 mod errors;
+mod flushes;
 mod jobs;
 mod kits;
 mod lanes;
@@ -39,8 +40,9 @@ mod submit;
 mod sync;
 mod table;
 
-use self::control::{Flushes, Recording};
+use self::control::Waiting;
 use self::direct::Later;
+use self::flushes::Flushes;
 use self::kits::Kits;
 use self::lanes::Lanes;
 use self::part::Item;
@@ -82,7 +84,7 @@ pub(crate) struct Array {
     #[pin]
     later: Later,
     bitmap: Flushes,
-    recorded: Recording,
+    waiting: Waiting,
     /// The device lock; see [`errors`].
     #[pin]
     device: IrqSpinLock<()>,

@@ -14,6 +14,7 @@ use crate::block::member_bio::MemberBio;
 use crate::mem::mempool::Pooled;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
+use crate::raid::phase::Phase;
 use crate::raid::span::{Span, SpanKey};
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use crate::sync::actor::Actor;
@@ -72,10 +73,24 @@ impl SpanObject {
 /// A member's bio in a span, and what is to be read again.
 pub(super) struct Port {
     pub(super) bio: Pin<KBox<MemberBio<Flight>>>,
-    /// The run that is in flight or was last is a read.
-    pub(super) reading: bool,
-    /// Strips that could not be read as part of a run: each is read once more, alone.
+    /// Strips that could not be read: each is to be read once more, alone.
     pub(super) retry: Strips,
+    /// Strips that are being read once more, or are to be.
+    pub(super) again: Strips,
+}
+
+/// The kits of a span's strips.
+pub(super) type SpanKits = [Option<KBox<KitNode>>; SPAN_STRIPS as usize];
+
+/// Takes the kits of `strips` out.
+pub(super) fn take_out(kits: &mut SpanKits, strips: Strips) -> KitList {
+    let mut list = KitList::default();
+    for strip in strips.iter() {
+        if let Some(node) = kits.get_mut(strip as usize).and_then(Option::take) {
+            list.push(node);
+        }
+    }
+    list
 }
 
 /// What the runner of a span works on.
@@ -84,8 +99,7 @@ pub(super) struct Work {
     pub(super) columns: KVVec<Column>,
     pub(super) ports: KVVec<Port>,
     pub(super) parts: PartList,
-    /// The kits of the span's strips.
-    pub(super) kits: [Option<KBox<KitNode>>; SPAN_STRIPS as usize],
+    pub(super) kits: SpanKits,
     /// Keeps the array while the span has work.
     pub(super) entry: Option<Entry<Array>>,
 }
@@ -100,8 +114,8 @@ impl Work {
             ports.push(
                 Port {
                     bio: KBox::pin_init(MemberBio::new(), GFP_KERNEL)?,
-                    reading: false,
                     retry: Strips::NONE,
+                    again: Strips::NONE,
                 },
                 GFP_KERNEL,
             )?;
@@ -123,19 +137,24 @@ impl Work {
 
     /// Forgets the blocks of an idle span and hands out its kits.
     pub(super) fn evict(&mut self) -> KitList {
-        let mut list = KitList::default();
-        for index in self.span.evict(&mut self.columns).iter() {
-            let slot = self.kits.get_mut(index as usize);
-            if let Some(node) = slot.and_then(Option::take) {
-                list.push(node);
-            }
-        }
-        list
+        let strips = self.span.evict(&mut self.columns);
+        take_out(&mut self.kits, strips)
+    }
+
+    /// Forgets the blocks of idle strips, whatever the others do, and hands out their kits.
+    pub(super) fn shed(&mut self) -> KitList {
+        let strips = self.span.shed(&mut self.columns);
+        take_out(&mut self.kits, strips)
     }
 
     /// Whether some strip has a kit.
     pub(super) fn has_kits(&self) -> bool {
         !self.span.kits().is_empty()
+    }
+
+    /// Whether some strip has a kit and no work.
+    pub(super) fn caches(&self) -> bool {
+        !(self.span.kits() & self.span.phases().of(Phase::Idle)).is_empty()
     }
 
     /// Whether nothing is left to do.

@@ -16,8 +16,19 @@ pub(super) enum Origin {
     Nobody,
     /// A request of a user: the slice that holds all sectors of the part.
     Request(Slice),
-    /// A resync, check, repair or rebuild: so many sectors of each member.
-    Sync(u32),
+    /// A resync, check, repair or rebuild.
+    Sync(Unit),
+}
+
+/// What md core's sync thread asked for at once: neighbouring sectors of each member, within one span.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unit {
+    /// The first sector of the span.
+    pub(super) span_sector: u64,
+    /// The first sector that md core asked for.
+    pub(super) sector: u64,
+    /// How many it was told are under way.
+    pub(super) sectors: u32,
 }
 
 /// A part, and whom it is done for.
@@ -48,21 +59,15 @@ impl Item {
 
     /// Tells whoever waits for the part that it has ended; a request ends when it has no other part.
     fn complete(&mut self) {
-        let failed = !self.part.failed().is_empty();
+        let failed = self.part.failed();
         match core::mem::replace(&mut self.origin, Origin::Nobody) {
             Origin::Nobody => {}
             Origin::Request(slice) => {
-                if failed {
+                if !failed.is_empty() {
                     slice.fail(Status::IO_ERROR);
                 }
             }
-            Origin::Sync(sectors) => {
-                let mddev = &self.entry.mddev;
-                if failed {
-                    mddev.sync_error();
-                }
-                mddev.done_sync(sectors);
-            }
+            Origin::Sync(unit) => self.entry.unit_done(unit, failed),
         }
     }
 

@@ -32,19 +32,21 @@ pub(super) fn collect(
         };
         let ended = word.take();
         let (good, failed) = (Strips(ended.ok), Strips(ended.failed));
-        if (good | failed).is_empty() {
+        let Some(column) = columns.get(member) else {
             continue;
+        };
+        // What the port does is no answer: the bio may be under way again, for something else.
+        let (reading, writing) = (column.reading(), column.writing());
+        if !(good & writing).is_empty() {
+            clear_bad_blocks(env, member, good & writing);
         }
-        if !port.reading {
-            clear_bad_blocks(env, member, good);
-        }
+        // A block that could not be read is read once more, alone: others of the same bio, or of what the block layer made
+        // of several, are not to be taken for lost with it.
+        let first = (failed & reading) - port.again;
+        port.again = (port.again - good - failed) | first;
+        port.retry |= first;
         span.io_done(columns, member, good, true, env);
-        if port.reading && failed.count() > 1 {
-            // One of the blocks cannot be read; the others are not to be taken for lost with it.
-            port.retry |= failed;
-        } else {
-            span.io_done(columns, member, failed, false, env);
-        }
+        span.io_done(columns, member, failed - first, false, env);
     }
 }
 
@@ -78,7 +80,15 @@ pub(super) fn issue(
             let Some((run, io)) = next(span, columns, member, port, env) else {
                 break;
             };
-            if !submit(member, port, run, io, env) {
+            if submit(member, port, run, io, env) {
+                continue;
+            }
+            if !io.write && run.count > 1 {
+                // Perhaps not all of it is lost.
+                port.retry |= run.strips();
+                port.again |= run.strips();
+            } else {
+                port.again -= run.strips();
                 span.io_done(columns, member, run.strips(), false, env);
                 failed = true;
             }
@@ -126,18 +136,23 @@ fn next(
     ))
 }
 
-/// Sends a run to a member. Returns false if there is nobody to send it to.
+/// Sends a run to a member. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
+/// read: the slot may have got another member since the read was planned.
 fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>) -> bool {
     let Some(target) = env.array.slots.get(member).and_then(|slot| slot.take()) else {
         return false;
     };
+    let sectors = run.count.wrapping_mul(STRIP_SECTORS);
+    if !io.write && !env.array.holds(&target, io.sector, sectors) {
+        return false;
+    }
     let flight = Flight {
         span: env.span.clone(),
         entry: env.entry.clone(),
         member,
         strips: run.strips(),
+        again: port.again.meets(run.strips()),
     };
-    port.reading = !io.write;
     // CAST: there are no more members than a u16 counts.
     let column = member as u16;
     let sent = if io.write {
@@ -156,6 +171,8 @@ pub(super) struct Flight {
     entry: Entry<Array>,
     member: usize,
     strips: Strips,
+    /// It is a block that could not be read before.
+    again: bool,
 }
 
 impl Owner for Flight {
@@ -168,6 +185,7 @@ impl Owner for Flight {
             (true, true) => {}
             (true, false) => member.reset_read_errors(),
             (false, true) => array.write_failed(member, io.sector, ended.sectors),
+            (false, false) if !self.again => {}
             (false, false) => {
                 let counts = ended.status != Status::PROTECTION;
                 array.read_failed(member, io.sector, ended.sectors, counts);

@@ -6,6 +6,7 @@
 //! lock and never sleeps; it needs task context with interrupts on, for parity may use vector registers.
 
 use super::env::RunEnv;
+use super::kits::KitList;
 use super::object::{SpanObject, Work};
 use super::pump;
 use super::Array;
@@ -58,6 +59,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         return turn.finish().err();
     };
     let array: &Array = &entry;
+    let granted = array.kits.take_grant(span);
 
     let Work {
         span: logic,
@@ -73,7 +75,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         entry: &entry,
         sector: logic.key().sector,
         kits,
-        granted: events.contains(Events::MEMORY),
+        granted,
         freed: false,
     };
     if events.contains(Events::IO) {
@@ -94,7 +96,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         env.free_kits(shed);
     }
     // Who was granted a kit and got what it wanted passes the grant on; who freed one starts it.
-    let pass_on = env.freed || env.granted && !waits.memory;
+    let pass_on = env.freed || granted && !waits.memory;
     parts.complete();
     if pass_on {
         array.grant_kits();
@@ -102,7 +104,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
 
     let mut ready = false;
     if waits.memory {
-        array.wait_for_kits(span);
+        array.wait_for_kits(span, granted);
     }
     if waits.superblock {
         ready |= array.wait_for_superblock(span);
@@ -114,17 +116,31 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         return Some(turn);
     }
     if !turn.is_quiet() {
-        return turn.finish().err();
+        let caches = turn.caches();
+        let left = turn.finish().err();
+        if left.is_none() && caches && array.kits.anybody_waits() {
+            // Who began to wait after the look above did not get at the blocks that are cached here; now it does.
+            array.grant_kits();
+        }
+        return left;
     }
     // Nothing is left to do. Parts that come bring an entry of their own.
     turn.entry = None;
-    let left = array.table.retire(span, turn).err();
-    array.span_came_free();
-    if array.kits.anybody_waits() {
-        // Its cached blocks can be forgotten now.
-        array.grant_kits();
+    match array.table.retire(span, turn) {
+        Ok(()) => {
+            array.span_came_free();
+            if array.kits.anybody_waits() {
+                // Its cached blocks can be forgotten now.
+                array.grant_kits();
+            }
+            None
+        }
+        Err(mut again) => {
+            // A late event. The span is still active, and whoever has its turn is to end that, so it needs the array.
+            again.entry = Some(entry.clone());
+            Some(again)
+        }
     }
-    left
 }
 
 impl Work {
@@ -161,9 +177,17 @@ impl Array {
         }
     }
 
+    /// Gives kits to whoever needs them. Any context.
+    pub(super) fn give_kits(&self, list: KitList) {
+        if !list.is_empty() {
+            self.kits.give_all(list);
+            self.grant_kits();
+        }
+    }
+
     /// Puts a span that got no kit into the deferred list. Its runner still owns it.
-    fn wait_for_kits(&self, span: &SpanObject) {
-        self.kits.defer(self.table.slab(), span.index);
+    fn wait_for_kits(&self, span: &SpanObject, granted: bool) {
+        let alone = self.kits.defer(self.table.slab(), span.index);
         // A kit may have come free between the attempt and this; nobody would tell.
         let found = self.kits.take().or_else(|| {
             self.table.reclaim(span, &self.kits);
@@ -172,6 +196,26 @@ impl Array {
         if let Some(node) = found {
             self.kits.give(node);
             self.grant_kits();
+        } else if alone || granted {
+            // Spans that become idle from here on see that somebody waits. What is active by then may have cached blocks,
+            // and somebody who sleeps for the memory that the waiting span would write back may keep it so.
+            self.shed_active();
+        }
+    }
+
+    /// Forgets what the active spans that nobody runs have cached, until some kit has come free.
+    fn shed_active(&self) {
+        for span in self.table.active_spans() {
+            let Some(mut turn) = span.actor.claim() else {
+                continue;
+            };
+            let freed = turn.shed();
+            if let Err(again) = turn.finish() {
+                hand_over(span, again);
+            }
+            if !freed.is_empty() {
+                return self.give_kits(freed);
+            }
         }
     }
 }

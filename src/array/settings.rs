@@ -144,8 +144,10 @@ struct GroupThreadCnt;
 impl Attribute for GroupThreadCnt {
     type Of = Array;
     const NAME: &'static CStr = c"group_thread_cnt";
-    const STORE: Store<Array> = Store::Suspended(|array, _, text| {
+    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
         let count = small_number(text)?;
+        // Starting a thread takes memory, for which pages may have to be written to this very array.
+        locked.allow_write();
         array
             .lanes
             .set_count(count, array.table.slab(), &array.mddev)?;

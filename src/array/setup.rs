@@ -5,8 +5,9 @@
 //! The checks, their order, their messages and their error numbers are those of the C driver; what we cannot do is refused
 //! with a message of our own.
 
-use super::control::{Flushes, Recording};
+use super::control::Waiting;
 use super::direct::Later;
+use super::flushes::Flushes;
 use super::kits::Kits;
 use super::lanes::Lanes;
 use super::members;
@@ -232,7 +233,7 @@ fn allocate(
         items: Mempool::new(RESERVED_PARTS)?,
         later <- Later::new(),
         bitmap: Flushes::new(),
-        recorded: Recording::new(),
+        waiting: Waiting::new(),
         device <- new_irq_spinlock!((), "raid456 device"),
         recording: AtomicU32::new(0),
         full_sync: AtomicBool::new(full_sync),

@@ -7,7 +7,7 @@
 //! span objects at once is cut, and the rest comes back as a request of its own.
 
 use super::direct;
-use super::object::{SpanObject, Work};
+use super::object::SpanObject;
 use super::part::{Item, Origin};
 use super::run::{hand_over, run};
 use super::table::Pinned;
@@ -20,17 +20,47 @@ use crate::mem::mempool::Pooled;
 use crate::mem::Wait;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
-use crate::sync::actor::Turn;
 use crate::sync::mailbox::Events;
 use crate::sync::percpu_ref::{Entry, Gate};
 use kernel::sync::Arc;
 
-/// Takes a request. May sleep before the first bio for a member goes out.
+/// What a request does when not all that it needs is there at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// It waits.
+    Waits,
+    /// Nobody waits for what is only read ahead: as much as can be had is read, and the rest fails.
+    ReadAhead,
+    /// Its submitter wants to be told, before anything has been done.
+    NoWait,
+}
+
+impl Patience {
+    fn of(flags: Flags) -> Self {
+        if flags.contains(Flags::NOWAIT) {
+            Self::NoWait
+        } else if flags.contains(Flags::RAHEAD) {
+            Self::ReadAhead
+        } else {
+            Self::Waits
+        }
+    }
+
+    /// How a request ends that would have to wait.
+    fn refusal(self) -> Status {
+        match self {
+            Self::NoWait => Status::AGAIN,
+            Self::Waits | Self::ReadAhead => Status::IO_ERROR,
+        }
+    }
+}
+
+/// Takes a request. May sleep before the first bio for a member goes out, unless the request says otherwise.
 pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'_>) {
     let array: &Array = gate;
     let flags = request.flags();
-    if flags.contains(Flags::NOWAIT) {
-        // Not advertised; whoever tries all the same is told to come back when it may wait.
+    let nowait = Patience::of(flags) == Patience::NoWait;
+    if nowait && flags.contains(Flags::PREFLUSH) {
         return request.end(Status::AGAIN);
     }
     let request = if flags.contains(Flags::PREFLUSH) {
@@ -52,8 +82,18 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
     if write && mddev.is_read_only() {
         return request.end(Status::IO_ERROR);
     }
-    request.write_start();
-    let entry = array.wait_enter(gate);
+    let entry = if nowait {
+        if !request.try_write_start() {
+            return request.end(Status::AGAIN);
+        }
+        let Some(entry) = gate.enter() else {
+            return request.end(Status::AGAIN);
+        };
+        entry
+    } else {
+        request.write_start();
+        array.wait_enter(gate)
+    };
     let request = if write {
         Some(request)
     } else {
@@ -101,35 +141,49 @@ impl<'a> Reserved<'a> {
 impl Array {
     /// Does a request by way of spans.
     fn submit(&self, entry: &Entry<Array>, request: Request<'_>) {
-        let start = request.sector();
-        let end = start.saturating_add(request.sectors().into());
-        let may_wait = !request.flags().contains(Flags::RAHEAD);
-        let (reserved, at) = self.reserve(entry, start, end, may_wait);
-        if at == start {
-            // Nobody waits for what is only read ahead.
-            return request.end(Status::IO_ERROR);
-        }
-        // CAST: no more than the request's sectors.
-        let front = at.saturating_sub(start) as u32;
-        let Some(request) = request.cut(front) else {
-            return self.release(reserved);
-        };
-        // dm-raid's requests are not cut; what is left of one is posted by the array's thread.
-        let keeper = (u64::from(request.sectors()) > u64::from(front))
+        let patience = Patience::of(request.flags());
+        let may_wait = patience == Patience::Waits;
+        // dm-raid's requests are not cut; what is left of one is posted by the array's thread. What is needed for that comes
+        // before what others may wait for.
+        let keeper = (self.mddev.is_dm() && may_wait)
             .then(|| {
                 self.items
                     .take(Item::blank(entry.clone()), Wait::MayBlock)
                     .ok()
             })
             .flatten();
-        let mut slice = request.account();
-        match (slice.split_front(front), keeper) {
-            (Some(first), Some(keeper)) => {
-                self.post_slice(first, reserved);
-                self.finish_later(keeper, slice);
-            }
-            _ => self.post_slice(slice, reserved),
+        let may_cut = keeper.is_some() || !self.mddev.is_dm() && patience != Patience::NoWait;
+
+        let start = request.sector();
+        let end = start.saturating_add(request.sectors().into());
+        let (reserved, at) = self.reserve(entry, start, end, may_wait);
+        if at == start || at < end && !may_cut {
+            self.release(reserved);
+            return request.end(patience.refusal());
         }
+        // CAST: no more than the request's sectors.
+        let front = at.saturating_sub(start) as u32;
+        let Some(request) = request.cut(front) else {
+            return self.release(reserved);
+        };
+        let accounted = if patience == Patience::NoWait {
+            request.try_account()
+        } else {
+            Ok(request.account())
+        };
+        let mut slice = match accounted {
+            Ok(slice) => slice,
+            Err(request) => {
+                self.release(reserved);
+                return request.end(Status::AGAIN);
+            }
+        };
+        let first = keeper.and_then(|keeper| Some((slice.split_front(front)?, keeper)));
+        let Some((first, keeper)) = first else {
+            return self.post_slice(slice, reserved);
+        };
+        self.post_slice(first, reserved);
+        self.finish_later(keeper, slice);
     }
 
     /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if
@@ -184,36 +238,29 @@ impl Array {
         let blank = Item::blank(entry.clone());
         let how = if wait { Wait::MayBlock } else { Wait::NoWait };
         let item = self.items.take(blank, how).ok()?;
-        let pinned = if wait {
-            self.table.wait_lookup(key, &self.geometry, &self.kits)?
+        Some((self.find_span(key, wait)?, item))
+    }
+
+    /// The span at a place. With `wait`, sleeps until there is an object for it.
+    pub(super) fn find_span(&self, key: SpanKey, wait: bool) -> Option<Pinned<'_>> {
+        let (pinned, freed) = if wait {
+            self.table.wait_lookup(key, &self.geometry)?
         } else {
-            self.table.lookup(key, &self.geometry, &self.kits)?
+            self.table.lookup(key, &self.geometry)?
         };
-        Some((pinned, item))
+        self.give_kits(freed);
+        Some(pinned)
     }
 
     /// Gives back what was reserved and is not needed.
     fn release(&self, reserved: Reserved<'_>) {
         for (pinned, item) in reserved.spans.into_iter().flatten() {
-            drop(item);
+            // A part that asks for nothing: whoever runs the span sees to it that it does not stay active.
             let span = pinned.span();
-            drop(pinned);
-            if let Some(turn) = span.actor.post(Events::FLUSH) {
-                self.settle(span, turn);
+            if let Some(turn) = pinned.post(item) {
+                run(span, turn);
             }
         }
-    }
-
-    /// Ends the turn at a span that was found for nothing.
-    fn settle<'a>(&self, span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) {
-        while span.posted.is_empty() && turn.entry.is_none() {
-            turn.take();
-            match self.table.retire(span, turn) {
-                Ok(()) => return,
-                Err(again) => turn = again,
-            }
-        }
-        run(span, turn);
     }
 
     /// Posts the parts of a slice to the spans that were reserved for it, and runs them.

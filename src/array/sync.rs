@@ -2,7 +2,7 @@
 
 //! Resync, check, repair and rebuild, as md core's sync thread asks for them; and quiesce.
 
-use super::part::{Item, Origin};
+use super::part::{Item, Origin, Unit};
 use super::run::run;
 use super::Array;
 use crate::md::mddev::{Locked, Recovery};
@@ -47,8 +47,9 @@ impl Array {
     fn sync_span(&self, entry: Entry<Array>, sector: u64, max_sector: u64) -> Synced {
         let mddev = &*self.mddev;
         let strip = u64::from(STRIP_SECTORS);
-        if mddev.degraded() >= i32::from(self.geometry.parity_disks())
-            && mddev.test_recovery(Recovery::Sync)
+        if mddev.test_recovery(Recovery::Sync)
+            && mddev.degraded() >= i32::from(self.geometry.parity_disks())
+            && self.row_lacks_member(sector)
         {
             // Nothing is left to compare parity with.
             return Synced::Skipped(mddev.dev_sectors().saturating_sub(sector).max(1));
@@ -78,11 +79,15 @@ impl Array {
         mddev.bitmap_start_sync(sector, self.stays_degraded());
 
         let check = mddev.test_recovery(Recovery::Check);
-        // CAST: a span's sectors at most.
-        let origin = Origin::Sync(sectors as u32);
+        let unit = Unit {
+            span_sector: start,
+            sector,
+            // CAST: a span's sectors at most.
+            sectors: sectors as u32,
+        };
         let item = Item::new(
             Part::new(PartKind::Sync { check }, strips, 0, 0),
-            origin,
+            Origin::Sync(unit),
             entry,
         );
         let key = SpanKey {
@@ -92,14 +97,28 @@ impl Array {
         let Ok(item) = self.items.take(item, Wait::MayBlock) else {
             return Synced::Aborted;
         };
-        let Some(pinned) = self.table.wait_lookup(key, &self.geometry, &self.kits) else {
+        let Some(pinned) = self.find_span(key, true) else {
             return Synced::Aborted;
         };
         let span = pinned.span();
         if let Some(turn) = pinned.post(item) {
             run(span, turn);
         }
-        Synced::Started(sectors as u32)
+        Synced::Started(unit.sectors)
+    }
+
+    /// A unit of a sync has ended; in the strips `failed` there were too few good blocks, or one could not be written.
+    /// Any context.
+    pub(super) fn unit_done(&self, unit: Unit, failed: Strips) {
+        let mddev = &*self.mddev;
+        if !failed.is_empty() && mddev.test_recovery(Recovery::Recover) {
+            // Before md core may take the unit for done. What resync, check or repair could not do stays as it is.
+            self.rebuild_failed(unit.span_sector, failed);
+        }
+        if !failed.is_empty() || self.stays_degraded() {
+            mddev.bitmap_end_sync(unit.sector);
+        }
+        mddev.done_sync(unit.sectors);
     }
 
     /// Enters the gate, after waiting for the end of a quiesce. Sleeps.
@@ -119,11 +138,11 @@ impl Array {
 /// instead.
 pub(super) fn quiesce(gate: &Gate<Array>, locked: Option<&Locked<'_>>) {
     gate.close();
-    gate.table.for_each_active(|span| {
+    for span in gate.table.active_spans() {
         if let Some(turn) = span.actor.post(Events::FLUSH) {
             run(span, turn);
         }
-    });
+    }
     while !gate.wait_empty_timeout(LOOK) {
         gate.help_recording(locked);
     }

@@ -9,7 +9,7 @@
 //!
 //! Locks: a shard's lock, then nothing (kits are given back outside it). No two shards are locked at once.
 
-use super::kits::Kits;
+use super::kits::{KitList, Kits};
 use super::object::{SpanObject, Work};
 use super::part::Item;
 use super::queue::END;
@@ -319,22 +319,21 @@ impl Table {
         (shard as usize, bucket as usize)
     }
 
-    /// Finds the span at `key`, or makes one of an object that is free or inactive. Any context but hard to say no in:
-    /// `None` if all objects are active.
+    /// Finds the span at `key`, or makes one of an object that is free or inactive; `None` if all objects are active. Any
+    /// context. The kits that come free by that are for the caller to give back.
     ///
     /// The span is active until its runner finds nothing left to do, and not before the caller has dropped what it gets.
     pub(super) fn lookup<'a>(
         &'a self,
         key: SpanKey,
         geometry: &Geometry,
-        kits: &Kits,
-    ) -> Option<Pinned<'a>> {
+    ) -> Option<(Pinned<'a>, KitList)> {
         let (own, bucket) = self.hash(key);
         let shard = self.shards.get(own)?;
         {
             let mut lists = shard.lists.lock();
             if let Some(pinned) = self.find_and_pin(&mut lists, bucket, key) {
-                return Some(pinned);
+                return Some((pinned, KitList::default()));
             }
         }
         // The own shard's oldest first, then the others'.
@@ -346,17 +345,19 @@ impl Table {
             }
         }
         let (span, mut turn) = taken?;
-        kits.give_all(turn.evict());
+        let freed = turn.evict();
         turn.place(key, geometry);
         finish_quiet(turn);
 
         let mut lists = shard.lists.lock();
         if let Some(pinned) = self.find_and_pin(&mut lists, bucket, key) {
             lists.push_free(span);
-            return Some(pinned);
+            drop(lists);
+            self.waiters.wake_all();
+            return Some((pinned, freed));
         }
         lists.insert(span, bucket, key);
-        Some(self.pin(span))
+        Some((self.pin(span), freed))
     }
 
     /// As [`Self::lookup`], but waits until there is an object. Sleeps.
@@ -364,16 +365,14 @@ impl Table {
         &'a self,
         key: SpanKey,
         geometry: &Geometry,
-        kits: &Kits,
-    ) -> Option<Pinned<'a>> {
-        if let Some(pinned) = self.lookup(key, geometry, kits) {
-            return Some(pinned);
+    ) -> Option<(Pinned<'a>, KitList)> {
+        let mut found = self.lookup(key, geometry);
+        if found.is_none() {
+            self.waiters.wait(|| {
+                found = self.lookup(key, geometry);
+                found.is_some()
+            });
         }
-        let mut found = None;
-        self.waiters.wait(|| {
-            found = self.lookup(key, geometry, kits);
-            found.is_some()
-        });
         found
     }
 
@@ -403,10 +402,20 @@ impl Table {
     /// Takes an object without a place, or the inactive one that was used longest ago, out of a shard.
     fn take_object(&self, shard: usize) -> Option<(&Arc<SpanObject>, Turn<'_, Work>)> {
         let mut lists = self.shards.get(shard)?.lists.lock();
-        if let Some(span) = self.slab.get(lists.free) {
-            let turn = span.actor.claim()?;
-            lists.free = span.place.next.load(Ordering::Relaxed);
-            return Some((span, turn));
+        let mut before: Option<&Arc<SpanObject>> = None;
+        let mut index = lists.free;
+        while let Some(span) = self.slab.get(index) {
+            let next = span.place.next.load(Ordering::Relaxed);
+            // A late event may have found the span's turn free; the next one does as well.
+            if let Some(turn) = span.actor.claim() {
+                match before {
+                    Some(before) => before.place.next.store(next, Ordering::Relaxed),
+                    None => lists.free = next,
+                }
+                return Some((span, turn));
+            }
+            before = Some(span);
+            index = next;
         }
         self.take_oldest(&mut lists)
     }
@@ -415,7 +424,7 @@ impl Table {
     fn take_oldest(&self, lists: &mut Lists) -> Option<(&Arc<SpanObject>, Turn<'_, Work>)> {
         let mut index = lists.oldest;
         while let Some(span) = self.slab.get(index) {
-            // A late event may have found the span's turn free; the next oldest does as well.
+            // As above.
             if let Some(turn) = span.actor.claim() {
                 lists.remove_inactive(&self.slab, span);
                 let (_, bucket) = self.hash(span.place.key());
@@ -450,6 +459,7 @@ impl Table {
             let freed = turn.evict();
             finish_quiet(turn);
             shard.lists.lock().push_free(span);
+            self.waiters.wake_all();
             if !freed.is_empty() {
                 kits.give_all(freed);
                 return true;
@@ -502,15 +512,11 @@ impl Table {
         Ok(())
     }
 
-    /// Calls `f` with every span that is active. Spans that become active meanwhile may be missed.
-    pub(super) fn for_each_active(&self, mut f: impl FnMut(&Arc<SpanObject>)) {
-        for index in 0..self.len() {
-            if let Some(span) = self.slab.get(index) {
-                if span.place.active.load(Ordering::Relaxed) {
-                    f(span);
-                }
-            }
-        }
+    /// The spans that are active. Those that become so meanwhile may be missed.
+    pub(super) fn active_spans(&self) -> impl Iterator<Item = &Arc<SpanObject>> {
+        (0..self.len())
+            .filter_map(|index| self.slab.get(index))
+            .filter(|span| span.place.active.load(Ordering::Relaxed))
     }
 }
 

@@ -142,6 +142,8 @@ fields! {
     array_sectors: u64 = array_sectors;
     /// Whether the array's size is set by somebody else, and so is not to be changed.
     external_size: i32 = external_size;
+    /// Whether the metadata is kept outside of the kernel: not 0.
+    external: i32 = external;
     /// Major version of the superblock; 0 for the old format.
     major_version: i32 = major_version;
     /// Parity is right below this sector of the members; [`MAX_SECTOR`] if it is right everywhere.
@@ -191,6 +193,11 @@ impl Mddev {
     pub(crate) fn is_dm(&self) -> bool {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_is_dm(self.as_ptr()) }
+    }
+
+    /// Whether somebody outside of the kernel keeps the metadata.
+    pub(crate) fn is_external(&self) -> bool {
+        self.external() != 0
     }
 
     /// Whether the array may be written to.

@@ -41,7 +41,8 @@ impl Span {
             blocked |= part.todo;
             // What waits behind a gathering strip ends the gathering.
             self.held -= part.todo;
-            true
+            // Who asks for nothing, because it turned out that way, is done.
+            !part.is_complete()
         });
         self.waits.memory = starved;
         if starved {

@@ -81,9 +81,14 @@ impl Column {
         self.write | self.writing
     }
 
-    /// Strips that are handed to the member and not yet ended.
-    pub(crate) fn in_flight(&self) -> Strips {
-        self.reading | self.writing
+    /// Strips that are being read: handed to the member, and not yet ended.
+    pub(crate) fn reading(&self) -> Strips {
+        self.reading
+    }
+
+    /// Strips that are being written: handed to the member, and not yet ended.
+    pub(crate) fn writing(&self) -> Strips {
+        self.writing
     }
 
     /// Takes the next run of blocks to read; from here on it is in flight until [`Self::io_done`].

@@ -5,7 +5,7 @@
 use super::report::Event;
 use super::request;
 use super::rng::mix;
-use super::table::{Kit, Kits, PartOwner, SimParts};
+use super::table::{Kit, Kits, Owed, PartOwner, SimParts};
 use super::Sim;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
@@ -56,6 +56,7 @@ pub(crate) struct World<'a> {
     pub(crate) kits: &'a mut Kits,
     /// Strips that members were written at since the oracle looked at them.
     pub(crate) unchecked: &'a mut Strips,
+    pub(crate) owed: &'a mut Vec<Owed>,
     /// A kit came free for this span: it may take one although others wait.
     pub(crate) granted: bool,
     /// Kits were given back.
@@ -139,7 +140,7 @@ impl World<'_> {
             }
         }
         for (member, column) in columns.iter().enumerate() {
-            let busy = column.in_flight() & strips;
+            let busy = (column.reads_pending() | column.writes_pending()) & strips;
             if !busy.is_empty() {
                 self.sim.fail(
                     &format!("no member I/O in flight while {job:?} runs"),
@@ -315,6 +316,19 @@ impl Env for World<'_> {
                 );
             }
         }
+        if job == Job::Recover {
+            for (member, column) in columns.iter().enumerate() {
+                let strips = strips & column.rebuild & column.read_error;
+                let device = self.sim.member(member);
+                if !strips.is_empty() {
+                    self.owed.push(Owed {
+                        member,
+                        device,
+                        strips,
+                    });
+                }
+            }
+        }
         let mut targets = [0; SPAN_STRIPS as usize];
         for strip in strips.iter() {
             let target = columns
@@ -356,6 +370,9 @@ impl Env for World<'_> {
 
     fn corrected(&mut self, member: usize, strips: Strips) {
         self.sim.count(Event::Corrected);
+        for owed in self.owed.iter_mut().filter(|owed| owed.member == member) {
+            owed.strips -= strips;
+        }
         if let Some(device) = self.sim.member(member) {
             for strip in strips.iter() {
                 // CAST: the simulated members are small.
