@@ -72,9 +72,9 @@ const FAULTS: &[Fault] = faults! {
     "bitmap-not-waited-for", "work.rs",
         "if env.bitmap_flushed(seq) {" =>
         "if env.bitmap_flushed(seq) || super::fault::on(\"bitmap-not-waited-for\") {";
-    "bitmap-waited-for-too-short", "accept.rs",
-        "if !waiting || (seq.wrapping_sub(*own) as i32) > 0 {" =>
-        "if !waiting || (!super::fault::on(\"bitmap-waited-for-too-short\") && (seq.wrapping_sub(*own) as i32) > 0) {";
+    "held-writes-wait-for-no-bitmap", "accept.rs",
+        "self.note_bitmap(part, strips);" =>
+        "if !(part.hold && super::fault::on(\"held-writes-wait-for-no-bitmap\")) { self.note_bitmap(part, strips); }";
 
     // Joining, ending.
     "read-joins-too-late", "accept.rs",
@@ -103,6 +103,10 @@ const FAULTS: &[Fault] = faults! {
     "blocks-stay-cached-without-a-kit", "accept.rs",
         "        for column in columns {\n            column.uptodate -= strips;" =>
         "        for column in columns {\n            if super::fault::on(\"blocks-stay-cached-without-a-kit\") { continue; }\n            column.uptodate -= strips;";
+    // Two places see to that.
+    "starved-span-keeps-kits", "accept.rs",
+        "            if !cached.is_empty() {" =>
+        "            if !cached.is_empty() && !super::fault::on(\"starved-span-keeps-kits\") {";
     "starved-span-keeps-kits", "accept.rs",
         "            self.drop_kits(cached, columns, env);\n        }\n    }" =>
         "            if !super::fault::on(\"starved-span-keeps-kits\") { self.drop_kits(cached, columns, env); }\n        }\n    }";
@@ -128,6 +132,12 @@ const FAULTS: &[Fault] = faults! {
     "late-recovery-taken-for-a-write", "span.rs",
         "let computed = computed - recovered;" =>
         "let computed = if super::fault::on(\"late-recovery-taken-for-a-write\") { computed } else { computed - recovered };";
+    "member-in-sync-by-now-not-read", "work.rs",
+        "if !lost.is_empty() {" =>
+        "if !lost.is_empty() && !super::fault::on(\"member-in-sync-by-now-not-read\") {";
+    "who-asks-for-nothing-waits", "accept.rs",
+        "            !part.is_complete()\n        });\n        self.waits.memory" =>
+        "            super::fault::on(\"who-asks-for-nothing-waits\") || !part.is_complete()\n        });\n        self.waits.memory";
     "member-in-sync-by-now-counts-as-lost", "work.rs",
         "let lost = column.lost - env.readable(*member);" =>
         "let lost = if super::fault::on(\"member-in-sync-by-now-counts-as-lost\") { column.lost } else { column.lost - env.readable(*member) };";
@@ -153,19 +163,23 @@ fn each_planted_fault_is_found() {
     );
     println!("without a fault 300 seeds pass in {seconds:.1} s");
 
+    // A fault that takes several places has several rows.
+    let mut names: Vec<_> = FAULTS.iter().map(|fault| fault.name).collect();
+    names.dedup();
     let mut missed = Vec::new();
-    for fault in FAULTS {
-        match run(&simulator, fault.name, SEEDS) {
+    for name in &names {
+        match run(&simulator, name, SEEDS) {
             (Some(found), seconds) => println!(
-                "{:<44} seed {:>4}, {seconds:>4.1} s: expected {}",
-                fault.name, found.seed, found.expected
+                "{name:<44} seed {:>4}, {seconds:>4.1} s: expected {}",
+                found.seed, found.expected
             ),
             (None, seconds) => {
-                println!("{:<44} not in {SEEDS} seeds, {seconds:.1} s", fault.name);
-                missed.push(fault.name);
+                println!("{name:<44} not in {SEEDS} seeds, {seconds:.1} s");
+                missed.push(*name);
             }
         }
     }
+    println!("{} of {} faults found", names.len() - missed.len(), names.len());
     assert!(
         missed.is_empty(),
         "the simulator did not find these in {SEEDS} seeds: {missed:#?}"

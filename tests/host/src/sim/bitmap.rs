@@ -68,6 +68,11 @@ impl Bitmap {
         dev_sectors.div_ceil(chunk) as usize
     }
 
+    /// The chunk that holds `sector`.
+    pub(crate) fn chunk_of(&self, sector: u32) -> usize {
+        (sector / self.chunk) as usize
+    }
+
     /// The chunks that hold `sectors`.
     fn of(&self, sectors: &Range<u64>) -> Range<usize> {
         // CAST: the simulated members are small.
@@ -145,7 +150,7 @@ impl Bitmap {
         }
     }
 
-    /// bitmap_ops->write_all(): a new member has none of the bits.
+    /// bitmap_ops->write_all(): a member has none of the bits, or not all.
     pub(crate) fn write_all(&mut self) {
         self.dirty = true;
         self.wanted = true;

@@ -4,9 +4,10 @@
 
 use super::device::ALL;
 use super::report::Event;
-use super::table::{Actor, SimParts};
+use super::table::{Actor, SimPart, SimParts};
 use super::Sim;
 use crate::raid::geometry::Role;
+use crate::raid::part::PartKind;
 use crate::raid::phase::Phase;
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
@@ -282,6 +283,68 @@ impl Sim {
             self.fail(
                 &format!("a cached block to be what the member holds (row {row}, member {slot}, sector {at} of it): {expected:016x}"),
                 format!("{came:016x}"),
+            );
+        }
+    }
+
+    /// Blocks of strips that have become idle were written again if they could not be read and were recovered.
+    pub(crate) fn check_owed(&mut self, key: SpanKey, actor: &mut Actor) {
+        let busy = actor.span.phases().busy();
+        for owed in &mut actor.owed {
+            let ended = owed.strips - busy;
+            owed.strips -= ended;
+            for strip in ended.iter() {
+                let row = row_of(key, strip);
+                let there = self.member(owed.member);
+                if there == owed.device && self.has_block(owed.member, row) && !self.rows[row].lossy
+                {
+                    self.fail(
+                        "a block that could not be read and was recovered to be written again",
+                        format!("that of row {row}, member {}, was not", owed.member),
+                    );
+                }
+            }
+        }
+        actor.owed.retain(|owed| !owed.strips.is_empty());
+    }
+
+    /// Blocks of a span are about to be written to a member.
+    pub(crate) fn check_write(&mut self, member: usize, strips: Strips, actor: &Actor) {
+        let key = actor.span.key();
+        let (mut written, mut checked) = (Strips::NONE, Strips::NONE);
+        for SimPart { part, .. } in &actor.parts.list {
+            match part.kind {
+                PartKind::Write => written |= part.active() & strips,
+                PartKind::Sync { check: true } => checked |= part.active() & strips,
+                _ => {}
+            }
+        }
+        checked -= actor.columns[member].lost;
+        if !checked.is_empty() {
+            self.fail(
+                "a check to write only what could not be read",
+                format!("strips {checked:?} of span {}, member {member}", key.sector),
+            );
+        }
+        let Some(bitmap) = &self.bitmap else {
+            return;
+        };
+        let mut unrecorded = None;
+        for strip in written.iter() {
+            // CAST: the simulated members are small.
+            let chunk = bitmap.chunk_of(key.sector as u32 + strip * STRIP_SECTORS);
+            let knows = |d: &usize| {
+                let device = &self.devices[*d];
+                !device.in_sync.get() || device.faulty.get() || device.bitmap.bits[chunk]
+            };
+            if !self.md.slots.iter().flatten().all(knows) {
+                unrecorded = Some(row_of(key, strip));
+            }
+        }
+        if let Some(row) = unrecorded {
+            self.fail(
+                "the bitmap on all members to tell of a write before one gets it",
+                format!("row {row} is written to member {member}"),
             );
         }
     }

@@ -48,6 +48,7 @@ events! {
     Unplugged "plugs with spans released",
     NoSpan "times that no span was free",
     Split "requests cut for lack of a span",
+    Released "spans given back unused",
     HandedToLane "parts left to a lane for lack of a span",
     NoKit "times that no kit was free",
     Evicted "kits taken from an inactive span",

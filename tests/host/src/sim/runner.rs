@@ -90,6 +90,7 @@ impl Sim {
             parts,
             kits,
             unchecked,
+            owed,
         } = &mut *actor;
         let granted = events.has(Events::MEMORY);
         let mut world = World {
@@ -99,6 +100,7 @@ impl Sim {
             parity,
             kits,
             unchecked,
+            owed,
             granted,
             freed: false,
             fuse: Cell::new(fuse),
@@ -133,6 +135,7 @@ impl Sim {
             )
         });
         self.inspect_actor(entry, &actor);
+        self.check_owed(key, &mut actor);
         self.excuse_failures(key, &mut actor.parts);
         self.check_settled(key, &mut actor);
         let writing = actor.span.phases().of(Phase::Writing);
@@ -196,6 +199,7 @@ impl Sim {
                     Op::Read { sector: at, count }
                 };
                 if is_write {
+                    self.check_write(member, strips, actor);
                     actor.unchecked |= strips;
                 }
                 self.table.entries[entry].bio_busy[member] = true;
@@ -367,6 +371,7 @@ impl Sim {
                 self.put_request(request);
             }
             PartOwner::Sync => self.sync_part_done(key, part, writing),
+            PartOwner::Nobody => {}
         }
     }
 
@@ -391,6 +396,23 @@ impl Sim {
             );
             self.fail("a starved span to hold no kit of an idle strip", came);
         }
+        for (member, column) in actor.columns.iter().enumerate() {
+            let at_work = column.wanted
+                | column.dirty
+                | column.full
+                | column.modified
+                | column.rebuild
+                | column.lost
+                | column.read_error
+                | column.failed
+                | column.reads_pending()
+                | column.writes_pending();
+            let left = (at_work - busy) | (column.uptodate - span.kits());
+            if !left.is_empty() {
+                let came = format!("strips {left:?} of member {member}: {column:?}");
+                self.fail("nothing left of the work on an idle strip", came);
+            }
+        }
         if !span.kits().contains(busy) {
             self.fail(
                 "a kit for each strip at work",
@@ -412,6 +434,7 @@ impl Actor {
             parts: super::table::SimParts::default(),
             kits: super::table::Kits::default(),
             unchecked: Strips::NONE,
+            owed: Vec::new(),
         }
     }
 

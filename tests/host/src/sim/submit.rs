@@ -367,8 +367,12 @@ impl Sim {
                     .filter(|_| !full);
                 let Some(entry) = entry else {
                     self.count(Event::NoSpan);
+                    let nowait = nowait && !call.is_rest;
+                    if nowait {
+                        self.release_reserved(call);
+                    }
                     if call.reserved.is_empty() {
-                        return self.or_again(call, nowait && !call.is_rest);
+                        return self.or_again(call, nowait);
                     }
                     return Some(self.account(call));
                 };
@@ -381,6 +385,24 @@ impl Sim {
             return Some(Step::Reserve);
         }
         Some(self.account(call))
+    }
+
+    /// Gives back the spans that were taken hold of.
+    fn release_reserved(&mut self, call: &mut Call) {
+        for (_, entry) in std::mem::take(&mut call.reserved) {
+            self.count(Event::Released);
+            let part = SimPart {
+                part: Part::new(PartKind::Read, Strips::NONE, 0, 0),
+                owner: PartOwner::Nobody,
+                strips: Strips::NONE,
+                excused: false,
+            };
+            let responsible = self.post_part(entry, part);
+            self.release_entry(entry);
+            if responsible {
+                self.table.lanes.push_back(entry);
+            }
+        }
     }
 
     /// md_account_bio() for as much as has spans; the parts for them. The rest becomes a request of its own, or is left
@@ -518,6 +540,9 @@ impl Sim {
         for (key, part) in parts {
             self.requests.hold(request);
             self.md.inflight += 1;
+            if part.kind == PartKind::Write {
+                self.md.writes_pending += 1;
+            }
             self.unposted.push_back(Unposted {
                 key,
                 part: SimPart::of_user(request, part),
@@ -534,11 +559,14 @@ impl Sim {
             self.unposted.push_front(Unposted { key, part });
             return false;
         };
-        let owner = part.owner;
+        let (owner, kind) = (part.owner, part.part.kind);
         if self.post_part(entry, part) {
             self.table.lanes.push_back(entry);
         }
         self.put_inflight();
+        if kind == PartKind::Write {
+            self.write_end();
+        }
         if let PartOwner::User(request) = owner {
             self.put_request(request);
         }

@@ -449,6 +449,7 @@ impl Sim {
             self.sync.requested = None;
         }
         if !self.md.interrupt.get() && !asked {
+            let was_degraded = self.degraded() > 0;
             for slot in 0..self.md.slots.len() {
                 if let Some(d) = self.member(slot) {
                     let device = &self.devices[d];
@@ -458,6 +459,11 @@ impl Sim {
                         self.sync.full = false;
                     }
                 }
+            }
+            let is_whole = was_degraded && self.degraded() == 0;
+            if let (true, Some(bitmap)) = (is_whole, &mut self.bitmap) {
+                // What a member missed that was replaced is forgotten. md core thinks of that with the next write only.
+                bitmap.events_cleared = bitmap.events_cleared.max(self.md.events);
             }
         }
         self.md.change_devs.set(true);

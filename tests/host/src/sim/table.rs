@@ -28,6 +28,8 @@ pub(crate) enum PartOwner {
     User(usize),
     /// The sync thread.
     Sync,
+    /// Nobody: it asks for nothing, and only sees to it that its span does not stay active.
+    Nobody,
 }
 
 /// A part with what the driver needs to know about it.
@@ -113,6 +115,14 @@ impl BitOrAssign for Events {
     }
 }
 
+/// Blocks that a member could not read and that were recovered: they have to be written there again.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    pub(crate) member: usize,
+    pub(crate) device: Option<usize>,
+    pub(crate) strips: Strips,
+}
+
 /// What only a span's runner touches.
 #[derive(Debug)]
 pub(crate) struct Actor {
@@ -122,6 +132,7 @@ pub(crate) struct Actor {
     pub(crate) kits: Kits,
     /// Strips that members were written at since the oracle looked at them.
     pub(crate) unchecked: Strips,
+    pub(crate) owed: Vec<Owed>,
 }
 
 /// A span object.
@@ -179,6 +190,7 @@ impl Table {
                 parts: SimParts::default(),
                 kits: Kits::default(),
                 unchecked: Strips::NONE,
+                owed: Vec::new(),
             })),
             owned: false,
             events: Events::NONE,
