@@ -314,7 +314,7 @@ blk_status_t raid456_member_finish(struct bio *bio)
  */
 bool raid456_may_run_inline(struct block_device *bdev)
 {
-	return bdev_synchronous(bdev) && in_task() && !irqs_disabled() && current->bio_list;
+	return bdev_synchronous(bdev) && in_task() && !softirq_count() && !irqs_disabled() && current->bio_list;
 }
 
 bool raid456_has_plug(void)

@@ -38,6 +38,12 @@ bool raid456_is_dm(struct mddev *mddev)
 	return mddev_is_dm(mddev);
 }
 
+/* Whether md core lets no request in. */
+bool raid456_is_suspended(struct mddev *mddev)
+{
+	return percpu_ref_is_dying(&mddev->active_io);
+}
+
 /* Whether the caller is the array's sync thread. */
 bool raid456_is_sync_thread(struct mddev *mddev)
 {

@@ -7,12 +7,13 @@ mod tests {
     use crate::bindings;
     use crate::block::member_bio::{Ended, MemberBio, Owner, MAX_PAGES};
     use crate::block::request::Slice;
-    use crate::block::{Flags, Op};
+    use crate::block::{self, Flags, Op, Status};
     use crate::md::kunit::fake;
     use crate::md::slots::Slots;
     use crate::mem::pages::{Page, PAGE_SIZE};
     use crate::mem::Wait;
     use core::mem::ManuallyDrop;
+    use core::ptr::NonNull;
     use kernel::prelude::*;
 
     /// First array sector of the test's requests.
@@ -246,6 +247,37 @@ mod tests {
         Ok(())
     }
 
+    /// Lets a bio hold a page of ours, to change it or not, while `work` runs.
+    fn while_held<T>(page: NonNull<u8>, to_change: bool, work: impl FnOnce() -> T) -> T {
+        // SAFETY: The page is the caller's, who keeps it.
+        unsafe { bindings::raid456_page_hold(page.as_ptr().cast(), to_change) };
+        let result = work();
+        // SAFETY: As above; it was held once.
+        unsafe { bindings::raid456_page_unhold(page.as_ptr().cast(), to_change) };
+        result
+    }
+
+    #[test]
+    fn page_that_a_bio_holds_is_left_alone() -> Result {
+        let mut write = Request::new(true, LAYOUTS[0])?;
+        write.fill()?;
+        let mut read = Request::new(false, LAYOUTS[0])?;
+        let (write, read) = (write.slice(), read.slice());
+        let mut pages = pages(2, 0xee)?;
+        let held = pages[1].address().ok_or(EBUSY)?;
+        // Whether the bio changes the page; whether it may be copied into, and out of.
+        for (to_change, to_pages, from_pages) in [(false, false, true), (true, false, false)] {
+            let copied = while_held(held, to_change, || {
+                let to = write.copy_to_pages(START, 12, pages.iter_mut().map(Some), 0);
+                let from = read.copy_from_pages(START, 12, pages.iter().map(Some), 0);
+                (to, from)
+            });
+            assert_eq!(copied, (to_pages, from_pages));
+        }
+        assert!(write.copy_to_pages(START, 12, pages.iter_mut().map(Some), 0));
+        Ok(())
+    }
+
     #[test]
     fn slices_are_cut_off_in_front() -> Result {
         let mut request = Request::new(true, LAYOUTS[1])?;
@@ -306,5 +338,153 @@ mod tests {
             .all(|page| page.view_mut::<[u8; PAGE_SIZE]>().is_some());
         assert!(free);
         slots.remove(array.rdev())
+    }
+
+    #[test]
+    fn bio_takes_no_page_that_another_holds() -> Result {
+        let array = fake::Array::new()?;
+        let slots = Slots::new(1)?;
+        slots.add(0, array.added())?;
+        let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
+        let mut pages = pages(2, 0)?;
+        let held = pages[1].address().ok_or(EBUSY)?;
+        // Whether the other changes the page, and whether this is a write. Two writes of one page are no harm.
+        for (to_change, write) in [(false, false), (true, false), (true, true)] {
+            let member = slots[0].take().ok_or(EINVAL)?;
+            let refused = while_held(held, to_change, || {
+                if write {
+                    let given = pages.iter().map(Some);
+                    bio.write(Nobody, member, 0, Flags::NONE, given).is_err()
+                } else {
+                    let given = pages.iter_mut().map(Some);
+                    bio.read(Nobody, member, 0, Flags::NONE, given).is_err()
+                }
+            });
+            assert!(refused && !bio.is_busy());
+        }
+        slots.remove(array.rdev())
+    }
+
+    /// What a write finds that must not wait, and whether it may go on.
+    struct NoWait {
+        ro: bindings::md_ro_state,
+        in_sync: i32,
+        checkers: i32,
+        superblock: bool,
+        pending: bool,
+        goes_on: bool,
+    }
+
+    const NOWAIT: &[NoWait] = {
+        const ACTIVE: NoWait = NoWait {
+            ro: bindings::md_ro_state_MD_RDWR,
+            in_sync: 0,
+            checkers: 0,
+            superblock: true,
+            pending: false,
+            goes_on: true,
+        };
+        const fn no(state: NoWait) -> NoWait {
+            NoWait {
+                goes_on: false,
+                ..state
+            }
+        }
+        &[
+            ACTIVE,
+            no(NoWait {
+                ro: bindings::md_ro_state_MD_RDONLY,
+                ..ACTIVE
+            }),
+            no(NoWait {
+                ro: bindings::md_ro_state_MD_AUTO_READ,
+                ..ACTIVE
+            }),
+            no(NoWait {
+                in_sync: 1,
+                ..ACTIVE
+            }),
+            no(NoWait {
+                checkers: 1,
+                ..ACTIVE
+            }),
+            no(NoWait {
+                pending: true,
+                ..ACTIVE
+            }),
+            // Without a superblock there is nothing to wait for.
+            NoWait {
+                superblock: false,
+                pending: true,
+                ..ACTIVE
+            },
+        ]
+    };
+
+    #[test]
+    fn write_that_must_not_wait_goes_on_or_is_turned_back() -> Result {
+        for case in NOWAIT {
+            let array = fake::Array::new()?;
+            let raw = array.mddev().as_ptr();
+            // SAFETY: The structure is valid, and nobody else uses it.
+            let fields = unsafe { &mut *raw };
+            // CAST: a small constant.
+            fields.ro = case.ro as i32;
+            fields.in_sync = case.in_sync;
+            fields.sync_checkers = case.checkers;
+            fields.flags = usize::from(case.superblock) << bindings::mddev_flags_MD_HAS_SUPERBLOCK;
+            fields.sb_flags =
+                usize::from(case.pending) << bindings::mddev_sb_flags_MD_SB_CHANGE_PENDING;
+            let count = Count::new(&mut fields.writes_pending)?;
+
+            for (write, goes_on, counted) in
+                [(false, true, false), (true, case.goes_on, case.goes_on)]
+            {
+                let mut user = Request::new(write, LAYOUTS[0])?;
+                // SAFETY: The bio is valid, stays where it is, and is ended here.
+                let mut request =
+                    unsafe { block::request::Request::from_raw(array.mddev(), &mut *user.bio) };
+                let first = request.try_write_start();
+                // Once is enough.
+                let again = request.try_write_start();
+                let is_counted = count.is_raised();
+                request.end(Status::AGAIN);
+                assert_eq!((first, again), (goes_on, goes_on));
+                assert_eq!((is_counted, count.is_raised()), (counted, false));
+                assert_eq!(user.bio.bi_status, bindings::RAID456_BLK_STS_AGAIN);
+            }
+        }
+        Ok(())
+    }
+
+    /// A count as md core has it of pending writes, at zero.
+    struct Count(*mut bindings::percpu_ref);
+
+    impl Count {
+        fn new(count: &mut bindings::percpu_ref) -> Result<Self> {
+            let flags = bindings::PERCPU_REF_INIT_ATOMIC;
+            // SAFETY: The count is not in use.
+            let err = unsafe {
+                bindings::percpu_ref_init(count, Some(Self::released), flags, bindings::GFP_KERNEL)
+            };
+            kernel::error::to_result(err)?;
+            // SAFETY: It begins with one.
+            unsafe { bindings::raid456_ref_put(count) };
+            Ok(Self(count))
+        }
+
+        unsafe extern "C" fn released(_count: *mut bindings::percpu_ref) {}
+
+        fn is_raised(&self) -> bool {
+            // SAFETY: The count is initialised, and lives longer.
+            !unsafe { bindings::percpu_ref_is_zero(self.0) }
+        }
+    }
+
+    impl Drop for Count {
+        fn drop(&mut self) {
+            // SAFETY: The count is initialised, at zero, and not used any more.
+            unsafe { bindings::percpu_ref_exit(self.0) }
+        }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Ended {
 ///
 /// What has the bio in it should be kept by its owner: a bio that is dropped while it is under way waits for its end.
 pub(crate) trait Owner: Send + 'static {
-    /// A bio has ended, and can be used again. Any context.
+    /// A bio has ended, and can be used again: another CPU may have submitted it for something else already. Any context.
     fn ended(self, ended: Ended);
 }
 
@@ -88,6 +88,9 @@ impl<O: Owner> MemberBio<O> {
     }
 
     /// Whether the bio is under way.
+    ///
+    /// It is not any more by the time [`Owner::ended`] is called, so that it can be used again from there. So an answer of no
+    /// does not mean that the end of what was submitted last has been told: another CPU may be about to.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
     }
@@ -99,8 +102,8 @@ impl<O: Owner> MemberBio<O> {
     ///
     /// # Errors
     ///
-    /// The bio is under way; or there is no page, more than [`MAX_PAGES`], or a `None` among them: owner and member come
-    /// back.
+    /// The bio is under way; or there is no page, more than [`MAX_PAGES`], a `None` among them, or one that another bio holds:
+    /// owner and member come back.
     pub(crate) fn read<'p>(
         &self,
         owner: O,
@@ -118,7 +121,9 @@ impl<O: Owner> MemberBio<O> {
             owner,
             member,
             io,
-            pages.into_iter().map(|page| Some(page?.as_ptr())),
+            pages
+                .into_iter()
+                .map(|page| Some(page?.address_mut()?.as_ptr())),
         )
     }
 
@@ -126,7 +131,7 @@ impl<O: Owner> MemberBio<O> {
     ///
     /// # Errors
     ///
-    /// As for [`Self::read`].
+    /// As for [`Self::read`]; but other bios may write the same pages.
     pub(crate) fn write<'p>(
         &self,
         owner: O,
@@ -144,7 +149,9 @@ impl<O: Owner> MemberBio<O> {
             owner,
             member,
             io,
-            pages.into_iter().map(|page| Some(page?.as_ptr())),
+            pages
+                .into_iter()
+                .map(|page| Some(page?.address()?.as_ptr())),
         )
     }
 

@@ -283,7 +283,7 @@ impl Slice {
     /// the first page and on through the next. For writes.
     ///
     /// Copies nothing and returns false if that is not all within the slice and the pages, if there are more than sixteen
-    /// pages, or a `None` among them.
+    /// pages, or a `None` among them, or one that a bio holds.
     #[must_use = "nothing is copied if the range is wrong"]
     pub(crate) fn copy_to_pages<'p>(
         &self,
@@ -292,11 +292,13 @@ impl Slice {
         pages: impl IntoIterator<Item = Option<&'p mut Page>>,
         at: u32,
     ) -> bool {
-        let pages = pages.into_iter().map(|page| Some(page?.as_ptr()));
+        let pages = pages
+            .into_iter()
+            .map(|page| Some(page?.address_mut()?.as_ptr()));
         self.copy(sector, sectors, pages, at, true)
     }
 
-    /// As [`Self::copy_to_pages`], the other way round. For reads.
+    /// As [`Self::copy_to_pages`], the other way round, where bios that only read a page do no harm. For reads.
     #[must_use = "nothing is copied if the range is wrong"]
     pub(crate) fn copy_from_pages<'p>(
         &self,
@@ -305,7 +307,9 @@ impl Slice {
         pages: impl IntoIterator<Item = Option<&'p Page>>,
         at: u32,
     ) -> bool {
-        let pages = pages.into_iter().map(|page| Some(page?.as_ptr()));
+        let pages = pages
+            .into_iter()
+            .map(|page| Some(page?.address()?.as_ptr()));
         self.copy(sector, sectors, pages, at, false)
     }
 

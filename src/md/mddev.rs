@@ -306,6 +306,12 @@ impl Mddev {
         unsafe { bindings::raid456_is_sync_thread(self.as_ptr()) }
     }
 
+    /// Whether md core lets no request in. Unless the caller keeps it so, the answer may be out of date at once.
+    pub(super) fn is_suspended(&self) -> bool {
+        // SAFETY: The reference says that the array is valid.
+        unsafe { bindings::raid456_is_suspended(self.as_ptr()) }
+    }
+
     /// Fails a member: md core calls the personality's error handler and takes note. Any context.
     pub(crate) fn error(&self, rdev: &Rdev) {
         // SAFETY: Both references say that what they refer to is valid.

@@ -117,7 +117,8 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
 
     /// With `on`, lets no request and no sync in any more and waits until none is inside; without, lets them in again.
     ///
-    /// Called with `reconfig_mutex` held, but for the sync thread: so nothing that is waited for may need that.
+    /// Called with `reconfig_mutex` held, as `locked` proves, but by the sync thread, and maybe by dm-raid for an array that
+    /// takes no requests: so nothing that is waited for may need that.
     fn quiesce(array: Running<'_, Self>, locked: Option<&Locked<'_>>, on: bool);
 
     /// Changes the way in which parity survives a crash to `policy`: "resync" or "ppl". No lock is held.
@@ -549,8 +550,10 @@ impl<P: Personality> Driver<P> {
     unsafe extern "C" fn quiesce(mddev: *mut bindings::mddev, quiesce: kernel::ffi::c_int) {
         // SAFETY: By the requirement of this function.
         let mddev = unsafe { Mddev::from_raw(mddev) };
+        // dm-raid resizes the bitmap of a suspended array without the mutex; then nothing waits for the superblock.
+        let unlocked = mddev.is_sync_thread() || mddev.is_dm() && mddev.is_suspended();
         // SAFETY: Whoever else calls this holds the mutex: those who stop an array, change it, or resize its bitmap.
-        let locked = (!mddev.is_sync_thread()).then(|| unsafe { Locked::new(mddev) });
+        let locked = (!unlocked).then(|| unsafe { Locked::new(mddev) });
         // SAFETY: By the requirement of this function.
         P::quiesce(unsafe { Self::array(mddev) }, locked.as_ref(), quiesce != 0);
     }

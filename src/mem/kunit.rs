@@ -16,15 +16,19 @@ mod tests {
     type Words = [u64; 512];
 
     /// Lets a bio hold a page, and then not any more, and calls `look` before, meanwhile and afterwards.
-    fn held<T>(page: &mut Page, reads: bool, mut look: impl FnMut(&mut Page) -> T) -> [T; 3] {
+    fn held<T>(
+        page: &mut Page,
+        reads: bool,
+        mut look: impl FnMut(&mut Page) -> T,
+    ) -> Result<[T; 3]> {
         let before = look(page);
-        let address = page.as_ptr().cast();
+        let address = page.address().ok_or(EBUSY)?.as_ptr().cast();
         // SAFETY: It is a page of ours.
         unsafe { bindings::raid456_page_hold(address, reads) };
         let meanwhile = look(page);
         // SAFETY: As above; the page was held once.
         unsafe { bindings::raid456_page_unhold(address, reads) };
-        [before, meanwhile, look(page)]
+        Ok([before, meanwhile, look(page)])
     }
 
     #[test]
@@ -33,10 +37,10 @@ mod tests {
             let mut page = Page::new(wait)?;
             let view = |page: &mut Page| page.view::<Words>().is_some();
             let change = |page: &mut Page| page.view_mut::<Words>().is_some();
-            assert_eq!(held(&mut page, false, view), [true, true, true]);
-            assert_eq!(held(&mut page, true, view), [true, false, true]);
-            assert_eq!(held(&mut page, false, change), [true, false, true]);
-            assert_eq!(held(&mut page, true, change), [true, false, true]);
+            assert_eq!(held(&mut page, false, view)?, [true, true, true]);
+            assert_eq!(held(&mut page, true, view)?, [true, false, true]);
+            assert_eq!(held(&mut page, false, change)?, [true, false, true]);
+            assert_eq!(held(&mut page, true, change)?, [true, false, true]);
         }
         Ok(())
     }
@@ -55,14 +59,15 @@ mod tests {
         }
         let sum: u64 = page.view::<Words>().ok_or(EBUSY)?.iter().sum();
         assert_eq!(sum, 512 * 513 / 2);
-        assert!(other.as_ptr() != page.as_ptr());
+        assert!(other.address() != page.address());
         Ok(())
     }
 
     #[test]
     fn page_outlives_its_owner_while_it_is_held() -> Result {
         let page = Page::new(Wait::Setup)?;
-        let address: *mut kernel::ffi::c_void = page.as_ptr().cast();
+        let address = page.address().ok_or(EBUSY)?.as_ptr();
+        let address: *mut kernel::ffi::c_void = address.cast();
         // SAFETY: It is a page of ours, and written to while we are its only user.
         unsafe { address.cast::<u64>().write(0x1234_5678) };
         // SAFETY: It is a page of ours.

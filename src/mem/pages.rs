@@ -40,32 +40,35 @@ impl Page {
         NonNull::new(page.cast()).map(Self).ok_or(AllocError)
     }
 
-    /// The address of the page's first byte; valid for reads and writes of [`PAGE_SIZE`] bytes while the page lives.
-    pub(crate) fn as_ptr(&self) -> *mut u8 {
-        self.0.as_ptr()
+    /// The address of [`PAGE_SIZE`] bytes that may be read while the page is borrowed; `None` while a bio reads into it.
+    pub(crate) fn address(&self) -> Option<NonNull<u8>> {
+        // No bio that would change the page is submitted meanwhile: that takes a mutable reference.
+        // SAFETY: By the invariant it is a page of the shim.
+        unsafe { bindings::raid456_page_may_view(self.0.as_ptr().cast()) }.then_some(self.0)
+    }
+
+    /// The address of [`PAGE_SIZE`] bytes that may be changed while the page is borrowed; `None` while a bio holds it.
+    pub(crate) fn address_mut(&mut self) -> Option<NonNull<u8>> {
+        // SAFETY: By the invariant it is a page of the shim.
+        unsafe { bindings::raid456_page_may_change(self.0.as_ptr().cast()) }.then_some(self.0)
     }
 
     /// The content; `None` while a bio reads into the page.
     pub(crate) fn view<T: AsBytes + FromBytes>(&self) -> Option<&T> {
         const { Self::check_size::<T>() };
-        // SAFETY: By the invariant it is a page of the shim.
-        if !unsafe { bindings::raid456_page_may_view(self.0.as_ptr().cast()) } {
-            return None;
-        }
-        // SAFETY: The page is as large and as aligned as a `T`, which may have any content. No bio changes it, and none is
-        // submitted that would: that takes a mutable reference.
-        Some(unsafe { self.0.cast().as_ref() })
+        let address = self.address()?;
+        // SAFETY: The page is as large and as aligned as a `T`, which may have any content. It may be read while it is
+        // borrowed, as the result is.
+        Some(unsafe { address.cast().as_ref() })
     }
 
     /// The content, to change it; `None` while a bio holds the page.
     pub(crate) fn view_mut<T: AsBytes + FromBytes>(&mut self) -> Option<&mut T> {
         const { Self::check_size::<T>() };
-        // SAFETY: By the invariant it is a page of the shim.
-        if !unsafe { bindings::raid456_page_may_change(self.0.as_ptr().cast()) } {
-            return None;
-        }
-        // SAFETY: The page is as large and as aligned as a `T`, which may have any content, and only we use it.
-        Some(unsafe { self.0.cast().as_mut() })
+        let address = self.address_mut()?;
+        // SAFETY: The page is as large and as aligned as a `T`, which may have any content. Only we use it while it is
+        // borrowed, as the result is.
+        Some(unsafe { address.cast().as_mut() })
     }
 
     /// Fails to compile if a page cannot hold a `T`.
