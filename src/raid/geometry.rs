@@ -102,6 +102,10 @@ impl fmt::Display for InvalidGeometry {
 
 /// What a member holds in one stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    MODULE,
+    expect(dead_code, reason = "the way back from members, for tests")
+)]
 pub(crate) enum Role {
     /// The data of this column.
     Data(u16),
@@ -226,6 +230,10 @@ impl Geometry {
     }
 
     /// The RAID level.
+    #[cfg_attr(
+        MODULE,
+        expect(dead_code, reason = "the way back from members, for tests")
+    )]
     pub(crate) const fn level(&self) -> Level {
         self.level
     }
@@ -341,6 +349,10 @@ impl Geometry {
     /// The array's sector that lies at `member_sector` of `member`: the inverse of [`Self::locate`].
     ///
     /// `None` if the member holds parity there, if there is no such member, or if the sector exceeds 64 bits.
+    #[cfg_attr(
+        MODULE,
+        expect(dead_code, reason = "the way back from members, for tests")
+    )]
     pub(crate) fn array_sector(&self, member: u16, member_sector: u64) -> Option<u64> {
         if member > self.last_member() {
             return None;
@@ -439,6 +451,7 @@ impl Geometry {
     /// The spans that the array range `start..end` touches, lowest first.
     ///
     /// The range is taken to lie in one stripe, the one that holds `start`; what lies beyond it is left out.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "the simulator goes row by row"))]
     pub(crate) fn spans(&self, start: u64, end: u64) -> Spans {
         let stripe = self.stripe_of_array(start);
         let Some(columns) = self.columns(stripe, start, end) else {

@@ -33,6 +33,7 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// Every phase, in the order of the work.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "for tests"))]
     pub(crate) const ALL: [Self; 9] = [
         Self::Idle,
         Self::Gathering,
