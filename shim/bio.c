@@ -67,11 +67,12 @@ bool raid456_request_try_write(struct mddev *mddev)
 		return false;
 	percpu_ref_get(&mddev->writes_pending);
 	/*
-	 * Who is about to say that the array is clean raises sync_checkers, looks at writes_pending, sets in_sync and then
-	 * lowers sync_checkers. Either it sees our count, or we see one of the two: read in the reverse order.
+	 * Who is about to say that the array is clean raises sync_checkers, looks at writes_pending, sets in_sync and
+	 * then lowers sync_checkers. Either it sees our count, or we see one of the two.
 	 */
 	smp_mb();
 	must_wait = READ_ONCE(mddev->sync_checkers);
+	/* In the reverse order of set_in_sync(). */
 	smp_rmb();
 	must_wait |= READ_ONCE(mddev->in_sync);
 	must_wait |= test_bit(MD_HAS_SUPERBLOCK, &mddev->flags) &&
@@ -106,8 +107,8 @@ static void raid456_clone_end(struct bio *bio)
 }
 
 /*
- * As above, without sleeping: returns false, and does nothing, if there is no memory at once, or if the bitmap has to take
- * note of the request, which may sleep in ways that cannot be foreseen from here.
+ * As raid456_request_account(), without sleeping: returns false, and does nothing, if there is no memory at once, or if
+ * the bitmap has to take note of the request, which may sleep in ways that cannot be foreseen from here.
  */
 bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice)
 {

@@ -100,11 +100,6 @@ void raid456_set_bit(unsigned int nr, unsigned long *word)
 	set_bit(nr, word);
 }
 
-void raid456_clear_bit(unsigned int nr, unsigned long *word)
-{
-	clear_bit(nr, word);
-}
-
 bool raid456_test_and_set_bit(unsigned int nr, unsigned long *word)
 {
 	return test_and_set_bit(nr, word);

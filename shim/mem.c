@@ -4,7 +4,6 @@
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>
-#include <linux/sched/mm.h>
 
 #include "shim.h"
 
@@ -87,14 +86,4 @@ mempool_t *raid456_mempool_create(int min, size_t size)
 void *raid456_mempool_alloc(mempool_t *pool, bool may_block)
 {
 	return mempool_alloc(pool, raid456_gfp(may_block ? RAID456_MAY_BLOCK : RAID456_NO_WAIT));
-}
-
-unsigned int raid456_noio_save(void)
-{
-	return memalloc_noio_save();
-}
-
-void raid456_noio_restore(unsigned int flags)
-{
-	memalloc_noio_restore(flags);
 }

@@ -31,7 +31,6 @@ struct raid456_private {
 };
 
 /* module.c: what the module exports, and the dm-raid side of the private data */
-bool raid456_discard_is_safe(void);
 struct raid456_private *raid456_private_alloc(void);
 void raid456_private_free(struct raid456_private *private);
 void raid456_private_set_stripes(struct raid456_private *private, int min, int max);
@@ -56,7 +55,6 @@ void raid456_unlock_and_resume(struct mddev *mddev);
 void raid456_lock_state(struct mddev *mddev);
 void raid456_unlock_state(struct mddev *mddev);
 void raid456_set_bit(unsigned int nr, unsigned long *word);
-void raid456_clear_bit(unsigned int nr, unsigned long *word);
 bool raid456_test_and_set_bit(unsigned int nr, unsigned long *word);
 bool raid456_test_and_clear_bit(unsigned int nr, unsigned long *word);
 void raid456_set_mask(unsigned long *word, unsigned long mask);
@@ -147,8 +145,6 @@ bool raid456_ref_is_dying(struct percpu_ref *ref);
 void raid456_reinit_completion(struct completion *completion);
 void raid456_waitqueue_init(struct wait_queue_head *queue, const char *name, struct lock_class_key *key);
 void raid456_wait(struct wait_queue_head *queue, bool (*condition)(void *data), void *data);
-bool raid456_wait_timeout(struct wait_queue_head *queue, bool (*condition)(void *data), void *data,
-			  unsigned int msecs);
 void raid456_wake_all(struct wait_queue_head *queue);
 
 /* mem.c: pages and pools */
@@ -166,7 +162,5 @@ bool raid456_page_may_view(void *page);
 bool raid456_page_may_change(void *page);
 mempool_t *raid456_mempool_create(int min, size_t size);
 void *raid456_mempool_alloc(mempool_t *pool, bool may_block);
-unsigned int raid456_noio_save(void);
-void raid456_noio_restore(unsigned int flags);
 
 #endif

@@ -2,8 +2,6 @@
 /*
  * Locks, reference counts and waiting: all macros or inline functions in C.
  */
-#include <linux/jiffies.h>
-
 #include "shim.h"
 
 unsigned long raid456_spin_lock(spinlock_t *lock)
@@ -63,13 +61,6 @@ void raid456_waitqueue_init(struct wait_queue_head *queue, const char *name, str
 void raid456_wait(struct wait_queue_head *queue, bool (*condition)(void *data), void *data)
 {
 	wait_event(*queue, condition(data));
-}
-
-/* Sleeps, as above. Returns whether the condition came true in time. */
-bool raid456_wait_timeout(struct wait_queue_head *queue, bool (*condition)(void *data), void *data,
-			  unsigned int msecs)
-{
-	return wait_event_timeout(*queue, condition(data), msecs_to_jiffies(msecs)) != 0;
 }
 
 void raid456_wake_all(struct wait_queue_head *queue)

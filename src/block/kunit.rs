@@ -473,6 +473,9 @@ mod tests {
             Ok(Self(count))
         }
 
+        /// # Safety
+        ///
+        /// None.
         unsafe extern "C" fn released(_count: *mut bindings::percpu_ref) {}
 
         fn is_raised(&self) -> bool {

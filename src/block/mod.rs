@@ -40,8 +40,6 @@ impl Status {
     pub(crate) const AGAIN: Self = Self(bindings::RAID456_BLK_STS_AGAIN);
     /// The array does not do that.
     pub(crate) const NOT_SUPPORTED: Self = Self(bindings::RAID456_BLK_STS_NOTSUPP);
-    /// There was no memory for it.
-    pub(crate) const RESOURCE: Self = Self(bindings::RAID456_BLK_STS_RESOURCE);
     /// The data has a wrong checksum: that does not count as an error of the medium.
     pub(crate) const PROTECTION: Self = Self(bindings::RAID456_BLK_STS_PROTECTION);
 

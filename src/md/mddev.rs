@@ -35,8 +35,6 @@ pub(crate) enum Flag {
     HasMultiplePpls = bindings::mddev_flags_MD_HAS_MULTIPLE_PPLS,
     /// More members are lost than parity makes up for: md core fails writes.
     Broken = bindings::mddev_flags_MD_BROKEN,
-    /// dm-raid is suspending the array.
-    DmSuspending = bindings::mddev_flags_MD_DM_SUSPENDING,
 }
 
 /// What of the superblock has to be written.
@@ -45,8 +43,6 @@ pub(crate) enum Flag {
 pub(crate) enum SbFlag {
     /// The state of a member.
     Devs = bindings::mddev_sb_flags_MD_SB_CHANGE_DEVS,
-    /// Whether the array is clean.
-    Clean = bindings::mddev_sb_flags_MD_SB_CHANGE_CLEAN,
     /// Somebody waits until it is written: no write may be acknowledged before.
     Pending = bindings::mddev_sb_flags_MD_SB_CHANGE_PENDING,
 }
@@ -57,14 +53,8 @@ pub(crate) enum SbFlag {
 pub(crate) enum Recovery {
     /// Something may have to be started: the array's thread looks.
     Needed = bindings::recovery_flags_MD_RECOVERY_NEEDED,
-    /// The sync thread runs, or is about to.
-    Running = bindings::recovery_flags_MD_RECOVERY_RUNNING,
     /// The sync thread has to stop.
     Interrupted = bindings::recovery_flags_MD_RECOVERY_INTR,
-    /// The sync thread has ended and waits to be reaped.
-    Done = bindings::recovery_flags_MD_RECOVERY_DONE,
-    /// Nothing may be started.
-    Frozen = bindings::recovery_flags_MD_RECOVERY_FROZEN,
     /// It is a resync, a check or a repair.
     Sync = bindings::recovery_flags_MD_RECOVERY_SYNC,
     /// A user asked for it: a check or a repair.
@@ -73,10 +63,6 @@ pub(crate) enum Recovery {
     Check = bindings::recovery_flags_MD_RECOVERY_CHECK,
     /// Members are rebuilt.
     Recover = bindings::recovery_flags_MD_RECOVERY_RECOVER,
-    /// The array is reshaped.
-    Reshape = bindings::recovery_flags_MD_RECOVERY_RESHAPE,
-    /// A lockless bitmap's first recovery: it clears In_sync of a member that is live.
-    Lazy = bindings::recovery_flags_MD_RECOVERY_LAZY_RECOVER,
 }
 
 /// An array. References live for the time of a call from md core, or as long as a [`Handle`].
@@ -144,18 +130,12 @@ fields! {
     external_size: i32 = external_size;
     /// Whether the metadata is kept outside of the kernel: not 0.
     external: i32 = external;
-    /// Major version of the superblock; 0 for the old format.
-    major_version: i32 = major_version;
     /// Parity is right below this sector of the members; [`MAX_SECTOR`] if it is right everywhere.
     resync_offset: u64 = resync_offset;
     /// Where a sync pauses.
     resync_max: u64 = resync_max;
     /// How far the sync has been scheduled.
     curr_resync: u64 = curr_resync;
-    /// How far the sync has been completed.
-    curr_resync_completed: u64 = curr_resync_completed;
-    /// Sectors of a member that a resync goes through.
-    resync_max_sectors: u64 = resync_max_sectors;
     /// Number of members that are lost.
     degraded: i32 = degraded;
     /// Whether the administrator said to start an array that is dirty and degraded.
@@ -244,12 +224,6 @@ impl Mddev {
         unsafe { bindings::raid456_set_bit(flag as u32, &raw mut (*self.as_ptr()).flags) }
     }
 
-    /// Clears a flag.
-    pub(crate) fn clear(&self, flag: Flag) {
-        // SAFETY: The reference says that the array is valid.
-        unsafe { bindings::raid456_clear_bit(flag as u32, &raw mut (*self.as_ptr()).flags) }
-    }
-
     /// Whether a part of the superblock has to be written.
     pub(crate) fn test_sb(&self, flag: SbFlag) -> bool {
         // SAFETY: The reference says that the array is valid.
@@ -280,12 +254,6 @@ impl Mddev {
     pub(crate) fn set_recovery(&self, flag: Recovery) {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_set_bit(flag as u32, &raw mut (*self.as_ptr()).recovery) }
-    }
-
-    /// Clears a recovery flag.
-    pub(crate) fn clear_recovery(&self, flag: Recovery) {
-        // SAFETY: The reference says that the array is valid.
-        unsafe { bindings::raid456_clear_bit(flag as u32, &raw mut (*self.as_ptr()).recovery) }
     }
 
     /// Wakes the array's thread, if it has one. Any context.
@@ -335,12 +303,6 @@ impl Mddev {
     pub(crate) fn add_mismatches(&self, sectors: u32) {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_add_mismatches(self.as_ptr(), i64::from(sectors)) }
-    }
-
-    /// Tells who watches `array_state` and the members that something has changed. Any context.
-    pub(crate) fn new_event(&self) {
-        // SAFETY: The function has no requirements.
-        unsafe { bindings::md_new_event() }
     }
 
     /// Whether writes are recorded in a bitmap.

@@ -114,9 +114,11 @@ impl<P: Personality> Private<P> {
     ) -> Option<ArcBorrow<'a, Gate<P>>> {
         // SAFETY: By the requirement of this function the structure is valid.
         let ops = unsafe { (*raw).ops };
+        if !core::ptr::eq(ops, core::ptr::from_ref(Self::OPS).cast()) {
+            return None;
+        }
         // SAFETY: The operations are this type's, so it is.
-        core::ptr::eq(ops, core::ptr::from_ref(Self::OPS).cast())
-            .then(|| unsafe { Self::array(raw) })
+        Some(unsafe { Self::array(raw) })
     }
 
     /// Tells dm-raid, which reads them, how many strips the cache has.

@@ -69,11 +69,6 @@ impl Rdev {
         self.0.get()
     }
 
-    /// Whether this and `other` are the same device.
-    pub(crate) fn is(&self, other: &Rdev) -> bool {
-        core::ptr::eq(self, other)
-    }
-
     /// Whether a flag is set.
     pub(crate) fn test(&self, flag: Flag) -> bool {
         // SAFETY: The reference says that the device is valid.
@@ -126,14 +121,6 @@ impl Rdev {
         unsafe { core::ptr::read_volatile(field.cast()) }
     }
 
-    /// Sets how far it is in sync.
-    pub(crate) fn set_recovery_offset(&self, sector: u64) {
-        // SAFETY: The reference says that the device is valid.
-        let field = unsafe { &raw mut (*self.as_ptr()).__bindgen_anon_1 };
-        // SAFETY: The field is a word, by either name, that others may read.
-        unsafe { core::ptr::write_volatile(field.cast(), sector) }
-    }
-
     /// Sectors that it can hold for the array.
     pub(crate) fn sectors(&self) -> u64 {
         // SAFETY: The reference says that the device is valid.
@@ -144,12 +131,6 @@ impl Rdev {
     pub(crate) fn data_offset(&self) -> u64 {
         // SAFETY: As above.
         unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).data_offset) }
-    }
-
-    /// Where its data will begin after a reshape.
-    pub(crate) fn new_data_offset(&self) -> u64 {
-        // SAFETY: As above.
-        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).new_data_offset) }
     }
 
     /// Requests that hold the device. A full memory barrier comes first.

@@ -52,10 +52,4 @@ impl Kit {
     pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
         &mut self.pages
     }
-
-    /// The number of members that it has a page for.
-    pub(crate) fn members(&self) -> u16 {
-        // CAST: `new` makes as many as a u16 says.
-        self.pages.len() as u16
-    }
 }

@@ -5,7 +5,6 @@
 pub(crate) mod kit;
 mod kunit;
 pub(crate) mod mempool;
-pub(crate) mod noio;
 pub(crate) mod pages;
 
 use crate::bindings;
@@ -18,7 +17,7 @@ pub(crate) enum Wait {
     NoWait,
     /// May block, but starts no I/O: for submitters, before their first member bio.
     MayBlock,
-    /// May block and start I/O: for setting up an array, within a [`noio::NoIo`] scope where I/O to it may be stopped.
+    /// May block and start I/O: for setting up an array. Not while I/O to it is stopped, for that could be waited for.
     Setup,
 }
 

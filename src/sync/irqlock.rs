@@ -6,7 +6,7 @@
 //! the interrupt state that it found, so guards must be dropped in the reverse order of locking.
 
 use crate::bindings;
-use kernel::sync::lock::{Backend, Guard, Lock};
+use kernel::sync::lock::{Backend, Lock};
 
 /// The backend of [`IrqSpinLock`].
 pub(crate) struct IrqSave;
@@ -15,9 +15,6 @@ pub(crate) struct IrqSave;
 ///
 /// Made with [`new_irq_spinlock!`](crate::new_irq_spinlock), which gives each place in the source a lockdep class.
 pub(crate) type IrqSpinLock<T> = Lock<T, IrqSave>;
-
-/// The proof that an [`IrqSpinLock`] is held, and the way to what it protects.
-pub(crate) type IrqGuard<'a, T> = Guard<'a, T, IrqSave>;
 
 /// An initialiser of an [`IrqSpinLock`]: the value that it protects, and the name that lockdep shows.
 #[macro_export]

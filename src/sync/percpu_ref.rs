@@ -178,12 +178,7 @@ impl<T> Gate<T> {
         self.count.close();
     }
 
-    /// Waits until all have left a closed gate. Sleeps; for ever if the gate is not closed.
-    pub(crate) fn wait_empty(&self) {
-        self.count.wait_empty();
-    }
-
-    /// As [`Self::wait_empty`], for at most `timeout`. Returns whether all have left.
+    /// Waits, for at most `timeout`, until all have left a closed gate. Returns whether they have. Sleeps.
     pub(crate) fn wait_empty_timeout(&self, timeout: Duration) -> bool {
         self.count.wait_empty_timeout(timeout)
     }
@@ -196,11 +191,6 @@ impl<T> Gate<T> {
     /// Waits until the gate is open. Sleeps; by the time the caller enters it may be closed again.
     pub(crate) fn wait_open(&self) {
         self.count.opened.wait(|| !self.count.is_closed());
-    }
-
-    /// Whether the gate is closed. By the time the caller looks at the answer it may be out of date.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.count.is_closed()
     }
 }
 
