@@ -210,6 +210,31 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 	}
 }
 
+/* Flushes */
+
+/*
+ * Has the members of a slice's array flush their caches; a bio with end_io and private ends when they have. The slice
+ * keeps the array active meanwhile. May sleep.
+ */
+void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private)
+{
+	struct mddev *mddev = raid456_slice_mddev(slice);
+	struct bio *bio = bio_alloc_bioset(NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH, GFP_NOIO, &mddev->bio_set);
+
+	bio->bi_end_io = end_io;
+	bio->bi_private = private;
+	md_flush_request(mddev, bio);
+}
+
+/* Frees the bio that has ended, and returns what was private to it. */
+void *raid456_flush_finish(struct bio *bio)
+{
+	void *private = bio->bi_private;
+
+	bio_put(bio);
+	return private;
+}
+
 /* Direct reads */
 
 /*

@@ -110,6 +110,8 @@ void raid456_slice_end(struct bio *bio, bool counted);
 void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
 			unsigned int at, bool to_pages);
 bool raid456_slice_is_whole(const struct raid456_slice *slice);
+void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private);
+void *raid456_flush_finish(struct bio *bio);
 void raid456_direct_submit(struct bio *bio, struct md_rdev *rdev, sector_t sector, bio_end_io_t *end_io, void *owner);
 blk_status_t raid456_direct_finish(struct bio *bio, struct md_rdev **rdev, void **owner, struct raid456_slice *slice);
 

@@ -135,9 +135,8 @@ impl Array {
             .then_some((member, location.member_sector))
     }
 
-    /// Leaves what is left of a request to the array's thread; `item` is for keeping it.
-    pub(super) fn finish_later(&self, mut item: Pooled<Item>, rest: Slice) {
-        item.origin = Origin::Request(rest);
+    /// Leaves to the array's thread what is left of a request, which is in `item`. Any context.
+    pub(super) fn post_by_thread(&self, item: Pooled<Item>) {
         self.later.left.push(item);
         self.mddev.wake_thread();
     }

@@ -12,6 +12,7 @@ use super::part::{Item, Origin};
 use super::run::{hand_over, run};
 use super::table::Pinned;
 use super::Array;
+use crate::block::flush::{flush, Flushed};
 use crate::block::plug::{self, Plugged};
 use crate::block::request::{Request, Slice};
 use crate::block::{Flags, Op, Status};
@@ -63,22 +64,21 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
     if nowait && flags.contains(Flags::PREFLUSH) {
         return request.end(Status::AGAIN);
     }
-    let request = if flags.contains(Flags::PREFLUSH) {
-        request.flush()
-    } else {
-        Some(request)
-    };
-    let Some(mut request) = request else {
-        return;
-    };
+    let mut request = request;
+    if request.sectors() == 0 {
+        if flags.contains(Flags::PREFLUSH) {
+            if let Some(request) = request.flush() {
+                request.end(Status::OK);
+            }
+            return;
+        }
+        return request.end(Status::OK);
+    }
     let write = match request.op() {
         Op::Read => false,
         Op::Write => true,
         Op::Discard | Op::Other => return request.end(Status::NOT_SUPPORTED),
     };
-    if request.sectors() == 0 {
-        return request.end(Status::OK);
-    }
     if write && mddev.is_read_only() {
         return request.end(Status::IO_ERROR);
     }
@@ -94,6 +94,9 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
         request.write_start();
         array.wait_enter(gate)
     };
+    if write && flags.contains(Flags::PREFLUSH) {
+        return array.flush_first(entry, request);
+    }
     let request = if write {
         Some(request)
     } else {
@@ -139,6 +142,17 @@ impl<'a> Reserved<'a> {
 }
 
 impl Array {
+    /// Has the members flush their caches, and a write go on when they have: the C module lets both go at once, so that
+    /// after a power cut a journal's commit may be there without what it commits. May sleep.
+    fn flush_first(&self, entry: Entry<Array>, request: Request<'_>) {
+        let Ok(mut item) = self.items.take(Item::blank(entry), Wait::MayBlock) else {
+            return request.end(Status::IO_ERROR);
+        };
+        let slice = request.account();
+        item.origin = Origin::Request(slice.clone());
+        flush(&slice, item);
+    }
+
     /// Does a request by way of spans.
     fn submit(&self, entry: &Entry<Array>, request: Request<'_>) {
         let patience = Patience::of(request.flags());
@@ -179,11 +193,12 @@ impl Array {
             }
         };
         let first = keeper.and_then(|keeper| Some((slice.split_front(front)?, keeper)));
-        let Some((first, keeper)) = first else {
+        let Some((first, mut keeper)) = first else {
             return self.post_slice(slice, reserved);
         };
         self.post_slice(first, reserved);
-        self.finish_later(keeper, slice);
+        keeper.origin = Origin::Request(slice);
+        self.post_by_thread(keeper);
     }
 
     /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if
@@ -325,6 +340,13 @@ impl Array {
         part.kind == PartKind::Write
             && part.end.saturating_sub(part.start) < self.geometry.stripe_sectors()
             && plug::active()
+    }
+}
+
+impl Flushed for Pooled<Item> {
+    fn flushed(self) {
+        let entry = self.entry.clone();
+        entry.post_by_thread(self);
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod context;
 pub(crate) mod direct;
+pub(crate) mod flush;
 mod kunit;
 pub(crate) mod member_bio;
 pub(crate) mod plug;

@@ -71,10 +71,12 @@ impl<'a> Request<'a> {
         unsafe { (*self.bio.as_ptr()).bi_iter.bi_size / SECTOR }
     }
 
-    /// Flushes the members' caches before a request with [`Flags::PREFLUSH`] goes on, which then has the flag no more.
-    /// Returns `None` if that was all it wanted. May sleep.
+    /// Flushes the members' caches for a request with [`Flags::PREFLUSH`], which ends when they have. May sleep.
+    ///
+    /// For a request without data. One that has data would go on before the flush has ended: it comes back, with the flag
+    /// no more; [`super::flush`] is for those.
     pub(crate) fn flush(self) -> Option<Self> {
-        // SAFETY: By the invariant the bio is valid and the array's; if it was all, md core has ended the bio.
+        // SAFETY: By the invariant the bio is valid and the array's; if it was all, md core ends the bio.
         let done = unsafe { bindings::md_flush_request(self.mddev.as_ptr(), self.bio.as_ptr()) };
         if done {
             let this = ManuallyDrop::new(self);
