@@ -9,11 +9,13 @@ import mmap
 import os
 import signal
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from blocktrace import BlockTrace, is_fua, sectors
 from disk import Disk, MIB, SECTOR, Shadow, pattern
+from load import Load
 from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
 from report import Failed, expect, expect_range, note, run
@@ -148,7 +150,7 @@ def four_kib_sectors():
 
 
 def no_wait():
-    """RWF_NOWAIT: a driver may not offer it and refuse it whole. One that does ends each request with success, or with
+    """RWF_NOWAIT: the C module does not offer it and refuses it whole. Ours ends each request with success, or with
     EAGAIN and nothing done, and never waits."""
     array = Array.create(rams(4), size=4)
     array.set("safe_mode_delay", "600")
@@ -156,7 +158,7 @@ def no_wait():
         shadow.fill()
         refusal = attempt(lambda: shadow.disk.read(0, 65536, flags=os.RWF_NOWAIT))
         if refusal == errno.EOPNOTSUPP:
-            note("NOWAIT is not offered")
+            expect("the driver that does not offer NOWAIT", "c", kernel.driver())
             expect("write with RWF_NOWAIT", errno.EOPNOTSUPP,
                    attempt(lambda: shadow.disk.write(0, bytes(8192), flags=os.RWF_NOWAIT)))
             shadow.verify()
@@ -182,6 +184,63 @@ def no_wait():
                attempt(lambda: shadow.disk.write(0, bytes(4096), flags=os.RWF_NOWAIT)))
         array.set("suspend_hi", 0)
         shadow.verify()
+    array.expect_clean()
+
+
+def no_wait_under_load():
+    """Requests with RWF_NOWAIT, and those of io_uring, which tries every request without waiting first: with a small
+    stripe cache, while a member fails and is rebuilt. None ends with another error than EAGAIN."""
+    array = Array.create(rams(4), size=16)
+    array.set("stripe_cache_size", "32")
+    array.set("safe_mode_delay", "600")
+    half = array.size() // 2
+    uring = Load(array.path, half, seconds=6, jobs=2, depth=32, largest="64k", engine="io_uring")
+    with Shadow(array.path) as shadow:
+        if attempt(lambda: shadow.disk.read(0, 4096, flags=os.RWF_NOWAIT)) == errno.EOPNOTSUPP:
+            expect("the driver that does not offer NOWAIT", "c", kernel.driver())
+            uring.finish()
+            array.expect_clean()
+            return
+        shadow.write(half, pattern("under", half))
+        results, writers = {}, 4
+
+        def work(number):
+            """Blocks of its own, each one strip's data: such a request cannot be cut."""
+            with Disk(array.path) as disk:
+                turn = 0
+                while uring.running():
+                    at = half + (turn * 61 % 1024 * writers + number) * 4096
+                    data = pattern((number, turn), 4096)
+                    if turn % 3:
+                        kind, problem = "write", attempt(lambda: disk.write(at, data, flags=os.RWF_NOWAIT))
+                        if not problem:
+                            shadow.bytes[at:at + 4096] = data
+                    else:
+                        kind = "read"
+                        problem = attempt(lambda: matches(disk, at, shadow.bytes[at:at + 4096]))
+                    results[kind, problem] = results.get((kind, problem), 0) + 1
+                    turn += 1
+
+        def matches(disk, at, wanted):
+            if disk.read(at, 4096, flags=os.RWF_NOWAIT) != wanted:
+                results["read", "wrong data"] = results.get(("read", "wrong data"), 0) + 1
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(writers)]
+        for thread in threads:
+            thread.start()
+        lost, spare = rams(4)[1], rams(1, 4)[0]
+        array.fail(lost)
+        array.remove(lost)
+        array.add(spare)
+        array.wait_rebuilt()
+        uring.finish()
+        for thread in threads:
+            thread.join()
+        for (kind, problem), count in sorted(results.items(), key=str):
+            note(f"{kind}s that ended with {problem and errno.errorcode.get(problem, problem) or 'success'}: {count}")
+        expect("results", set(), {problem for _, problem in results} - {0, errno.EAGAIN})
+        expect("some of each kind succeeded", True, bool(results.get(("read", 0)) and results.get(("write", 0))))
+        shadow.verify("what succeeded is there, and nothing of what did not", half, half)
     array.expect_clean()
 
 
@@ -383,6 +442,7 @@ if __name__ == "__main__":
         ("flush and FUA", flush_and_fua),
         ("members with sectors of 4 KiB", four_kib_sectors),
         ("NOWAIT", no_wait),
+        ("NOWAIT under load", no_wait_under_load),
         ("zeroing and discard", write_zeroes),
         ("what a read costs", cost_of_reads),
         ("what a write costs", cost_of_writes),

@@ -4,17 +4,16 @@
 """Members that fail by I/O errors: reads are reconstructed and rewritten, a failed write fails the member, two failures
 stop writes and keep what survives readable."""
 
-import errno
 import os
 import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from disk import Disk, SECTOR, Shadow, pattern
+from disk import Disk, SECTOR, Shadow, errno_of, pattern
 from mapper import Dust, broken, dm, linear, sectors_of
 from raid import Array, rams, stop_all
-from report import Failed, Skipped, expect, expect_match, note, run, wait_for
+from report import Failed, expect, expect_match, note, run, wait_for, within
 import kernel
 
 
@@ -24,15 +23,6 @@ def filled(members, **shape):
     shadow = Shadow(array.path)
     shadow.fill()
     return array, shadow
-
-
-def errno_of(action):
-    """The errno's name of an action that fails, "" if it does not."""
-    try:
-        action()
-    except OSError as problem:
-        return errno.errorcode[problem.errno]
-    return ""
 
 
 def reconstructed_read():
@@ -101,49 +91,6 @@ def error_under_writes():
     array.fail(array.members[1])
     shadow.verify("without another member")
     shadow.close()
-
-
-def unreadable_while_degraded():
-    """A member is missing and another has an unreadable sector: EIO for what is lost, everything else is returned."""
-    if kernel.driver() == "c":
-        raise Skipped("the C module reads such a block again for ever (since 7.0)")
-    disks = rams(4)
-    dust = Dust(disks[1])
-    disks[1] = dust.path
-    array, shadow = filled(disks)
-    geometry = array.geometry()
-    array.fail(disks[3])
-    low = array.data_offset(dust.path) // SECTOR
-    row = 20 * geometry.chunk + 16
-    dust.spoil(low + row)
-    lost = []
-    for sector in range(0, shadow.length // SECTOR, 8):
-        slot, at = geometry.locate(sector)
-        if at // 8 == row // 8 and slot in (1, 3):
-            lost.append(sector)
-    note(f"sectors of the array that cannot be known: {lost}")
-    for sector in range(0, shadow.length // SECTOR, geometry.chunk):
-        inside = [each for each in lost if sector <= each < sector + geometry.chunk]
-        for each in inside:
-            expect(f"read of sector {each}", "EIO", within(20, lambda at=each: errno_of(
-                lambda: shadow.disk.read(at * SECTOR, 4096))))
-        if not inside:
-            if shadow.disk.read(sector * SECTOR, geometry.chunk * SECTOR) != \
-                    shadow.bytes[sector * SECTOR:(sector + geometry.chunk) * SECTOR]:
-                raise Failed(f"chunk at sector {sector}: wrong data")
-    note("ok: every other chunk is as written")
-    shadow.close()
-
-
-def within(seconds, action):
-    """The action's result; fails if it takes too long (the thread that hangs is left behind)."""
-    result = []
-    thread = threading.Thread(target=lambda: result.append(action()), daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not result:
-        raise Failed(f"did not end within {seconds} s")
-    return result[0]
 
 
 def dead_member():
@@ -286,7 +233,6 @@ if __name__ == "__main__":
         ("an unreadable sector is reconstructed and rewritten", reconstructed_read),
         ("check mends unreadable sectors", error_found_by_check),
         ("writes over unreadable sectors", error_under_writes),
-        ("an unreadable sector while degraded", unreadable_while_degraded),
         ("a member dies", dead_member),
         ("a range of a member refuses writes, left-symmetric", lambda: write_error("left-symmetric")),
         ("a range of a member refuses writes, parity-first", lambda: write_error("parity-first")),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Block devices past the page cache, and a copy in memory of what they ought to hold."""
 
+import errno
 import hashlib
 import mmap
 import os
@@ -88,6 +89,15 @@ class Disk:
 def pattern(seed, length):
     """`length` bytes that depend on `seed` alone and repeat nowhere."""
     return hashlib.shake_128(repr(seed).encode()).digest(length)
+
+
+def errno_of(action):
+    """The errno's name of an action that fails, "" if it does not."""
+    try:
+        action()
+    except OSError as problem:
+        return errno.errorcode[problem.errno]
+    return ""
 
 
 class Shadow:

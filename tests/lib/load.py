@@ -14,11 +14,12 @@ class Load:
     (fio keeps overlapping ones apart in time, so that it knows what to expect).
     """
 
-    def __init__(self, path, size, seconds=6, jobs=4, depth=16, smallest="512", largest="256k", mix="randrw", extra=()):
+    def __init__(self, path, size, seconds=6, jobs=4, depth=16, smallest="512", largest="256k", mix="randrw",
+                 engine="libaio", extra=()):
         part = size // jobs // 4096 * 4096
         self._output = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
         self._process = subprocess.Popen(
-            ["fio", "--name=load", f"--filename={path}", "--direct=1", "--ioengine=libaio", f"--iodepth={depth}",
+            ["fio", "--name=load", f"--filename={path}", "--direct=1", f"--ioengine={engine}", f"--iodepth={depth}",
              f"--rw={mix}", f"--bsrange={smallest}-{largest}", f"--blockalign={smallest}", f"--size={part}",
              f"--offset_increment={part}", f"--numjobs={jobs}", "--time_based", f"--runtime={seconds}",
              "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--verify_state_save=0",

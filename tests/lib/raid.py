@@ -202,8 +202,19 @@ class Array:
         return int(self.get("mismatch_cnt"))
 
     def expect_clean(self):
-        """Ends the case unless a check finds no mismatch."""
+        """Ends the case unless a check finds no mismatch, and the array is at rest before and after it."""
+        self.expect_at_rest()
         expect(f"{self.name}: mismatch_cnt after check", 0, self.scan())
+        self.expect_at_rest()
+
+    def expect_at_rest(self, timeout=10):
+        """Ends the case unless, without requests, the driver soon has no strip at work: one that is held for ever takes
+        memory that others wait for."""
+        try:
+            wait_for("rest", lambda: self.get("stripe_cache_active") == "0", timeout)
+        except Failed:
+            raise Failed(f"{self.name}: stripe_cache_active of an idle array: expected 0 within {timeout} s, "
+                         f"it stays at {self.get('stripe_cache_active')}") from None
 
     # Members
 

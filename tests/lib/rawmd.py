@@ -18,10 +18,11 @@ FIELDS = {
     "feature_map": (8, "<I"), "level": (72, "<i"), "layout": (76, "<I"), "size": (80, "<Q"), "chunksize": (88, "<I"),
     "raid_disks": (92, "<I"), "new_level": (100, "<I"), "reshape_position": (104, "<Q"), "delta_disks": (112, "<I"),
     "new_layout": (116, "<I"), "new_chunk": (120, "<I"), "data_offset": (128, "<Q"), "data_size": (136, "<Q"),
-    "recovery_offset": (152, "<Q"), "dev_number": (160, "<I"), "events": (200, "<Q"), "resync_offset": (208, "<Q"),
+    "recovery_offset": (152, "<Q"), "dev_number": (160, "<I"), "bblog_size": (186, "<H"), "bblog_offset": (188, "<i"),
+    "events": (200, "<Q"), "resync_offset": (208, "<Q"),
     "sb_csum": (216, "<I"), "max_dev": (220, "<I"),
 }
-FEATURE_RESHAPE_ACTIVE, FEATURE_JOURNAL, FEATURE_PPL, FEATURE_MULTIPLE_PPLS = 4, 512, 1024, 2048
+FEATURE_RESHAPE_ACTIVE, FEATURE_BAD_BLOCKS, FEATURE_JOURNAL, FEATURE_PPL, FEATURE_MULTIPLE_PPLS = 4, 8, 512, 1024, 2048
 
 
 def _write(path, text):
@@ -101,3 +102,8 @@ def field(path, name):
     offset, form = FIELDS[name]
     with Disk(path) as disk:
         return struct.unpack_from(form, disk.read(8 * SECTOR, 4096), offset)[0]
+
+
+def drop_bad_block_list(path):
+    """Takes the list of bad blocks away from a member of a stopped array: what is bad there cannot be recorded."""
+    edit_superblock(path, feature_map=field(path, "feature_map") & ~FEATURE_BAD_BLOCKS, bblog_size=0, bblog_offset=0)

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 import time
 import traceback
 
@@ -80,6 +81,17 @@ def wait_for(what, condition, timeout=60, pause=0.005):
         if time.monotonic() > end:
             raise Failed(f"{what}: did not happen within {timeout} s")
         time.sleep(pause)
+
+
+def within(seconds, action):
+    """The action's result; fails if it takes too long (the thread that hangs is left behind)."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append(action()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not result:
+        raise Failed(f"did not end within {seconds} s")
+    return result[0]
 
 
 def run(cases, setup=None, cleanup=None):
