@@ -8,11 +8,11 @@
 //!
 //! No method sleeps or takes a lock; all may be called in any context, interrupts included.
 
+use super::atomic::{AtomicBool, Ordering};
 use super::mailbox::{Events, Mailbox};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A mailbox and the state of its owner.
 ///
