@@ -117,6 +117,13 @@ const FAULTS: &[Fault] = faults! {
         "            if released {" =>
         "            if released && !super::fault::on(\"released-parts-are-held-again\") {";
 
+    "known-bad-blocks-are-read", "accept.rs",
+        "column.lost |= fresh - env.readable(member);" =>
+        "if !super::fault::on(\"known-bad-blocks-are-read\") { column.lost |= fresh - env.readable(member); }";
+    "parity-without-a-whole-strip", "plan.rs",
+        "        if rmw.lost > 0 && rcw.lost > 0 {" =>
+        "        if rmw.lost > 0 && rcw.lost > 0 && !super::fault::on(\"parity-without-a-whole-strip\") {";
+
     // Sync.
     "check-repairs", "work.rs",
         "let repair = wrong - self.check_only;" =>
@@ -179,7 +186,11 @@ fn each_planted_fault_is_found() {
             }
         }
     }
-    println!("{} of {} faults found", names.len() - missed.len(), names.len());
+    println!(
+        "{} of {} faults found",
+        names.len() - missed.len(),
+        names.len()
+    );
     assert!(
         missed.is_empty(),
         "the simulator did not find these in {SEEDS} seeds: {missed:#?}"

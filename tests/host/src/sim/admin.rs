@@ -4,13 +4,14 @@
 
 use super::device::Device;
 use super::io::Owner;
-use super::oracle::{row_end, Excuse};
+use super::oracle::{row_end, row_of, Excuse};
 use super::report::Event;
 use super::sync::Action;
 use super::table::Events;
 use super::Sim;
 use crate::raid::geometry::Role;
 use crate::raid::job::RmwLevel;
+use crate::raid::phase::Phase;
 use crate::raid::strips::STRIP_SECTORS;
 
 /// What is being done to the array as a whole.
@@ -171,9 +172,17 @@ impl Sim {
 
     /// A device stops answering.
     fn kill_some_member(&mut self) -> bool {
-        let Some(device) = self.some_member() else {
+        let slot = self.rng.index(self.md.slots.len());
+        self.kill_member(slot)
+    }
+
+    fn kill_member(&mut self, slot: usize) -> bool {
+        let Some(device) = self.member(slot) else {
             return false;
         };
+        if !self.may_fail(device) {
+            return false;
+        }
         self.note(|| format!("device {device} dies"));
         self.count(Event::Died);
         self.device_lost(device);
@@ -181,10 +190,45 @@ impl Sim {
         true
     }
 
-    /// Some sectors cannot be read any more.
+    /// Some sector cannot be read any more.
     fn spoil_some_sector(&mut self) -> bool {
         let slot = self.rng.index(self.md.slots.len());
         let row = self.rng.index(self.rows.len());
+        self.spoil(slot, row)
+    }
+
+    /// The member in `slot` has just come in sync. Strips that were accepted before still count it as lost: now some other
+    /// member cannot be read at one of them, or takes no writes any more.
+    pub(crate) fn strike_where_it_hurts(&mut self, slot: usize) {
+        if self.config.trouble == 0 || !self.troubles() {
+            return;
+        }
+        let (mut read, mut written) = (None, false);
+        for entry in &self.table.entries {
+            if let (Some(key), Some(actor)) = (entry.key, &entry.actor) {
+                let (phases, lost) = (actor.span.phases(), actor.columns[slot].lost);
+                let reading = phases.of(Phase::Reading) & lost;
+                read = reading.iter().next().map(|s| row_of(key, s)).or(read);
+                written |= (phases.of(Phase::Logging) | phases.of(Phase::Writing)).meets(lost);
+            }
+        }
+        let other = self.rng.index(self.md.slots.len());
+        if other == slot {
+            return;
+        }
+        match read {
+            Some(row) => {
+                self.spoil(other, row);
+            }
+            None if written => {
+                self.kill_member(other);
+            }
+            None => {}
+        }
+    }
+
+    /// A sector of a member's block of a row cannot be read any more. Returns false if that must not be.
+    fn spoil(&mut self, slot: usize, row: usize) -> bool {
         let (Some(device), true) = (self.member(slot), self.has_block(slot, row)) else {
             return false;
         };
@@ -227,8 +271,19 @@ impl Sim {
                 && self.has_block(slot, row)
                 && !self.is_bad_block(slot, row)
         });
+        // A request may have written here and wait for the rest of it.
+        let written = (0..self.md.slots.len()).any(|slot| {
+            let mut sectors = (0..STRIP_SECTORS).filter_map(|at| self.array_sector(slot, row, at));
+            sectors.any(|sector| self.history.is_being_written(sector))
+        });
         let state = self.rows[row];
-        if !quiet || !sound || state.excuse != Excuse::None || state.lossy || !self.trusted(row) {
+        if written
+            || !quiet
+            || !sound
+            || state.excuse != Excuse::None
+            || state.lossy
+            || !self.trusted(row)
+        {
             return false;
         }
         let stripe = self.geometry.stripe_of(u64::from(sector));
@@ -335,6 +390,8 @@ impl Sim {
                 device.faulty.set(false);
                 device.was_in_sync.set(false);
                 device.recovery_offset = 0;
+                device.known_bad = device.superblock.bad.clone();
+                device.write_error_seen = false;
                 self.md.slots[slot] = Some(d);
                 self.count(Event::ReAdded);
                 self.note(|| format!("device {d} is re-added to slot {slot}"));

@@ -76,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) write_errors: u32,
     /// A superblock or bitmap write to a member fails.
     pub(crate) metadata_errors: u32,
+    /// Strips that each member can record as bad.
+    pub(crate) bad_log: usize,
     /// Something bad happens to the members, each time the administrator is looked at.
     pub(crate) trouble: u32,
     /// A member fails in the middle of a step.
@@ -150,6 +152,7 @@ impl Config {
             inline: rng.pick(&[0, 500, 900]),
             write_errors: if quiet { 0 } else { rng.pick(&[0, 2, 10]) },
             metadata_errors: if quiet { 0 } else { rng.pick(&[0, 10]) },
+            bad_log: rng.pick(&[0, 0, 3, 64, 64]),
             trouble: if quiet { 0 } else { rng.pick(&[10, 40, 100]) },
             mid_step: if quiet { 0 } else { rng.pick(&[0, 2, 6]) },
             reckless: !quiet && rng.chance(80),

@@ -24,6 +24,8 @@ pub(crate) struct SuperRecord {
     pub(crate) roles: Vec<Option<usize>>,
     /// How far this device is rebuilt, unless it is in sync.
     pub(crate) recovery_offset: Option<u32>,
+    /// Rows whose blocks on this device are bad, in order.
+    pub(crate) bad: Vec<usize>,
 }
 
 /// The write-intent bitmap as it lies on a member.
@@ -51,6 +53,10 @@ pub(crate) struct Device {
     bad: Vec<bool>,
     bad_count: u32,
     volatile: bool,
+    /// The bad block log, as it is in memory: rows, in order.
+    pub(crate) known_bad: Vec<usize>,
+    /// md's WriteErrorSeen: what is known to be bad is not written any more.
+    pub(crate) write_error_seen: bool,
     /// It answers nothing any more.
     pub(crate) dead: bool,
     /// md's Faulty.
@@ -85,6 +91,8 @@ impl Device {
             bad: vec![false; len],
             bad_count: 0,
             volatile,
+            known_bad: Vec::new(),
+            write_error_seen: false,
             dead: false,
             faulty: Cell::new(false),
             blocked: Cell::new(false),
@@ -208,9 +216,14 @@ impl Device {
                 .any(|&bad| bad)
     }
 
-    /// Whether any sector is unreadable.
+    /// Whether any sector is unreadable, or known to be bad.
     pub(crate) fn has_bad(&self) -> bool {
-        self.bad_count > 0
+        self.bad_count > 0 || !self.known_bad.is_empty()
+    }
+
+    /// Whether the block of a row is known to be bad.
+    pub(crate) fn knows_bad(&self, row: usize) -> bool {
+        self.known_bad.binary_search(&row).is_ok()
     }
 
     /// Whether the device holds what the array holds up to `end`, as far as md knows.
@@ -218,12 +231,13 @@ impl Device {
         !self.faulty.get() && (self.in_sync.get() || end <= self.recovery_offset)
     }
 
-    /// Whether an assembly after a power cut now would take what the device holds for good.
-    pub(crate) fn would_count(&self, end: u32) -> bool {
-        if self.faulty.get() {
+    /// Whether an assembly after a power cut now would take the block of a row, which ends at `end`, for good.
+    pub(crate) fn would_count(&self, row: usize, end: u32) -> bool {
+        let holds = if self.faulty.get() {
             self.blocked.get() && self.was_in_sync.get()
         } else {
             self.covers(end)
-        }
+        };
+        holds && self.superblock.bad.binary_search(&row).is_err()
     }
 }

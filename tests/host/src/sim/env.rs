@@ -221,10 +221,7 @@ impl Env for World<'_> {
 
     fn writable(&self, member: usize) -> Strips {
         self.tick();
-        match self.sim.member(member) {
-            Some(_) => Strips(u16::MAX),
-            None => Strips::NONE,
-        }
+        self.sim.writable(member, self.key)
     }
 
     fn parity_trusted(&self) -> Strips {

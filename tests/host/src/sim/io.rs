@@ -213,7 +213,17 @@ impl Sim {
             Op::Super(..) | Op::Bitmap(..) => self.count(Event::MetadataError),
             Op::Flush(_) => {}
         }
-        self.fail_device(io.device);
+        if let (Op::Write { sector, data, .. }, Owner::Span { .. }) = (&io.op, io.owner) {
+            let first = *sector / STRIP_SECTORS;
+            // CAST: the simulated members are small.
+            let rows = first..first + data.len() as u32 / STRIP_SECTORS;
+            self.devices[io.device].write_error_seen = true;
+            for row in rows {
+                self.record_bad(io.device, row as usize);
+            }
+        } else {
+            self.fail_device(io.device);
+        }
         false
     }
 

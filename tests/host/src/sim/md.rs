@@ -4,6 +4,7 @@
 //! suspending and quiescing wait for.
 
 use super::device::{SuperRecord, ALL};
+use super::oracle::row_of;
 use super::report::Event;
 use super::Sim;
 use crate::raid::job::RmwLevel;
@@ -132,8 +133,67 @@ impl Sim {
     pub(crate) fn readable(&self, slot: usize, key: SpanKey) -> Strips {
         match self.member(slot) {
             None => Strips::NONE,
-            Some(d) if self.devices[d].in_sync.get() => Strips(u16::MAX),
-            Some(d) => strips_below(key, self.devices[d].recovery_offset),
+            Some(d) if self.devices[d].in_sync.get() => Strips(u16::MAX) - self.bad_strips(d, key),
+            Some(d) => strips_below(key, self.devices[d].recovery_offset) - self.bad_strips(d, key),
+        }
+    }
+
+    /// The strips of a span that a member can be written at.
+    pub(crate) fn writable(&self, slot: usize, key: SpanKey) -> Strips {
+        match self.member(slot) {
+            None => Strips::NONE,
+            Some(d) if self.devices[d].write_error_seen => {
+                Strips(u16::MAX) - self.bad_strips(d, key)
+            }
+            Some(_) => Strips(u16::MAX),
+        }
+    }
+
+    /// The strips of a span whose blocks on a device are known to be bad.
+    fn bad_strips(&self, device: usize, key: SpanKey) -> Strips {
+        let first = row_of(key, 0);
+        let rows = self.devices[device].known_bad.iter();
+        let strips = rows.filter_map(|row| u32::try_from(row.checked_sub(first)?).ok());
+        strips.fold(Strips::NONE, |all, strip| all | Strips::one(strip))
+    }
+
+    /// rdev_set_badblocks(): the block of a row is not to be read any more. If that cannot be recorded the device fails.
+    /// Returns whether it could.
+    pub(crate) fn record_bad(&mut self, device: usize, row: usize) -> bool {
+        let limit = self.config.bad_log;
+        let state = &mut self.devices[device];
+        if state.faulty.get() {
+            return true;
+        }
+        let known = match state.known_bad.binary_search(&row) {
+            Ok(_) => true,
+            Err(_) if state.known_bad.len() >= limit => {
+                self.count(Event::BadLogFull);
+                self.fail_device(device);
+                return false;
+            }
+            Err(at) => {
+                state.known_bad.insert(at, row);
+                false
+            }
+        };
+        self.md.change_clean = true;
+        self.md.change_pending.set(true);
+        if !known {
+            self.count(Event::BadRecorded);
+            self.note(|| format!("device {device} knows that its block of row {row} is bad"));
+            self.block_gone(device, row);
+        }
+        true
+    }
+
+    /// rdev_clear_badblocks(): the block of a row was written.
+    pub(crate) fn clear_bad(&mut self, device: usize, row: usize) {
+        let known = &mut self.devices[device].known_bad;
+        if let Ok(at) = known.binary_search(&row) {
+            known.remove(at);
+            self.count(Event::BadHealed);
+            self.note(|| format!("device {device} has a good block of row {row} again"));
         }
     }
 
@@ -165,6 +225,7 @@ impl Sim {
             },
             roles,
             recovery_offset: rebuilding.then_some(state.recovery_offset),
+            bad: state.known_bad.clone(),
         }
     }
 

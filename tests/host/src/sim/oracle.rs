@@ -93,8 +93,10 @@ impl Sim {
 
     /// Whether a member's block of a row is there for the array to read, bad sectors aside.
     pub(crate) fn has_block(&self, slot: usize, row: usize) -> bool {
-        self.md.slots[slot]
-            .is_some_and(|d| !self.devices[d].dead && self.devices[d].covers(row_end(row)))
+        self.md.slots[slot].is_some_and(|d| {
+            let device = &self.devices[d];
+            !device.dead && device.covers(row_end(row)) && !device.knows_bad(row)
+        })
     }
 
     /// A device is gone, or as good as gone: what parity cannot make up for may hold anything from now on.
@@ -111,19 +113,30 @@ impl Sim {
             }
         };
         for row in 0..self.rows.len() {
-            if row_end(row) > rebuilt {
-                continue;
+            if row_end(row) <= rebuilt {
+                self.slot_block_gone(slot, row);
             }
-            let others = 0..self.md.slots.len();
-            let other_lost = others
-                .filter(|&other| other != slot)
-                .any(|other| !self.has_block(other, row) || self.is_bad_block(other, row));
-            if other_lost {
-                self.row_lossy(row);
-            }
-            if other_lost || self.rows[row].excuse != Excuse::None {
-                self.block_lost(slot, row, false);
-            }
+        }
+    }
+
+    /// A device's block of a row is gone.
+    pub(crate) fn block_gone(&mut self, device: usize, row: usize) {
+        let slot = self.md.slots.iter().position(|&d| d == Some(device));
+        if let (Some(slot), true) = (slot, self.devices[device].covers(row_end(row))) {
+            self.slot_block_gone(slot, row);
+        }
+    }
+
+    fn slot_block_gone(&mut self, slot: usize, row: usize) {
+        let others = 0..self.md.slots.len();
+        let other_lost = others
+            .filter(|&other| other != slot)
+            .any(|other| !self.has_block(other, row) || self.is_bad_block(other, row));
+        if other_lost {
+            self.row_lossy(row);
+        }
+        if other_lost || self.rows[row].excuse != Excuse::None {
+            self.block_lost(slot, row, false);
         }
     }
 
@@ -140,6 +153,7 @@ impl Sim {
 
     /// Nobody can tell any more what a member's block of a row held.
     pub(crate) fn block_lost(&mut self, slot: usize, row: usize, hopeless: bool) {
+        self.note(|| format!("row {row}: what member {slot} held is lost"));
         for at in 0..STRIP_SECTORS {
             if let Some(sector) = self.array_sector(slot, row, at) {
                 self.history.lost(sector, hopeless);
@@ -172,9 +186,11 @@ impl Sim {
 
     /// A row was written and has come to rest.
     fn check_parity(&mut self, row: usize) {
-        let counts =
-            |slot: &Option<usize>| slot.is_some_and(|d| self.devices[d].would_count(row_end(row)));
-        if !self.md.slots.iter().all(counts) {
+        let counts = |slot: usize| {
+            let would = |d: usize| self.devices[d].would_count(row, row_end(row));
+            self.has_block(slot, row) || self.md.slots[slot].is_some_and(would)
+        };
+        if !(0..self.md.slots.len()).all(counts) {
             return;
         }
         if self.row_matches(row) {
@@ -210,7 +226,10 @@ impl Sim {
 
     /// Parity of a row, all of whose members are there, matches data.
     fn row_is_right(&mut self, row: usize) {
-        let bad = (0..self.md.slots.len()).any(|slot| self.is_bad_block(slot, row));
+        let slots = 0..self.md.slots.len();
+        let bad = slots
+            .into_iter()
+            .any(|slot| self.is_bad_block(slot, row) || !self.has_block(slot, row));
         let state = &mut self.rows[row];
         state.excuse = Excuse::None;
         state.lossy &= bad;
@@ -308,6 +327,27 @@ impl Sim {
         actor.owed.retain(|owed| !owed.strips.is_empty());
     }
 
+    /// What a write or a sync that failed has left in memory may be on no member.
+    pub(crate) fn check_forgotten(&mut self, actor: &mut Actor) {
+        let idle = !actor.span.phases().busy();
+        for entry in actor.parts.list.iter_mut().chain(&mut actor.parts.done) {
+            let failed = entry.part.failed() - entry.seen_failed;
+            entry.seen_failed |= failed;
+            if entry.part.kind == PartKind::Read {
+                continue;
+            }
+            for (member, column) in actor.columns.iter().enumerate() {
+                let kept = failed & idle & column.uptodate;
+                if !kept.is_empty() {
+                    self.fail(
+                        "nothing in memory of a strip whose work has failed",
+                        format!("strips {kept:?} of member {member}"),
+                    );
+                }
+            }
+        }
+    }
+
     /// Blocks of a span are about to be written to a member.
     pub(crate) fn check_write(&mut self, member: usize, strips: Strips, actor: &Actor) {
         let key = actor.span.key();
@@ -370,9 +410,11 @@ impl Sim {
     pub(crate) fn check_synced(&mut self, key: SpanKey, strips: Strips, check: bool) {
         for strip in strips.iter() {
             let row = row_of(key, strip);
-            let all_there = (0..self.md.slots.len())
-                .all(|slot| self.member(slot).is_some_and(|d| !self.devices[d].dead));
-            if !all_there {
+            let is_there = |slot: usize| {
+                let device = self.member(slot).map(|d| &self.devices[d]);
+                device.is_some_and(|device| !device.dead && !device.knows_bad(row))
+            };
+            if !(0..self.md.slots.len()).all(is_there) {
                 continue;
             }
             let matches = self.row_matches(row);
@@ -394,9 +436,12 @@ impl Sim {
         }
     }
 
-    /// A resync of the whole array has ended well.
+    /// A resync of the whole array has ended well. A member that is not in sync everywhere is left to the rebuild.
     pub(crate) fn check_resynced(&mut self) {
         for row in 0..self.rows.len() {
+            if !(0..self.md.slots.len()).all(|slot| self.has_block(slot, row)) {
+                continue;
+            }
             if self.rows[row].excuse == Excuse::Hole && !self.row_matches(row) {
                 self.fail(
                     &format!("parity of row {row} to be right after the resync"),

@@ -89,7 +89,7 @@ impl Sim {
         }
     }
 
-    /// The array is assembled from what its members say. Returns false if too few are there.
+    /// The array is assembled from what its members say. Returns false if there is none.
     fn assemble(&mut self) -> bool {
         let lost_for_good = self.draw_lost_device();
         let newest = (0..self.devices.len())
@@ -112,6 +112,8 @@ impl Sim {
             device.in_sync.set(false);
             device.was_in_sync.set(false);
             device.recovery_offset = 0;
+            device.known_bad = device.superblock.bad.clone();
+            device.write_error_seen = false;
             if let (true, Some(slot)) = (usable, role) {
                 slots[slot] = Some(d);
                 match device.superblock.recovery_offset {
@@ -164,7 +166,6 @@ impl Sim {
         if whole + 1 < self.md.slots.len() {
             self.md.broken.set(true);
             self.count(Event::Broken);
-            return false;
         }
         true
     }

@@ -4,6 +4,7 @@
 
 use super::env::World;
 use super::io::{Io, Op, Owner};
+use super::oracle::row_of;
 use super::report::Event;
 use super::table::{Actor, Events, PartOwner, SimPart};
 use super::Sim;
@@ -107,6 +108,12 @@ impl Sim {
             victim,
         };
         for (member, (good, bad)) in ended.into_iter().enumerate() {
+            let written = good & columns[member].writing();
+            if let (false, Some(device)) = (written.is_empty(), world.sim.member(member)) {
+                for strip in written.iter() {
+                    world.sim.clear_bad(device, row_of(key, strip));
+                }
+            }
             for (strips, ok) in [(good, true), (bad, false)] {
                 if !strips.is_empty() {
                     span.io_done(columns, member, strips, ok, &mut world);
@@ -136,6 +143,7 @@ impl Sim {
         });
         self.inspect_actor(entry, &actor);
         self.check_owed(key, &mut actor);
+        self.check_forgotten(&mut actor);
         self.excuse_failures(key, &mut actor.parts);
         self.check_settled(key, &mut actor);
         let writing = actor.span.phases().of(Phase::Writing);
@@ -180,8 +188,16 @@ impl Sim {
                 });
                 let Some(device) = device else {
                     self.count(Event::NotIssued);
-                    self.table.entries[entry].ended[member].1 |= strips;
-                    self.table.entries[entry].events |= Events::IO;
+                    let slot = &mut self.table.entries[entry];
+                    if !is_write && run.count > 1 {
+                        // Perhaps not all of it is lost.
+                        slot.retry[member] |= strips;
+                        slot.again[member] |= strips;
+                        continue;
+                    }
+                    slot.again[member] -= strips;
+                    slot.ended[member].1 |= strips;
+                    slot.events |= Events::IO;
                     continue;
                 };
                 let (at, count) = Self::run_sectors(sector, run);
@@ -229,17 +245,24 @@ impl Sim {
     /// A member's bio of a span has ended. Nothing may be done here but to tell the span.
     pub(crate) fn end_span_io(&mut self, entry: usize, member: usize, run: Run, io: Io, ok: bool) {
         let is_write = matches!(io.op, Op::Write { .. });
+        let device = io.device;
         let words = Self::io_words(io);
         let slot = &mut self.table.entries[entry];
         slot.bio_busy[member] = false;
         let ended = &mut slot.ended[member];
-        if !ok && !is_write && run.count > 1 {
-            // One of the blocks cannot be read; the others are not to be taken for lost with it.
-            slot.retry[member] |= run.strips();
-        } else if ok {
+        let first = run.strips() - slot.again[member];
+        slot.again[member] -= run.strips();
+        let mut failed_again = false;
+        if ok {
             ended.0 |= run.strips();
-        } else {
+        } else if is_write {
             ended.1 |= run.strips();
+        } else {
+            // Each is read once more, alone: others of the same bio are not to be taken for lost with it.
+            ended.1 |= run.strips() - first;
+            slot.again[member] |= first;
+            slot.retry[member] |= first;
+            failed_again = first.is_empty();
         }
         let mut changed = None;
         if let Some(actor) = slot.actor.as_deref_mut() {
@@ -260,7 +283,22 @@ impl Sim {
                 came,
             );
         }
+        if failed_again {
+            self.read_failed(entry, device, run);
+        }
         self.post(entry, Events::IO);
+    }
+
+    /// A block cannot be read. If nothing can make up for it, that is recorded.
+    fn read_failed(&mut self, entry: usize, device: usize, run: Run) {
+        let in_sync = self.devices[device].in_sync.get();
+        let (true, true, Some(key)) = (self.degraded() > 0, in_sync, self.table.entries[entry].key)
+        else {
+            return;
+        };
+        for strip in run.strips().iter() {
+            self.record_bad(device, row_of(key, strip));
+        }
     }
 
     /// Some pending job ends. Returns false if there is none.
@@ -361,6 +399,13 @@ impl Sim {
                         )
                     });
                     self.requests.refuse(request);
+                    let knows = |d: &usize, strip| self.devices[*d].knows_bad(row_of(key, strip));
+                    let mut devices = self.md.slots.iter().flatten();
+                    if part.part.kind == PartKind::Read
+                        && devices.any(|d| failed.iter().any(|strip| knows(d, strip)))
+                    {
+                        self.count(Event::BadRefused);
+                    }
                     if part.excused || self.md.broken.get() {
                         self.requests.get_mut(request).may_fail = true;
                     }

@@ -333,7 +333,11 @@ impl Sim {
         let covered = (sector + count).next_multiple_of(STRIP_SECTORS);
         let device = self
             .member(usize::from(place.member))
-            .filter(|&d| self.devices[d].covers(covered));
+            .filter(|&d| self.devices[d].covers(covered))
+            .filter(|&d| {
+                let mut rows = sector / STRIP_SECTORS..covered / STRIP_SECTORS;
+                !rows.any(|row| self.devices[d].knows_bad(row as usize))
+            });
         let (true, Some(device)) = (self.geometry.chunk_end(at) >= end, device) else {
             return Step::Reserve;
         };
@@ -396,6 +400,7 @@ impl Sim {
                 owner: PartOwner::Nobody,
                 strips: Strips::NONE,
                 excused: false,
+                seen_failed: Strips::NONE,
             };
             let responsible = self.post_part(entry, part);
             self.release_entry(entry);
@@ -629,6 +634,7 @@ impl SimPart {
         Self {
             strips: Strips::NONE,
             excused: false,
+            seen_failed: Strips::NONE,
             part,
             owner: PartOwner::User(request),
         }

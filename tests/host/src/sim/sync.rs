@@ -3,6 +3,7 @@
 //! The sync thread: resync, rebuild, check and repair, as md_do_sync drives them.
 
 use super::device::ALL;
+use super::oracle::row_of;
 use super::report::Event;
 use super::runner::Runner;
 use super::table::{PartOwner, SimPart};
@@ -100,9 +101,7 @@ impl Sim {
             .filter_map(|slot| self.member(slot))
             .any(|d| !self.devices[d].in_sync.get());
         let action = if self.md.resync_offset != ALL {
-            if !self.remove_spares() {
-                return false;
-            }
+            // Members that are not in sync stay where they are.
             Action::Resync
         } else if spare {
             Action::Recover
@@ -147,27 +146,6 @@ impl Sim {
             .any(|d| !self.devices[d].in_sync.get());
         !self.md.broken.get()
             && (self.md.resync_offset != ALL || spare || self.sync.requested.is_some())
-    }
-
-    /// Members that are not in sync are taken out for the time of a resync. Returns false if one is in use.
-    ///
-    /// md core leaves such a one in, and then skips the resync of what it was rebuilt for. That is not modelled.
-    fn remove_spares(&mut self) -> bool {
-        for slot in 0..self.md.slots.len() {
-            if let Some(d) = self.member(slot) {
-                let device = &self.devices[d];
-                if device.in_sync.get() {
-                    continue;
-                }
-                if device.pending > 0 {
-                    return false;
-                }
-                self.device_lost(d);
-                self.md.slots[slot] = None;
-                self.md.change_devs.set(true);
-            }
-        }
-        true
     }
 
     fn recovery_start(&self) -> u32 {
@@ -230,13 +208,12 @@ impl Sim {
         let max = self.config.dev_sectors;
         let at = self.sync.at;
         let action = self.sync.action;
-        let degraded = self.degraded() > 0;
-        if action != Action::Recover && degraded {
-            // Nothing to compare with.
+        if action != Action::Recover && self.degraded() > 0 && self.row_lacks_member(at) {
+            // Nothing to compare with, from here on.
             self.sync.at = max;
             return true;
         }
-        let still_degraded = (0..self.md.slots.len()).any(|slot| self.member(slot).is_none());
+        let still_degraded = self.stays_degraded();
         let asked = matches!(action, Action::Check | Action::Repair);
         let full = action == Action::Recover && self.sync.full;
         let mut limit = max;
@@ -280,6 +257,7 @@ impl Sim {
             owner: PartOwner::Sync,
             strips,
             excused: false,
+            seen_failed: Strips::NONE,
         };
         self.sync.active += count * STRIP_SECTORS;
         self.sync.issued += u64::from(count * STRIP_SECTORS);
@@ -292,6 +270,40 @@ impl Sim {
             }
         }
         true
+    }
+
+    /// Whether some slot is empty or its member has failed.
+    fn stays_degraded(&self) -> bool {
+        (0..self.md.slots.len()).any(|slot| self.member(slot).is_none())
+    }
+
+    /// Whether some member lacks what it should hold at a sector.
+    fn row_lacks_member(&self, sector: u32) -> bool {
+        let holds = |d: usize| {
+            let device = &self.devices[d];
+            device.in_sync.get() || device.recovery_offset > sector
+        };
+        (0..self.md.slots.len()).any(|slot| !self.member(slot).is_some_and(holds))
+    }
+
+    /// What could not be rebuilt is recorded as bad.
+    fn rebuild_failed(&mut self, key: SpanKey, failed: Strips) {
+        for slot in 0..self.md.slots.len() {
+            let Some(device) = self.member(slot) else {
+                continue;
+            };
+            if self.devices[device].in_sync.get() {
+                continue;
+            }
+            for strip in failed.iter() {
+                self.count(Event::BadRebuild);
+                if !self.record_bad(device, row_of(key, strip)) {
+                    // md_sync_error()
+                    self.md.interrupt.set(true);
+                    self.sync.failures += 1;
+                }
+            }
+        }
     }
 
     /// A unit has ended: md_done_sync(). Strips of `writing` are being written again.
@@ -308,40 +320,31 @@ impl Sim {
         }
         let check = part.part.kind == PartKind::Sync { check: true };
         self.check_synced(key, part.strips - failed - writing, check);
-        // With a member missing nothing was compared: should that one come back, its chunk must not be spared.
-        let undone = if self.degraded() > 0 && self.sync.action != Action::Recover {
-            part.strips
-        } else {
-            failed
-        };
-        for strip in undone.iter() {
-            // CAST: the simulated members are small.
-            let sector = key.sector as u32 + strip * STRIP_SECTORS;
-            if let Some(bitmap) = &mut self.bitmap {
-                bitmap.abort_sync(sector);
+        if !failed.is_empty() {
+            self.count(Event::SyncFailed);
+            let recorded = |strip| {
+                let mut devices = self.md.slots.iter().flatten();
+                devices.any(|&d| self.devices[d].knows_bad(row_of(key, strip)))
+            };
+            let excused = part.excused
+                || self.md.interrupt.get()
+                || self.md.broken.get()
+                || failed.iter().all(recorded);
+            if !excused {
+                self.fail(
+                    "a sync to fail only when a member or a write does, or more than one block of a strip is lost",
+                    format!("it failed for strips {failed:?} of span {}", key.sector),
+                );
+            }
+            if self.sync.action == Action::Recover {
+                self.rebuild_failed(key, failed);
             }
         }
-        if failed.is_empty() {
-            return;
-        }
-        self.count(Event::SyncFailed);
-        let excused = part.excused || self.md.interrupt.get() || self.md.broken.get();
-        if !excused {
-            self.fail(
-                "a sync to fail only when a member does, or more than one block of a strip is lost",
-                format!("it failed for strips {failed:?} of span {}", key.sector),
-            );
-        }
-        // md_sync_error(); what could not be rebuilt must not be taken for good later.
-        self.md.interrupt.set(true);
-        if self.sync.action == Action::Recover {
-            self.sync.failures += 1;
-            for slot in 0..self.md.slots.len() {
-                if let Some(d) = self.member(slot) {
-                    if !self.devices[d].in_sync.get() {
-                        self.fail_device(d);
-                    }
-                }
+        // With a member missing nothing was compared: should that one come back, its chunk must not be spared.
+        if !failed.is_empty() || self.stays_degraded() {
+            if let (Some(bitmap), Some(first)) = (&mut self.bitmap, part.strips.iter().next()) {
+                // CAST: the simulated members are small.
+                bitmap.abort_sync(key.sector as u32 + first * STRIP_SECTORS);
             }
         }
     }
@@ -401,7 +404,7 @@ impl Sim {
         match action {
             Action::Resync | Action::Repair => {
                 self.md.resync_offset = reached;
-                if !interrupted && self.degraded() == 0 {
+                if !interrupted {
                     self.check_resynced();
                 }
             }
@@ -457,6 +460,7 @@ impl Sim {
                         device.in_sync.set(true);
                         self.sync.failures = 0;
                         self.sync.full = false;
+                        self.strike_where_it_hurts(slot);
                     }
                 }
             }

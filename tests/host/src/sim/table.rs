@@ -41,6 +41,8 @@ pub(crate) struct SimPart {
     pub(crate) strips: Strips,
     /// It has failed for a good reason.
     pub(crate) excused: bool,
+    /// The strips that the oracle has seen failing.
+    pub(crate) seen_failed: Strips,
 }
 
 /// The parts of a span.
@@ -152,6 +154,8 @@ pub(crate) struct Entry {
     pub(crate) jobs_ended: Vec<(Strips, Strips)>,
     /// For each member, the strips to be read again one by one.
     pub(crate) retry: Vec<Strips>,
+    /// For each member, the strips of which a read has failed once.
+    pub(crate) again: Vec<Strips>,
     /// It is in the list of those that wait for kits.
     pub(crate) starved: bool,
     /// The member's embedded bio is in use.
@@ -198,6 +202,7 @@ impl Table {
             ended: vec![(Strips::NONE, Strips::NONE); members],
             jobs_ended: Vec::new(),
             retry: vec![Strips::NONE; members],
+            again: vec![Strips::NONE; members],
             starved: false,
             bio_busy: vec![false; members],
             active: false,
