@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=0 mem=1200 timeout=120
+"""A write that asks for a flush before it (a journal's commit) reaches the members after their flushes have ended. The C
+module sends both at once, and fails this test."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import SECTOR
+from kernel import sh
+from nullblk import nullb, remove_all
+from raid import Array, stop_all
+from report import Failed, expect, note, run
+
+TRACING = "/sys/kernel/tracing"
+MOUNT = "/tmp/mounted"
+# How long each member takes for everything, in seconds.
+DELAY = 0.005
+_LINE = re.compile(r" (\d+\.\d+): block_bio_queue: (\d+,\d+) (\S+) (\d+) \+ (\d+)")
+
+
+def number_of(path):
+    """The device number as traces write it."""
+    number = os.stat(path).st_rdev
+    return f"{os.major(number)},{os.minor(number)}"
+
+
+def trace_set(file, text):
+    """Writes to a file of the tracer."""
+    with open(f"{TRACING}/{file}", "w", encoding="ascii") as setting:
+        setting.write(text)
+
+
+def commits():
+    """Every bio of a file system's commits: (seconds, device number, flags, sector, sectors)."""
+    sh("mount", "-t", "tracefs", "tracefs", TRACING)
+    trace_set("trace", "")
+    trace_set("events/block/block_bio_queue/enable", "1")
+    for number in range(10):
+        with open(f"{MOUNT}/file{number}", "wb") as file:
+            file.write(os.urandom(5000))
+            file.flush()
+            os.fsync(file.fileno())
+    trace_set("events/block/block_bio_queue/enable", "0")
+    with open(f"{TRACING}/trace", encoding="ascii", errors="replace") as trace:
+        return [(float(at), dev, flags, int(sector), int(count)) for at, dev, flags, sector, count in _LINE.findall(trace.read())]
+
+
+def data_after_flush():
+    """The data of a commit is sent when each member has had the time to end its flush."""
+    disks = [nullb(f"nullb{n}", 64, cache_size=4, fua=1, irqmode=2, completion_nsec=int(DELAY * 1e9)) for n in range(3)]
+    array = Array.create(disks, size=48)
+    sh("mkfs.ext4", "-q", "-E", "lazy_itable_init=0", array.path)
+    os.makedirs(MOUNT, exist_ok=True)
+    sh("mount", array.path, MOUNT)
+    bios = commits()
+
+    own, members = number_of(array.path), {number_of(disk) for disk in disks}
+    geometry, slots = array.geometry(), array.slots()
+    seen = 0
+    for index, (_, device, flags, sector, count) in enumerate(bios):
+        if device != own or not flags.startswith("FW") or not count:
+            continue
+        after = bios[index + 1:]
+        flushes = {}
+        for bio in after:
+            if bio[1] in members and bio[2].startswith("F") and not bio[4]:
+                flushes.setdefault(bio[1], bio[0])
+        slot, place = geometry.locate(sector)
+        place += array.data_offset(slots[slot]) // SECTOR
+        data = next((bio for bio in after if bio[1] == number_of(slots[slot]) and "W" in bio[2]
+                     and bio[3] <= place < bio[3] + bio[4]), None)
+        expect("members flushed for a commit", members, set(flushes))
+        if data is None:
+            raise Failed("expected the commit's data on some member, but it was not written")
+        gap = data[0] - max(flushes.values())
+        if gap < DELAY * 0.9:
+            raise Failed(f"a flush takes {DELAY * 1000:.0f} ms, but the data of the commit was sent {gap * 1000:.2f} ms after it")
+        seen += 1
+    note(f"{seen} commits")
+    expect("there were commits with a flush before them", True, seen > 0)
+    sh("umount", MOUNT)
+    array.expect_clean()
+
+
+def cleanup():
+    """Takes everything down."""
+    sh("umount", MOUNT, check=False)
+    stop_all()
+    remove_all()
+
+
+if __name__ == "__main__":
+    run([("data comes after the flush", data_after_flush)], cleanup=cleanup)
