@@ -19,9 +19,17 @@ pub mod raid;
 pub mod sync {
     //! The lock-free parts.
 
+    pub(crate) mod actor;
     pub(crate) mod atomic;
     pub(crate) mod mailbox;
     pub(crate) mod stack;
+}
+
+#[path = "../../../src/array"]
+pub mod array {
+    //! What of the driver needs no kernel.
+
+    pub(crate) mod flushes;
 }
 
 pub mod sim;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lock-free parts of `src/sync` under loom, which runs each test in every order that its threads can take.
+//! The lock-free parts of `src/sync` and `src/array` under loom, which runs each test in every order that its threads can take.
 //!
 //! Run by `tests/host/loom`, not by a plain `cargo test`. Each scenario is generic: it runs once on the real thing,
 //! and must pass, and once on each faulty copy of it in the `faults` modules, and must find the fault.
 
+mod actor;
+mod flushes;
 mod mailbox;
 mod run_queue;
 mod stack;
