@@ -31,6 +31,8 @@ def set_before_data():
     array, shadow = filled()
     low = min(array.data_offset(path) for path in array.members) // SECTOR
     wait_for("array clean", lambda: array.get("array_state") == "clean", 10)
+    # From the first write on it stays active: with each change of the superblocks that of the bitmap is written too.
+    array.set("safe_mode_delay", "600")
     with BlockTrace(array.members) as trace:
         shadow.write(100 * 4096, pattern(1, 4096))
     writes = trace.writes()
