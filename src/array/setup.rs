@@ -53,7 +53,7 @@ fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
     check_features(mddev)?;
     let geometry = geometry(mddev)?;
 
-    let slots = Slots::new(geometry.members())?;
+    let slots = Slots::new(handle.clone(), geometry.members())?;
     let full_sync = members::take(mddev, &slots)?;
     check_members(mddev, &geometry, &slots)?;
 

@@ -67,8 +67,10 @@ unsafe extern "C" fn end_io<T: DirectReader>(bio: *mut bindings::bio) {
         raw,
         counted: false,
     };
-    // SAFETY: `submit` gave both away for this bio, which has ended once.
-    let (member, array) = unsafe { (Member::from_raw(rdev), Entry::<T>::from_raw(owner)) };
+    // SAFETY: `submit` gave it away for this bio, which has ended once.
+    let member = unsafe { Member::from_raw(rdev) };
+    // SAFETY: As above.
+    let array = unsafe { Entry::<T>::from_raw(owner) };
     let status = Status(status);
     if status == Status::AGAIN && slice.flags().contains(Flags::NOWAIT) {
         slice.fail(status);

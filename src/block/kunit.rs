@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn bio_takes_one_to_sixteen_pages() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(1)?;
+        let slots = Slots::new(array.handle(), 1)?;
         slots.add(0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(MAX_PAGES + 1, 0)?;
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn bio_takes_no_page_that_another_holds() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(1)?;
+        let slots = Slots::new(array.handle(), 1)?;
         slots.add(0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(2, 0)?;

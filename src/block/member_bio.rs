@@ -185,7 +185,8 @@ impl<O: Owner> MemberBio<O> {
             sectors: u32::from(count).wrapping_mul((PAGE_SIZE >> 9) as u32),
         };
         // SAFETY: `busy` says that the state is ours.
-        unsafe { (*self.state.get()).write(state) };
+        let place = unsafe { &mut *self.state.get() };
+        place.write(state);
         let raw = bindings::raid456_member_io {
             bio: self.bio.get(),
             vecs: self.vecs.get().cast(),
@@ -213,8 +214,10 @@ impl<O: Owner> MemberBio<O> {
         let this = unsafe { container_of!(Opaque::cast_from(bio), Self, bio) };
         // SAFETY: Whoever drops it waits until `busy` is cleared.
         let this = unsafe { &*this };
-        // SAFETY: `submit` wrote the state, and it is read once; the bio has ended, so it is ours.
-        let state = unsafe { (*this.state.get()).assume_init_read() };
+        // SAFETY: The bio has ended, so the state is ours.
+        let state = unsafe { &*this.state.get() };
+        // SAFETY: `submit` wrote the state, and it is read once.
+        let state = unsafe { state.assume_init_read() };
         // Release: the next one who uses the fields comes after. Then this may be gone.
         this.busy.store(false, Ordering::Release);
         state.owner.ended(Ended {

@@ -277,8 +277,10 @@ impl Slice {
 
     /// The request will end with `status`, unless a later call or another piece says otherwise.
     pub(crate) fn fail(&self, status: Status) {
-        // SAFETY: By the invariant the bio is valid; its status is a byte that others may write too.
-        unsafe { core::ptr::write_volatile(&raw mut (*self.raw.bio).bi_status, status.0) }
+        // SAFETY: By the invariant the bio is valid.
+        let field = unsafe { &raw mut (*self.raw.bio).bi_status };
+        // SAFETY: The status is a byte of it, which others may write too.
+        unsafe { field.write_volatile(status.0) }
     }
 
     /// Copies `sectors` sectors, from array sector `sector` on, into pages, from sector `at` on, counted from the start of

@@ -24,8 +24,10 @@ unsafe fn call(
     let locked = unsafe { Locked::new(mddev) };
     // SAFETY: As above.
     let private = unsafe { private::of(mddev) }.ok_or(ENODEV)?;
-    // SAFETY: The private data is valid while the mutex is held, and so are its operations.
-    let ops = unsafe { &*(*private.as_ptr()).ops.cast::<Ops>() };
+    // SAFETY: The private data is valid while the mutex is held.
+    let ops = unsafe { (*private.as_ptr()).ops };
+    // SAFETY: They are those of a type, and live for ever.
+    let ops = unsafe { &*ops.cast::<Ops>() };
     // SAFETY: The operations are those of the type that the private data is of.
     unsafe { op(ops)(private.as_ptr(), &locked, argument)? };
     Ok(0)

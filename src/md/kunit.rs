@@ -6,15 +6,17 @@
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod fake {
     use crate::bindings;
-    use crate::md::mddev::Mddev;
+    use crate::md::mddev::{Handle, Handles, Mddev};
     use crate::md::rdev::Rdev;
     use crate::md::slots::Added;
     use kernel::prelude::*;
+    use kernel::sync::Arc;
 
     /// An array without anything but one device, at sector 1000 of a disk that is not there.
     pub(crate) struct Array {
         mddev: KBox<bindings::mddev>,
         rdev: KBox<bindings::md_rdev>,
+        handles: Arc<Handles>,
     }
 
     impl Array {
@@ -23,6 +25,7 @@ pub(crate) mod fake {
             let mut this = Self {
                 mddev: KBox::new(bindings::mddev::default(), GFP_KERNEL)?,
                 rdev: KBox::new(bindings::md_rdev::default(), GFP_KERNEL)?,
+                handles: Handles::new()?,
             };
             let key = kernel::static_lock_class!();
             // SAFETY: The mutex is not in use, and the name and the key live for ever.
@@ -55,6 +58,12 @@ pub(crate) mod fake {
             unsafe { Rdev::from_raw(ptr) }
         }
 
+        /// A handle of the array.
+        pub(crate) fn handle(&self) -> Handle {
+            // SAFETY: Dropping the array waits until the handles are gone.
+            unsafe { Handles::handle(&self.handles, self.mddev()) }
+        }
+
         /// The device as a part of the array, which must not go before who uses it.
         pub(crate) fn added(&self) -> Added<'_> {
             // SAFETY: The tests drop what uses the device first.
@@ -64,6 +73,7 @@ pub(crate) mod fake {
 
     impl Drop for Array {
         fn drop(&mut self) {
+            self.handles.wait_gone();
             // SAFETY: `new` initialised them, and nobody uses them any more.
             unsafe { bindings::badblocks_exit(&mut self.rdev.badblocks) }
         }
@@ -147,7 +157,7 @@ mod tests {
     #[test]
     fn member_in_use_is_not_removed() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(3)?;
+        let slots = Slots::new(array.handle(), 3)?;
         let rdev = array.rdev();
         assert_eq!(slots.add(3, array.added()), Err(EEXIST));
         slots.add(1, array.added())?;
@@ -171,7 +181,7 @@ mod tests {
     #[test]
     fn faulty_member_is_seen_but_not_taken() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(1)?;
+        let slots = Slots::new(array.handle(), 1)?;
         slots.add(0, array.added())?;
         let member = slots[0].take().ok_or(EINVAL)?;
         array.rdev().set(Flag::Faulty);

@@ -30,11 +30,9 @@ pub(crate) struct Limits {
 ///
 /// A member's logical block is larger than a page, or the limits contradict each other.
 pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
-    // SAFETY: The array is valid.
-    let disk = unsafe { (*mddev.as_ptr()).gendisk };
-    if disk.is_null() {
+    let Some(queue) = queue(mddev) else {
         return Ok(false);
-    }
+    };
     let mut raw = bindings::queue_limits::default();
     // SAFETY: The limits are ours.
     unsafe { bindings::md_init_stacking_limits(&mut raw) };
@@ -67,8 +65,8 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
     raw.max_secure_erase_sectors = 0;
     raw.max_segments = u16::MAX;
 
-    // SAFETY: The array's disk is valid, and so is its queue.
-    to_result(unsafe { bindings::queue_limits_set((*disk).queue, &mut raw) })?;
+    // SAFETY: The queue is the array's, so it is valid.
+    to_result(unsafe { bindings::queue_limits_set(queue, &mut raw) })?;
     Ok(can_discard)
 }
 
@@ -78,11 +76,14 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
 ///
 /// `ENODEV`: the array belongs to dm-raid, which sets its own limits. Or what the block layer says.
 pub(crate) fn set_stable_writes(mddev: &Suspended<'_>, stable: bool) -> Result {
-    // SAFETY: The array is valid.
-    let disk = unsafe { (*mddev.as_ptr()).gendisk };
-    if disk.is_null() {
-        return Err(ENODEV);
-    }
-    // SAFETY: The array's disk is valid, and so is its queue.
-    to_result(unsafe { bindings::raid456_set_stable_writes((*disk).queue, stable) })
+    let queue = queue(mddev).ok_or(ENODEV)?;
+    // SAFETY: The queue is the array's, so it is valid.
+    to_result(unsafe { bindings::raid456_set_stable_writes(queue, stable) })
+}
+
+/// The queue of an array; `None` if it has no disk of its own.
+fn queue(mddev: &Locked<'_>) -> Option<*mut bindings::request_queue> {
+    let disk = load!(mddev, gendisk);
+    // SAFETY: An array keeps its disk, if it has one.
+    (!disk.is_null()).then(|| unsafe { (*disk).queue })
 }

@@ -83,8 +83,7 @@ macro_rules! fields {
         impl Mddev {
             $($(#[$doc])*
             pub(crate) fn $name(&self) -> $type {
-                // SAFETY: The reference says that the array is valid; the field is a word that others may change.
-                unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).$field) }
+                load!(self, $field)
             })*
         }
     };
@@ -96,8 +95,7 @@ macro_rules! setters {
         impl Mddev {
             $($(#[$doc])*
             pub(crate) fn $name(&self, value: $type) {
-                // SAFETY: The reference says that the array is valid; the field is a word that others may read.
-                unsafe { core::ptr::write_volatile(&raw mut (*self.as_ptr()).$field, value) }
+                store!(self, $field, value);
             })*
         }
     };
@@ -182,18 +180,14 @@ impl Mddev {
 
     /// Whether the array may be written to.
     pub(crate) fn is_rdwr(&self) -> bool {
-        // SAFETY: The reference says that the array is valid; the field is a word that others may change.
-        let ro = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).ro) };
         // CAST: a small constant.
-        ro == bindings::md_ro_state_MD_RDWR as i32
+        load!(self, ro) == bindings::md_ro_state_MD_RDWR as i32
     }
 
     /// Whether the array must not be written to, and does not become writable by a first write either.
     pub(crate) fn is_read_only(&self) -> bool {
-        // SAFETY: As in `is_rdwr`.
-        let ro = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).ro) };
         // CAST: a small constant.
-        ro == bindings::md_ro_state_MD_RDONLY as i32
+        load!(self, ro) == bindings::md_ro_state_MD_RDONLY as i32
     }
 
     /// The name for messages: "md0", or "mdX" for dm-raid.
@@ -203,57 +197,49 @@ impl Mddev {
 
     /// Whether a write-intent bitmap is configured, on the members or in a file; it may not be loaded yet.
     pub(crate) fn has_bitmap(&self) -> bool {
-        // SAFETY: The reference says that the array is valid.
-        let offset =
-            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).bitmap_info.offset) };
-        // SAFETY: As above.
-        let file =
-            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).bitmap_info.file) };
-        offset != 0 || !file.is_null()
+        load!(self, bitmap_info.offset) != 0 || !load!(self, bitmap_info.file).is_null()
     }
 
     /// Whether a flag is set.
     pub(crate) fn test(&self, flag: Flag) -> bool {
-        // SAFETY: The reference says that the array is valid.
-        test(unsafe { &raw const (*self.as_ptr()).flags }, flag as u32)
+        is_set(load!(self, flags), flag as u32)
     }
 
     /// Sets a flag.
     pub(crate) fn set(&self, flag: Flag) {
-        // SAFETY: The reference says that the array is valid.
-        unsafe { bindings::raid456_set_bit(flag as u32, &raw mut (*self.as_ptr()).flags) }
+        let word = field!(self, flags);
+        // SAFETY: A flag word of an array that is valid.
+        unsafe { bindings::raid456_set_bit(flag as u32, word) }
     }
 
     /// Whether a part of the superblock has to be written.
     pub(crate) fn test_sb(&self, flag: SbFlag) -> bool {
-        // SAFETY: The reference says that the array is valid.
-        test(unsafe { &raw const (*self.as_ptr()).sb_flags }, flag as u32)
+        is_set(load!(self, sb_flags), flag as u32)
     }
 
     /// Whether anything of the superblock has to be written for another reason than that somebody waits for it.
     pub(crate) fn sb_needs_more_than_pending(&self) -> bool {
-        // SAFETY: The reference says that the array is valid; the field is a word that others may change.
-        let flags = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).sb_flags) };
-        flags & !(1 << SbFlag::Pending as u32) != 0
+        load!(self, sb_flags) & !(1 << SbFlag::Pending as u32) != 0
     }
 
     /// Says that parts of the superblock have to be written, all at once.
     pub(crate) fn set_sb(&self, flags: &[SbFlag]) {
         let mask = flags.iter().fold(0, |mask, flag| mask | 1 << *flag as u32);
-        // SAFETY: The reference says that the array is valid.
-        unsafe { bindings::raid456_set_mask(&raw mut (*self.as_ptr()).sb_flags, mask) }
+        let word = field!(self, sb_flags);
+        // SAFETY: A flag word of an array that is valid.
+        unsafe { bindings::raid456_set_mask(word, mask) }
     }
 
     /// Whether a recovery flag is set.
     pub(crate) fn test_recovery(&self, flag: Recovery) -> bool {
-        // SAFETY: The reference says that the array is valid.
-        test(unsafe { &raw const (*self.as_ptr()).recovery }, flag as u32)
+        is_set(load!(self, recovery), flag as u32)
     }
 
     /// Sets a recovery flag.
     pub(crate) fn set_recovery(&self, flag: Recovery) {
-        // SAFETY: The reference says that the array is valid.
-        unsafe { bindings::raid456_set_bit(flag as u32, &raw mut (*self.as_ptr()).recovery) }
+        let word = field!(self, recovery);
+        // SAFETY: A flag word of an array that is valid.
+        unsafe { bindings::raid456_set_bit(flag as u32, word) }
     }
 
     /// Wakes the array's thread, if it has one. Any context.
@@ -360,9 +346,7 @@ impl Mddev {
 }
 
 /// Whether bit `nr` of a flag word of md core is set.
-pub(super) fn test(word: *const kernel::ffi::c_ulong, nr: u32) -> bool {
-    // SAFETY: Callers pass a flag word of an array or a member that they have a reference to.
-    let word = unsafe { core::ptr::read_volatile(word) };
+pub(super) fn is_set(word: kernel::ffi::c_ulong, nr: u32) -> bool {
     word & (1 << nr) != 0
 }
 
@@ -424,8 +408,7 @@ impl<'a> Locked<'a> {
 
     /// Sets the sectors that the array uses of each member.
     pub(crate) fn set_dev_sectors(&self, sectors: u64) {
-        // SAFETY: The array is valid, and the mutex that protects the field is held.
-        unsafe { core::ptr::write_volatile(&raw mut (*self.as_ptr()).dev_sectors, sectors) }
+        store!(self, dev_sectors, sectors);
     }
 
     /// Sets the array's size, unless somebody else does.

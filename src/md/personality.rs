@@ -9,7 +9,7 @@ use super::mddev::{Handle, Handles, Locked, Mddev};
 use super::private::Private;
 use super::rdev::Rdev;
 use super::slots::Added;
-use super::sysfs::Group;
+use super::sysfs::{self, Group, Suspended};
 use super::thread;
 use crate::bindings;
 use crate::block::request::Request;
@@ -121,12 +121,17 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// takes no requests: so nothing that is waited for may need that.
     fn quiesce(array: Running<'_, Self>, locked: Option<&Locked<'_>>, on: bool);
 
-    /// Changes the way in which parity survives a crash to `policy`: "resync" or "ppl". No lock is held.
+    /// Changes the way in which parity survives a crash to `policy`: "resync" or "ppl". Locked, and the array takes no
+    /// requests.
     ///
     /// # Errors
     ///
     /// `EINVAL`: not this one, or not for this array.
-    fn set_consistency_policy(_array: Running<'_, Self>, _mddev: &Mddev, _policy: &CStr) -> Result {
+    fn set_consistency_policy(
+        _array: Running<'_, Self>,
+        _suspended: &Suspended<'_>,
+        _policy: &CStr,
+    ) -> Result {
         Err(EINVAL)
     }
 
@@ -255,8 +260,7 @@ impl<P: Personality> Driver<P> {
     ///
     /// Called in an operation of a personality of `P`, other than `run` and `free`, on an array that runs.
     unsafe fn array<'a>(mddev: &'a Mddev) -> Running<'a, P> {
-        // SAFETY: The array is valid.
-        let private = unsafe { core::ptr::read_volatile(&raw const (*mddev.as_ptr()).private) };
+        let private = load!(mddev, private);
         // SAFETY: While the personality is `P`'s and the array runs, the private data is from `run`.
         unsafe { Private::<P>::array(private.cast()) }
     }
@@ -291,8 +295,7 @@ impl<P: Personality> Driver<P> {
 
     /// Starts an array and gives it to md core.
     fn start(mddev: &Locked<'_>) -> Result {
-        // SAFETY: The array is valid, and the mutex is held.
-        if !unsafe { (*mddev.as_ptr()).private }.is_null() {
+        if !load!(mddev, private).is_null() {
             // Only a takeover presets it, and there is none.
             pr_err!(
                 "md/raid:{}: the array has private data already\n",
@@ -328,8 +331,7 @@ impl<P: Personality> Driver<P> {
         let private = private.into_raw();
         // SAFETY: The private data was just given up, and is of this type.
         unsafe { Private::<P>::note_stripes(private) };
-        // SAFETY: The array is valid, and the mutex is held.
-        unsafe { core::ptr::write_volatile(&raw mut (*mddev.as_ptr()).private, private.cast()) };
+        store!(mddev, private, private.cast());
         // SAFETY: The array is valid, and the thread is registered; md core unregisters it.
         unsafe { bindings::raid456_set_thread(mddev.as_ptr(), thread.as_ptr()) };
         mddev.wake_thread();
@@ -569,9 +571,14 @@ impl<P: Personality> Driver<P> {
         let mddev = unsafe { Mddev::from_raw(mddev) };
         // SAFETY: As above.
         let policy = unsafe { CStr::from_char_ptr(policy) };
+        // md core holds no lock here, so the array may be about to go.
         from_result(|| {
-            // SAFETY: As above.
-            P::set_consistency_policy(unsafe { Self::array(mddev) }, mddev, policy).map(|()| 0)
+            sysfs::suspended(mddev, |suspended| {
+                sysfs::with_locked::<P>(suspended, |array| {
+                    P::set_consistency_policy(array, suspended, policy)
+                })
+            })
+            .map(|()| 0)
         })
     }
 
@@ -585,8 +592,10 @@ impl<P: Personality> Driver<P> {
     ) {
         // SAFETY: By the requirement of this function.
         let mddev = unsafe { Mddev::from_raw(mddev) };
-        // SAFETY: The pointers are valid, and ours to read and write.
-        let (offset, sectors) = unsafe { (&mut *offset, &mut *sectors) };
+        // SAFETY: The pointer is valid, and ours to read and write.
+        let offset = unsafe { &mut *offset };
+        // SAFETY: As above.
+        let sectors = unsafe { &mut *sectors };
         let length = u64::try_from(*sectors).unwrap_or(u64::MAX);
         // SAFETY: By the requirement of this function.
         let (start, length) = P::bitmap_range(unsafe { Self::array(mddev) }, *offset, length);

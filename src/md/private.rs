@@ -80,8 +80,9 @@ impl<P: Personality> Private<P> {
     /// Takes it apart.
     pub(super) fn into_parts(self) -> (Arc<Gate<P>>, Arc<Handles>) {
         let private = self.0.as_ptr();
-        // SAFETY: By the invariant the structure is valid.
-        let (array, handles) = unsafe { ((*private).array, (*private).handles) };
+        // SAFETY: By the invariant the structure is valid, and it is ours.
+        let fields = unsafe { &*private };
+        let (array, handles) = (fields.array, fields.handles);
         // SAFETY: It is ours, and not used after this.
         unsafe { bindings::raid456_private_free(private) };
         // SAFETY: By the invariant the pointer is a reference that the structure owned.

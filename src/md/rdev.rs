@@ -2,7 +2,7 @@
 
 //! A device of an array as md core knows it: `struct md_rdev`.
 
-use super::mddev::test;
+use super::mddev::is_set;
 use crate::bindings;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -71,22 +71,21 @@ impl Rdev {
 
     /// Whether a flag is set.
     pub(crate) fn test(&self, flag: Flag) -> bool {
-        // SAFETY: The reference says that the device is valid.
-        test(unsafe { &raw const (*self.as_ptr()).flags }, flag as u32)
+        is_set(load!(self, flags), flag as u32)
     }
 
     /// Sets a flag; returns whether it was set before.
     pub(crate) fn set(&self, flag: Flag) -> bool {
-        // SAFETY: The reference says that the device is valid.
-        unsafe { bindings::raid456_test_and_set_bit(flag as u32, &raw mut (*self.as_ptr()).flags) }
+        let word = field!(self, flags);
+        // SAFETY: The flag word of a device that is valid.
+        unsafe { bindings::raid456_test_and_set_bit(flag as u32, word) }
     }
 
     /// Clears a flag; returns whether it was set before.
     pub(crate) fn clear(&self, flag: Flag) -> bool {
-        // SAFETY: The reference says that the device is valid.
-        unsafe {
-            bindings::raid456_test_and_clear_bit(flag as u32, &raw mut (*self.as_ptr()).flags)
-        }
+        let word = field!(self, flags);
+        // SAFETY: The flag word of a device that is valid.
+        unsafe { bindings::raid456_test_and_clear_bit(flag as u32, word) }
     }
 
     /// Whether writes that it would get must not be acknowledged yet: its failure or a bad block is not recorded.
@@ -97,40 +96,34 @@ impl Rdev {
 
     /// Its slot in the array; negative if it has none.
     pub(crate) fn raid_disk(&self) -> i32 {
-        // SAFETY: The reference says that the device is valid; the field is a word that others may change.
-        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).raid_disk) }
+        load!(self, raid_disk)
     }
 
     /// Gives it a slot.
     pub(super) fn set_raid_disk(&self, slot: i32) {
-        // SAFETY: As in `raid_disk`.
-        unsafe { core::ptr::write_volatile(&raw mut (*self.as_ptr()).raid_disk, slot) }
+        store!(self, raid_disk, slot);
     }
 
     /// The slot that it had in this array, and could have again after a partial sync; negative if none.
     pub(crate) fn saved_raid_disk(&self) -> i32 {
-        // SAFETY: As in `raid_disk`.
-        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).saved_raid_disk) }
+        load!(self, saved_raid_disk)
     }
 
     /// Sectors below this are in sync even if the device as a whole is not; `MAX_SECTOR` if all are.
     pub(crate) fn recovery_offset(&self) -> u64 {
-        // SAFETY: The reference says that the device is valid.
-        let field = unsafe { &raw const (*self.as_ptr()).__bindgen_anon_1 };
+        let field = field!(self, __bindgen_anon_1);
         // SAFETY: The field is a word, by either name, that others may change.
-        unsafe { core::ptr::read_volatile(field.cast()) }
+        unsafe { field.cast::<u64>().read_volatile() }
     }
 
     /// Sectors that it can hold for the array.
     pub(crate) fn sectors(&self) -> u64 {
-        // SAFETY: The reference says that the device is valid.
-        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).sectors) }
+        load!(self, sectors)
     }
 
     /// Where its data begins on the block device, in sectors.
     pub(crate) fn data_offset(&self) -> u64 {
-        // SAFETY: As above.
-        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).data_offset) }
+        load!(self, data_offset)
     }
 
     /// Requests that hold the device. A full memory barrier comes first.
@@ -141,16 +134,14 @@ impl Rdev {
 
     /// Whether it completes its bios in the context that submits them, and this context is one in which work may go on.
     pub(crate) fn may_run_inline(&self) -> bool {
-        // SAFETY: The reference says that the device is valid, and so is its block device.
-        unsafe { bindings::raid456_may_run_inline((*self.as_ptr()).bdev) }
+        let bdev = load!(self, bdev);
+        // SAFETY: As long as the device is valid, so is its block device.
+        unsafe { bindings::raid456_may_run_inline(bdev) }
     }
 
     /// Whether `sectors` sectors from `sector` on have bad blocks. Any context.
     pub(crate) fn bad_blocks(&self, sector: u64, sectors: u32) -> BadBlocks {
-        // SAFETY: The reference says that the device is valid; the field is a word that others may change.
-        let known =
-            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).badblocks.count) };
-        if known == 0 {
+        if load!(self, badblocks.count) == 0 {
             return BadBlocks::None;
         }
         let (mut first, mut count) = (0, 0);

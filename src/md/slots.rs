@@ -6,6 +6,7 @@
 //! uses a member raises its `nr_pending` first, and looks at the slot again afterwards; whoever removes one empties the
 //! slot, waits for a grace period, and puts it back if it is still in use.
 
+use super::mddev::Handle;
 use super::rdev::Rdev;
 use crate::bindings;
 use crate::sync::rcu;
@@ -65,23 +66,28 @@ impl Slot {
 
 /// The slots of an array.
 ///
-/// Dropping it waits until nobody uses a member any more, for md core may free them next.
+/// Dropping it waits until nobody uses a member any more, for md core may free them next; not before, as it waits for the
+/// handle.
 pub(crate) struct Slots {
     slots: KVVec<Slot>,
+    _mddev: Handle,
 }
 
 impl Slots {
-    /// As many empty slots. May sleep.
+    /// As many empty slots for members of an array. May sleep.
     ///
     /// # Errors
     ///
     /// There is no memory.
-    pub(crate) fn new(count: u16) -> Result<Self, AllocError> {
+    pub(crate) fn new(mddev: Handle, count: u16) -> Result<Self, AllocError> {
         let mut slots = KVVec::with_capacity(usize::from(count), GFP_KERNEL)?;
         for _ in 0..count {
             slots.push(Slot::new(), GFP_KERNEL)?;
         }
-        Ok(Self { slots })
+        Ok(Self {
+            slots,
+            _mddev: mddev,
+        })
     }
 
     /// Puts a device of the array into an empty slot.

@@ -30,7 +30,10 @@ impl<'a> Deref for Suspended<'a> {
     }
 }
 
-/// The text of an attribute that is being read: a page at most, and what is more is cut off.
+/// Longest text of an attribute: sysfs complains of a full page.
+const TEXT_BYTES: usize = kernel::page::PAGE_SIZE - 1;
+
+/// The text of an attribute that is being read; what is more than [`TEXT_BYTES`] is cut off.
 pub(crate) struct Text<'a> {
     page: &'a mut [u8],
     len: usize,
@@ -200,7 +203,7 @@ unsafe extern "C" fn show<A: Attribute>(
     // SAFETY: By the requirement of this function.
     let mddev = unsafe { Mddev::from_raw(mddev) };
     // SAFETY: As above.
-    let page = unsafe { core::slice::from_raw_parts_mut(page.cast(), kernel::page::PAGE_SIZE) };
+    let page = unsafe { core::slice::from_raw_parts_mut(page.cast(), TEXT_BYTES) };
     let mut text = Text { page, len: 0 };
     with_array::<A::Of>(mddev, |array| A::show(array, &mut text));
     // CAST: a page's length at most.
@@ -269,7 +272,7 @@ fn locked(mddev: &Mddev, act: impl FnOnce(&Locked<'_>) -> Result) -> Result {
 }
 
 /// Calls `act` with `reconfig_mutex` held while the array takes no requests. Sleeps, interruptibly.
-fn suspended(mddev: &Mddev, act: impl FnOnce(&Suspended<'_>) -> Result) -> Result {
+pub(super) fn suspended(mddev: &Mddev, act: impl FnOnce(&Suspended<'_>) -> Result) -> Result {
     // SAFETY: The array is valid.
     to_result(unsafe { bindings::raid456_suspend_and_lock(mddev.as_ptr()) })?;
     // SAFETY: The mutex was just taken.
@@ -282,7 +285,7 @@ fn suspended(mddev: &Mddev, act: impl FnOnce(&Suspended<'_>) -> Result) -> Resul
 }
 
 /// Calls `act` with the array, if it is there.
-fn with_locked<P: Personality>(
+pub(super) fn with_locked<P: Personality>(
     mddev: &Locked<'_>,
     act: impl FnOnce(Running<'_, P>) -> Result,
 ) -> Result {

@@ -18,7 +18,8 @@ pub(crate) trait Work: Send + Sync + 'static {
 
 /// A registered thread, which belongs to an array.
 ///
-/// End it with [`Self::stop`]. The work of a thread that is dropped instead is leaked, and the thread goes on for ever.
+/// End it with [`Self::stop`]. If a thread is dropped instead it goes on for ever, and so its work and its array are leaked:
+/// the array cannot be stopped any more.
 ///
 /// # Invariants
 ///
@@ -28,7 +29,7 @@ pub(crate) struct Thread<W: Work> {
     thread: AtomicPtr<bindings::md_thread>,
     /// The thread uses the work without counting.
     work: ManuallyDrop<Arc<W>>,
-    mddev: Handle,
+    mddev: ManuallyDrop<Handle>,
 }
 
 // SAFETY: A registered thread may be woken and stopped by any other.
@@ -51,7 +52,7 @@ impl<W: Work> Thread<W> {
         Ok(Self {
             thread: AtomicPtr::new(thread.as_ptr()),
             work: ManuallyDrop::new(work),
-            mddev,
+            mddev: ManuallyDrop::new(mddev),
         })
     }
 
@@ -64,7 +65,7 @@ impl<W: Work> Thread<W> {
     /// Ends the thread, after its work if it is at it, and waits for that; nothing if it was stopped. Not for the thread
     /// itself, nor with another array's lock. Sleeps.
     pub(crate) fn stop(&self, locked: &Locked<'_>) {
-        if core::ptr::eq::<Mddev>(&**locked, &*self.mddev) {
+        if core::ptr::eq::<Mddev>(&**locked, &**self.mddev) {
             // INVARIANT: the function makes the pointer null, and frees the thread after a grace period.
             // SAFETY: By the invariant the thread is registered or there is none; the array's mutex is held, so nobody
             // else stops it.
@@ -77,7 +78,9 @@ impl<W: Work> Drop for Thread<W> {
     fn drop(&mut self) {
         if self.thread.load(Ordering::Acquire).is_null() {
             // SAFETY: It is not used after this; the thread, which used it, has ended.
-            unsafe { ManuallyDrop::drop(&mut self.work) }
+            unsafe { ManuallyDrop::drop(&mut self.work) };
+            // SAFETY: It is not used after this.
+            unsafe { ManuallyDrop::drop(&mut self.mddev) };
         } else {
             pr_err!("a thread of {} was not stopped\n", self.mddev.name());
         }
@@ -137,6 +140,8 @@ pub(super) unsafe fn private(
 unsafe fn private_field<'a>(
     thread: *mut bindings::md_thread,
 ) -> &'a AtomicPtr<kernel::ffi::c_void> {
-    // SAFETY: The field is a pointer of a valid structure, and only this module uses it.
-    unsafe { AtomicPtr::from_ptr(&raw mut (*thread).private) }
+    // SAFETY: By the requirement of this function the structure is valid.
+    let field = unsafe { &raw mut (*thread).private };
+    // SAFETY: The field is an aligned pointer, and only this module uses it.
+    unsafe { AtomicPtr::from_ptr(field) }
 }

@@ -5,11 +5,12 @@
 use super::{accumulate, cancels, generate, Block, Engine, Sector};
 use crate::mem::kit::Kit;
 use crate::mem::pages::Page;
+use kernel::warn_on;
 
 /// The blocks of one strip while a job works on them.
 ///
-/// A block that a bio of a member uses meanwhile is left out, and with it what would be made of it: no job works on strips
-/// that have such I/O.
+/// No job works on strips of which a bio of a member uses blocks meanwhile. If one does all the same it changes nothing, and
+/// the kernel warns, for what is in memory is wrong then.
 pub(crate) struct Blocks<'a> {
     kit: &'a mut Kit,
     engine: &'a dyn Engine,
@@ -55,17 +56,16 @@ impl<'a> Blocks<'a> {
         let Some((target_page, after)) = rest.split_first_mut() else {
             return;
         };
-        let Some(block) = target_page.view_mut::<Block>() else {
-            debug_assert!(false, "the block of member {target} is in use by a bio");
-            return;
-        };
         let before = (0..).zip(before.iter());
         let after = (target.saturating_add(1)..).zip(after.iter());
-        let mut sources = before
-            .chain(after)
-            .filter(|(member, _)| source(*member))
-            .filter_map(|(_, page)| page.view::<Block>())
-            .map(|block| block.as_slice());
+        let sources = before.chain(after).filter(|(member, _)| source(*member));
+        let sources = sources.map(|(_, page)| page.view::<Block>());
+        let usable = sources.clone().all(|block| block.is_some());
+        let Some(block) = target_page.view_mut::<Block>().filter(|_| usable) else {
+            warn_on!(true);
+            return;
+        };
+        let mut sources = sources.flatten().map(|block| block.as_slice());
         work(self.engine, block, &mut sources);
     }
 }

@@ -68,9 +68,10 @@ impl Count {
     unsafe extern "C" fn released(count: *mut bindings::percpu_ref) {
         // SAFETY: By the requirement of this function.
         let this = unsafe { container_of!(Opaque::cast_from(count), Self, count) };
-        // SAFETY: The count's owner waits for this completion before it frees the count, and the completion's own lock
-        // keeps it until this call is done with it.
-        unsafe { bindings::complete_all((*this).empty.get()) }
+        // SAFETY: The count's owner waits for the completion before it frees the count.
+        let empty = unsafe { &raw const (*this).empty };
+        // SAFETY: The completion is initialised; its own lock keeps it until this call is done with it.
+        unsafe { bindings::complete_all(Opaque::cast_into(empty)) }
     }
 
     fn close(&self) {
