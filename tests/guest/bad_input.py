@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=8 timeout=120
+# guest: kernels=uml disks=5 disk-size=8 timeout=300
 """Bad input is refused with a message in the log and the errno of the kernel's own driver, and nothing is lost."""
 
 import errno

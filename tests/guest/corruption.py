@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=4 disk-size=16 timeout=60
+# guest: kernels=uml disks=4 disk-size=16 timeout=150
 """A block of a member that changed behind the array's back: check finds it, repair mends parity from data."""
 
 import os

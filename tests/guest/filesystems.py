@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=128 mem=1800 timeout=120
+# guest: kernels=uml disks=5 disk-size=128 mem=1800 timeout=240
 """File systems on an array: real files, a lost member, fsck, a rebuild, and stop and assembly."""
 
 import hashlib

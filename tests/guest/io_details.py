@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=40 timeout=120
+# guest: kernels=uml disks=6 disk-size=40 timeout=240
 """How requests of every kind reach the members: sizes and offsets, flush and FUA, NOWAIT, readahead, and which reads a
 write or a read costs."""
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=48 timeout=90
+# guest: kernels=uml disks=5 disk-size=48 timeout=150
 """LVM's RAID volumes: dm-raid drives the same personality without an md device of its own."""
 
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=1 disk-size=1200 mem=2600 timeout=150
+# guest: kernels=uml disks=1 disk-size=1200 mem=2600 timeout=300
 """Many members, and many arrays at once. The members are slices of one RAM disk."""
 
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=12 timeout=120
+# guest: kernels=uml disks=5 disk-size=12 timeout=240
 """Members that fail by I/O errors: reads are reconstructed and rewritten, a failed write fails the member, two failures
 stop writes and keep what survives readable."""
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=4 disk-size=24 timeout=120
+# guest: kernels=uml disks=4 disk-size=24 timeout=240
 """What makes md stop the array for a moment, again and again while requests are in flight: nothing hangs, nothing is
 lost."""
 

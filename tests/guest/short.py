@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debian,debug disks=5 disk-size=16 timeout=300 debug.timeout=600
+# guest: kernels=debian,debug disks=5 disk-size=16 timeout=300 debug.timeout=900
 """A short life on kernels that are slow to run: the stock Debian kernel, and the one with KASAN, lockdep and kmemleak."""
 
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=4 disk-size=12 timeout=90
+# guest: kernels=uml disks=4 disk-size=12 timeout=150
 """Stops without a clean shutdown, and resyncs that were interrupted. A power cut is a copy of all members taken while
 the array is active, put back after the array was stopped."""
 

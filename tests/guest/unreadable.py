@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=12 timeout=240
+# guest: kernels=uml disks=5 disk-size=12 timeout=300
 """Blocks that cannot be read, or written, when there is nothing to replace them: in a degraded array, and during a
 rebuild. What is lost ends with EIO, and no more than that is lost; what the new member holds is never taken for data."""
 
