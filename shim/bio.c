@@ -223,7 +223,8 @@ void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private)
 
 	bio->bi_end_io = end_io;
 	bio->bi_private = private;
-	md_flush_request(mddev, bio);
+	/* The bio wants nothing else, so this is all. */
+	WARN_ON_ONCE(!md_flush_request(mddev, bio));
 }
 
 /* Frees the bio that has ended, and returns what was private to it. */
