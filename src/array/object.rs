@@ -11,6 +11,7 @@ use super::queue::Link;
 use super::table::Place;
 use super::Array;
 use crate::block::member_bio::MemberBio;
+use crate::md::slots::Member;
 use crate::mem::mempool::Pooled;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
@@ -74,9 +75,14 @@ impl SpanObject {
 pub(super) struct Port {
     pub(super) bio: Pin<KBox<MemberBio<Flight>>>,
     /// Strips that could not be read: each is to be read once more, alone.
-    pub(super) retry: Strips,
-    /// Strips that are being read once more, or are to be.
-    pub(super) again: Strips,
+    pub(super) reread: Strips,
+    /// Strips that could not be written as part of a run: each is to be written once more, alone.
+    pub(super) rewrite: Strips,
+    /// Strips that will not be tried again if they fail now.
+    pub(super) last_try: Strips,
+    /// The member that is being written where it has bad blocks; kept until these are off its record, so that it is not
+    /// taken for another one that gets its slot.
+    pub(super) healing: Option<Member>,
 }
 
 /// The kits of a span's strips.
@@ -114,8 +120,10 @@ impl Work {
             ports.push(
                 Port {
                     bio: KBox::pin_init(MemberBio::new(), GFP_KERNEL)?,
-                    retry: Strips::NONE,
-                    again: Strips::NONE,
+                    reread: Strips::NONE,
+                    rewrite: Strips::NONE,
+                    last_try: Strips::NONE,
+                    healing: None,
                 },
                 GFP_KERNEL,
             )?;

@@ -12,6 +12,7 @@ use super::Array;
 use crate::block::member_bio::{Ended, Io, Owner};
 use crate::block::{Flags, Status};
 use crate::md::rdev::BadBlocks;
+use crate::md::slots::Member;
 use crate::raid::column::Column;
 use crate::raid::span::Span;
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
@@ -35,35 +36,41 @@ pub(super) fn collect(
         let Some(column) = columns.get(member) else {
             continue;
         };
+        if (good | failed).is_empty() {
+            continue;
+        }
         // What the port does is no answer: the bio may be under way again, for something else.
         let (reading, writing) = (column.reading(), column.writing());
-        if !(good & writing).is_empty() {
-            clear_bad_blocks(env, member, good & writing);
-        }
-        // A block that could not be read is read once more, alone: others of the same bio, or of what the block layer made
-        // of several, are not to be taken for lost with it.
-        let first = (failed & reading) - port.again;
-        port.again = (port.again - good - failed) | first;
-        port.retry |= first;
+        // What failed is tried once more, each block alone: others of the same bio, or of what the block layer made of
+        // several, are not to be taken for lost with it.
+        let first = failed - port.last_try;
+        port.last_try = (port.last_try - good - failed) | first;
+        port.reread |= first & reading;
+        port.rewrite |= first & writing;
         span.io_done(columns, member, good, true, env);
         span.io_done(columns, member, failed - first, false, env);
+
+        if let Some(healing) = port.healing.take() {
+            heal(&healing, good & writing, env);
+            if columns
+                .get(member)
+                .is_some_and(|column| !column.writing().is_empty())
+            {
+                port.healing = Some(healing);
+            }
+        }
     }
 }
 
 /// Takes blocks that were written off a member's record of bad ones.
-fn clear_bad_blocks(env: &RunEnv<'_>, member: usize, written: Strips) {
-    let Some(slot) = env.array.slots.get(member) else {
-        return;
-    };
-    slot.with(|rdev| {
-        for run in written.runs() {
-            let sector = env.strip_sector(run.first);
-            let sectors = run.count.wrapping_mul(STRIP_SECTORS);
-            if rdev.bad_blocks(sector, sectors) != BadBlocks::None {
-                rdev.clear_bad_blocks(sector, sectors);
-            }
+fn heal(member: &Member, written: Strips, env: &RunEnv<'_>) {
+    for run in written.runs() {
+        let sector = env.strip_sector(run.first);
+        let sectors = run.count.wrapping_mul(STRIP_SECTORS);
+        if member.bad_blocks(sector, sectors) != BadBlocks::None {
+            member.clear_bad_blocks(sector, sectors);
         }
-    });
+    }
 }
 
 /// Sends blocks that are to be read or written to the members. Returns whether some could not be sent and so have failed
@@ -85,10 +92,10 @@ pub(super) fn issue(
             }
             if !io.write && run.count > 1 {
                 // Perhaps not all of it is lost.
-                port.retry |= run.strips();
-                port.again |= run.strips();
+                port.reread |= run.strips();
+                port.last_try |= run.strips();
             } else {
-                port.again -= run.strips();
+                port.last_try -= run.strips();
                 span.io_done(columns, member, run.strips(), false, env);
                 failed = true;
             }
@@ -106,17 +113,19 @@ fn next(
     env: &RunEnv<'_>,
 ) -> Option<(Run, Io)> {
     let column = columns.get_mut(member)?;
-    let again = port
-        .retry
-        .iter()
-        .next()
-        .map(|first| Run { first, count: 1 });
-    if let Some(run) = again {
-        port.retry -= run.strips();
-    }
-    let (run, write) = match again.or_else(|| column.next_read()) {
-        Some(run) => (run, false),
-        None => (column.next_write(span.fua())?, true),
+    let (run, write) = if let Some(run) = take_one(&mut port.reread) {
+        (run, false)
+    } else if let Some(run) = take_one(&mut port.rewrite) {
+        (run, true)
+    } else if let Some(run) = column.next_read() {
+        (run, false)
+    } else {
+        let run = column.next_write(span.fua())?;
+        if run.count == 1 {
+            // It goes alone anyway.
+            port.last_try |= run.strips();
+        }
+        (run, true)
     };
     let mut flags = Flags::NONE;
     if write && span.fua().meets(run.strips()) {
@@ -136,6 +145,14 @@ fn next(
     ))
 }
 
+/// Takes the first strip out.
+fn take_one(strips: &mut Strips) -> Option<Run> {
+    let first = strips.iter().next()?;
+    let run = Run { first, count: 1 };
+    *strips -= run.strips();
+    Some(run)
+}
+
 /// Sends a run to a member. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
 /// read: the slot may have got another member since the read was planned.
 fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>) -> bool {
@@ -146,12 +163,14 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
     if !io.write && !env.array.holds(&target, io.sector, sectors) {
         return false;
     }
+    let heals = io.write && target.bad_blocks(io.sector, sectors) != BadBlocks::None;
+    let healing = heals.then(|| target.clone());
     let flight = Flight {
         span: env.span.clone(),
         entry: env.entry.clone(),
         member,
         strips: run.strips(),
-        again: port.again.meets(run.strips()),
+        last_try: port.last_try.meets(run.strips()),
     };
     // CAST: there are no more members than a u16 counts.
     let column = member as u16;
@@ -162,6 +181,9 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
         let pages = env.pages_mut(run, column);
         port.bio.read(flight, target, io.sector, io.flags, pages)
     };
+    if sent.is_ok() && healing.is_some() {
+        port.healing = healing;
+    }
     sent.is_ok()
 }
 
@@ -171,8 +193,8 @@ pub(super) struct Flight {
     entry: Entry<Array>,
     member: usize,
     strips: Strips,
-    /// It is a block that could not be read before.
-    again: bool,
+    /// What fails now has failed.
+    last_try: bool,
 }
 
 impl Owner for Flight {
@@ -184,8 +206,8 @@ impl Owner for Flight {
         match (ok, io.write) {
             (true, true) => {}
             (true, false) => member.reset_read_errors(),
+            (false, _) if !self.last_try => {}
             (false, true) => array.write_failed(member, io.sector, ended.sectors),
-            (false, false) if !self.again => {}
             (false, false) => {
                 let counts = ended.status != Status::PROTECTION;
                 array.read_failed(member, io.sector, ended.sectors, counts);

@@ -47,8 +47,6 @@ impl Span {
         self.waits.memory = starved;
         if starved {
             self.release();
-            let cached = self.kits & self.phases.of(Phase::Idle);
-            self.drop_kits(cached, columns, env);
         }
     }
 

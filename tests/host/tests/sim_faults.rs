@@ -103,13 +103,9 @@ const FAULTS: &[Fault] = faults! {
     "blocks-stay-cached-without-a-kit", "accept.rs",
         "        for column in columns {\n            column.uptodate -= strips;" =>
         "        for column in columns {\n            if super::fault::on(\"blocks-stay-cached-without-a-kit\") { continue; }\n            column.uptodate -= strips;";
-    // Two places see to that.
     "starved-span-keeps-kits", "accept.rs",
         "            if !cached.is_empty() {" =>
         "            if !cached.is_empty() && !super::fault::on(\"starved-span-keeps-kits\") {";
-    "starved-span-keeps-kits", "accept.rs",
-        "            self.drop_kits(cached, columns, env);\n        }\n    }" =>
-        "            if !super::fault::on(\"starved-span-keeps-kits\") { self.drop_kits(cached, columns, env); }\n        }\n    }";
     "evicted-blocks-stay-cached", "span.rs",
         "column.reset(Strips(u16::MAX), true);" =>
         "column.reset(Strips(u16::MAX), !super::fault::on(\"evicted-blocks-stay-cached\"));";
