@@ -4,6 +4,9 @@
 
 #[kernel::macros::kunit_tests(raid456_parity)]
 mod tests {
+    use crate::mem::kit::Kit;
+    use crate::mem::Wait;
+    use crate::parity::blocks::Blocks;
     use crate::parity::kernel::Kernel;
     use crate::parity::scalar::Scalar;
     use crate::parity::{accumulate, cancels, generate, Block, Engine, Sector, BLOCK_SECTORS};
@@ -80,6 +83,45 @@ mod tests {
                 assert!(seen);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn strip_of_a_kit_is_made_changed_checked_and_recovered() -> Result {
+        const MEMBERS: u16 = 11;
+        const PARITY: u16 = 4;
+        let content = blocks(3)?;
+        let mut kit = Kit::new(MEMBERS, Wait::Setup)?;
+        for (page, block) in kit.pages_mut().iter_mut().zip(content.iter()) {
+            *page.view_mut::<Block>().ok_or(EBUSY)? = *block;
+        }
+        assert!(!Blocks::new(&mut kit, &Kernel).match_parity());
+        Blocks::new(&mut kit, &Kernel).generate(PARITY, |_| true);
+        assert!(Blocks::new(&mut kit, &Kernel).match_parity());
+
+        // A lost block, before parity, after it, and parity itself.
+        for lost in [0, PARITY, MEMBERS - 1] {
+            let page = kit.page_mut(lost).ok_or(EINVAL)?;
+            let before = KBox::new(*page.view::<Block>().ok_or(EBUSY)?, GFP_KERNEL)?;
+            page.view_mut::<Block>()
+                .ok_or(EBUSY)?
+                .fill(Sector([0x5555; 64]));
+            assert!(!Blocks::new(&mut kit, &Kernel).match_parity());
+            Blocks::new(&mut kit, &Kernel).generate(lost, |_| true);
+            let recovered = kit.page(lost).and_then(|page| page.view::<Block>());
+            assert!(recovered == Some(&*before));
+        }
+
+        // Two blocks change: parity by what they were, and what they are.
+        let changed = |member| member == 2 || member == 9;
+        Blocks::new(&mut kit, &Kernel).accumulate(PARITY, changed);
+        for member in (0..MEMBERS).filter(|member| changed(*member)) {
+            let page = kit.page_mut(member).ok_or(EINVAL)?;
+            *page.view_mut::<Block>().ok_or(EBUSY)? = content[usize::from(member) + 8];
+        }
+        assert!(!Blocks::new(&mut kit, &Kernel).match_parity());
+        Blocks::new(&mut kit, &Kernel).accumulate(PARITY, changed);
+        assert!(Blocks::new(&mut kit, &Kernel).match_parity());
         Ok(())
     }
 }
