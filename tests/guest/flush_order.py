@@ -39,6 +39,8 @@ def commits():
     """Every bio of a file system's commits: (seconds, device number, flags, sector, sectors)."""
     sh("mount", "-t", "tracefs", "tracefs", TRACING)
     trace_set("trace", "")
+    # The default clock may have steps of 10 ms.
+    trace_set("trace_clock", "mono")
     trace_set("events/block/block_bio_queue/enable", "1")
     for number in range(10):
         with open(f"{MOUNT}/file{number}", "wb") as file:
