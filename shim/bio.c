@@ -214,12 +214,12 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 
 /*
  * Has the members of a slice's array flush their caches; a bio with end_io and private ends when they have. The slice
- * keeps the array active meanwhile. May sleep.
+ * keeps the array active meanwhile. May sleep. The bio does not come from where md_flush_request() takes the members' bios.
  */
 void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private)
 {
 	struct mddev *mddev = raid456_slice_mddev(slice);
-	struct bio *bio = bio_alloc_bioset(NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH, GFP_NOIO, &mddev->bio_set);
+	struct bio *bio = bio_alloc_bioset(NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH, GFP_NOIO, &mddev->sync_set);
 
 	bio->bi_end_io = end_io;
 	bio->bi_private = private;

@@ -34,10 +34,11 @@ pub(super) struct RunEnv<'a> {
 
 impl RunEnv<'_> {
     /// Takes one kit from wherever there is one.
-    fn take_kit(&self) -> Option<KBox<KitNode>> {
+    fn take_kit(&mut self) -> Option<KBox<KitNode>> {
         let kits = &self.array.kits;
         kits.take().or_else(|| {
-            self.array.table.reclaim(self.span, kits);
+            // There may be more than one.
+            self.freed |= self.array.table.reclaim(self.span, kits);
             kits.take()
         })
     }

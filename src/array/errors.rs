@@ -11,7 +11,7 @@
 use super::members::count_degraded;
 use super::Array;
 use crate::md::mddev::{Flag as ArrayFlag, Recovery, SbFlag};
-use crate::md::rdev::{Flag, Rdev};
+use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use core::sync::atomic::Ordering;
@@ -144,11 +144,11 @@ impl Array {
     fn record_bad_blocks(&self, rdev: &Rdev, sector: u64, sectors: u32) -> bool {
         // From here on others may skip these blocks; none of them acknowledges before md core has raised its flag.
         self.recording.fetch_add(1, Ordering::AcqRel);
-        if self.mddev.is_external() {
+        let recorded = rdev.set_bad_blocks(sector, sectors);
+        if self.mddev.is_external() && rdev.bad_blocks(sector, sectors) == BadBlocks::Unrecorded {
             // Nobody else holds acknowledgements back until whoever keeps the metadata has taken note.
             rdev.set(Flag::BlockedBadBlocks);
         }
-        let recorded = rdev.set_bad_blocks(sector, sectors);
         self.recording.fetch_sub(1, Ordering::AcqRel);
         self.mddev.wake_thread();
         recorded

@@ -81,6 +81,8 @@ pub(crate) struct Array {
     #[pin]
     kits: Kits,
     items: Mempool<Item>,
+    /// For requests that are not posted at once. Apart, as who has one may wait for one of `items`.
+    keepers: Mempool<Item>,
     #[pin]
     later: Later,
     bitmap: Flushes,

@@ -98,6 +98,13 @@ pub(super) fn issue(
                 port.last_try -= run.strips();
                 span.io_done(columns, member, run.strips(), false, env);
                 failed = true;
+                if columns
+                    .get(member)
+                    .is_some_and(|column| column.writing().is_empty())
+                {
+                    // No bio will end that would see to this.
+                    port.healing = None;
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use super::pump;
 use super::Array;
 use crate::sync::actor::Turn;
 use crate::sync::mailbox::Events;
+use core::sync::atomic::Ordering;
 use kernel::sync::Arc;
 
 /// After so many rounds a runner hands the span to a lane, so that nobody who only wanted to submit is kept.
@@ -35,14 +36,17 @@ pub(super) fn run<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
 pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
     let mut turn = turn;
     loop {
-        // A span that does not know its array yet has been posted its first part: that one does.
+        // The events first: a part that is posted after this look brings one of its own.
+        let events = turn.take();
         turn.accept(span);
+        // A span that does not know its array yet has been posted its first part: that one does.
         if let Some(entry) = turn.entry.clone() {
+            // For the lane to see. As the span is owned, here, nobody else gets its turn.
+            let _none = span.actor.post(events);
             entry.lanes.queue(span, turn);
             return;
         }
         // Nothing but a late event to a span that has ended.
-        turn.take();
         match turn.finish() {
             Ok(()) => return,
             Err(again) => turn = again,
@@ -152,6 +156,8 @@ impl Work {
         let Self { parts, entry, .. } = self;
         parts.append(span.posted.take_all().inspect(|item| {
             entry.get_or_insert_with(|| item.entry.clone());
+            // The part came with its poster's pin.
+            span.pins.fetch_sub(1, Ordering::Release);
         }));
     }
 }

@@ -32,6 +32,9 @@ use kernel::sync::Arc;
 /// Parts that are set aside for times without memory.
 const RESERVED_PARTS: u16 = 256;
 
+/// The same, for what keeps requests that the array's thread posts.
+const RESERVED_KEEPERS: u16 = 16;
+
 /// Sectors of a request that the C driver allows at least: 256 strips.
 const MAX_SECTORS: u32 = 256 * 8;
 
@@ -231,6 +234,7 @@ fn allocate(
         table <- Table::new(span_sectors, cpus),
         kits <- Kits::new(members, cpus),
         items: Mempool::new(RESERVED_PARTS)?,
+        keepers: Mempool::new(RESERVED_KEEPERS)?,
         later <- Later::new(),
         bitmap: Flushes::new(),
         waiting: Waiting::new(),

@@ -145,7 +145,7 @@ impl Array {
     /// Has the members flush their caches, and a write go on when they have: the C module lets both go at once, so that
     /// after a power cut a journal's commit may be there without what it commits. May sleep.
     fn flush_first(&self, entry: Entry<Array>, request: Request<'_>) {
-        let Ok(mut item) = self.items.take(Item::blank(entry), Wait::MayBlock) else {
+        let Ok(mut item) = self.keepers.take(Item::blank(entry), Wait::MayBlock) else {
             return request.end(Status::IO_ERROR);
         };
         let slice = request.account();
@@ -161,7 +161,7 @@ impl Array {
         // before what others may wait for.
         let keeper = (self.mddev.is_dm() && may_wait)
             .then(|| {
-                self.items
+                self.keepers
                     .take(Item::blank(entry.clone()), Wait::MayBlock)
                     .ok()
             })

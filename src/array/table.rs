@@ -496,8 +496,8 @@ impl Table {
         let cached = turn.has_kits();
         {
             let mut lists = shard.lists.lock();
-            // Acquire: pairs with the release of whoever dropped its pin after pushing a part.
-            if span.pins.load(Ordering::Acquire) != 0 || !span.posted.is_empty() {
+            // Somebody is about to post, or has: the event that follows makes somebody come here again.
+            if span.pins.load(Ordering::Acquire) != 0 {
                 drop(lists);
                 return turn.finish();
             }
@@ -541,9 +541,10 @@ impl<'a> Pinned<'a> {
     #[must_use = "the poster that finds nobody responsible for the span becomes so"]
     pub(super) fn post(self, item: Pooled<Item>) -> Option<Turn<'a, Work>> {
         let span = self.span;
+        // The pin goes with the part; who accepts that takes it off. Were it dropped here, a runner that had done the part
+        // by then would find the span pinned, and leave it active for an event that makes nobody look again.
+        core::mem::forget(self);
         span.posted.push(item);
-        // Unpinned before the post, which may make the part run; the stack keeps the span active until it is taken.
-        drop(self);
         span.actor.post(Events::PARTS)
     }
 

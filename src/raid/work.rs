@@ -332,9 +332,11 @@ impl Span {
                 }
             }
         }
+        // Who reads has been answered: what is mended then is acknowledged to nobody.
         let degraded = columns
             .iter()
-            .fold(Strips::NONE, |all, column| all | column.lost);
+            .fold(Strips::NONE, |all, column| all | column.lost)
+            - self.reads;
         if ready.meets(degraded) && !env.failures_recorded() {
             self.waits.superblock = true;
             ready -= degraded;
@@ -363,14 +365,15 @@ impl Span {
             .fold(Strips::NONE, |all, column| all | column.writes_pending());
         let failed = columns
             .iter()
-            .fold(Strips::NONE, |all, column| all | column.failed);
+            .fold(Strips::NONE, |all, column| all | column.failed)
+            - self.reads;
         let mut ended = writing - pending;
         if ended.meets(failed) && !env.failures_recorded() {
             self.waits.superblock = true;
             ended -= failed;
         }
         let parity = usize::from(env.geometry().parity_disks());
-        for index in (ended & (failed - self.reads)).iter() {
+        for index in (ended & failed).iter() {
             let strip = Strips::one(index);
             // A member that was being rebuilt may be in sync by now; the strip was rebuilt before this write then, and
             // the write went there too.
