@@ -214,7 +214,8 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 
 /*
  * Has the members of a slice's array flush their caches; a bio with end_io and private ends when they have. The slice
- * keeps the array active meanwhile. May sleep. The bio does not come from where md_flush_request() takes the members' bios.
+ * keeps the array active meanwhile. May sleep. The bio does not come from where md_flush_request() takes those of the
+ * members.
  */
 void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private)
 {
