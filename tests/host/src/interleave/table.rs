@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the span table uses the mailbox: a span that has nothing to do is put away, and may be given another place,
-//! while somebody looks it up and posts to it.
+//! How the span table and the runners use an actor: a span that has nothing to do is put away, and may be given another
+//! place, while somebody looks it up and posts to it, and while late events come for work that has ended.
+//!
+//! The model follows `lookup`, `Pinned::post` and `retire` of `src/array/table.rs` and `round`, `accept` and `hand_over`
+//! of `src/array/run.rs`, step by step, for a shard with one span. What it stands on is the real thing: the actor, and
+//! the stack of parts.
 
-use super::explore;
+use super::explore_within;
 use super::stack::Owner;
-use crate::sync::mailbox::{Events, Mailbox};
+use crate::sync::actor::{Actor, Turn};
+use crate::sync::mailbox::Events;
 use crate::sync::stack::Stack;
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
@@ -16,32 +21,54 @@ use loom::thread;
 mod way {
     pub(super) const RIGHT: u32 = 0;
     pub(super) const GIVES_UP_BEFORE_THE_LOCK: u32 = 1;
-    pub(super) const POSTS_AFTER_THE_LOCK: u32 = 2;
+    pub(super) const RETIRES_WHAT_IS_PINNED: u32 = 2;
     pub(super) const EVICTS_WITHOUT_CLAIM: u32 = 3;
     pub(super) const PUTS_AWAY_IN_ANY_CASE: u32 = 4;
+    /// The pin goes before the event comes, not with the part.
+    pub(super) const UNPINS_AND_POSTS: u32 = 5;
+    pub(super) const RUNS_ON_WITHOUT_ENTRY: u32 = 6;
+    /// Parts are looked for before the events are taken.
+    pub(super) const HANDS_OVER_AND_TAKES: u32 = 7;
+    pub(super) const HANDS_OVER_WITHOUT_THE_EVENTS: u32 = 8;
 }
 
+/// A part is a number: its place times ten, and its own. It gathers, until a flush, if its own is this or more.
+const GATHERS: u32 = 5;
+
 /// What the shard's lock protects, of its one span.
-#[derive(Default)]
 struct Shard {
-    /// The span's place.
-    key: u32,
-    /// Whether the span is in use: not to be evicted, and counted.
+    /// The span's place; none while it is out of the lists.
+    key: Option<u32>,
+    /// Whether the span is in use: not to be evicted.
     active: bool,
 }
 
-/// A shard with one span, and the count that quiesce waits for.
-struct Table<const WAY: u32> {
-    shard: Mutex<Shard>,
-    mailbox: Mailbox,
-    parts: Stack<Owner>,
-    /// The place as the runner knows it, and parts seen: only for the owner.
-    owned: UnsafeCell<(u32, Vec<u32>)>,
-    /// How many spans are active.
-    inflight: AtomicU32,
+/// What only the span's owner touches.
+struct Work {
+    /// The place as the runner knows it.
+    key: u32,
+    /// Whether the span knows its array.
+    entry: bool,
+    /// Parts that were accepted, and are not done.
+    parts: Vec<u32>,
+    done: Vec<u32>,
 }
 
-// SAFETY: Loom checks that only the span's owner touches `owned`.
+/// A shard with one span.
+struct Table<const WAY: u32> {
+    shard: Mutex<Shard>,
+    pins: AtomicU32,
+    /// How many spans are active.
+    active: AtomicU32,
+    posted: Stack<Owner>,
+    actor: Actor<()>,
+    /// Beside the actor: a faulty copy gets at it without a turn.
+    work: UnsafeCell<Work>,
+    /// A lane has been told of a turn that was left.
+    told: AtomicBool,
+}
+
+// SAFETY: Loom checks that only the span's owner touches `work`.
 unsafe impl<const WAY: u32> Send for Table<WAY> {}
 // SAFETY: As above.
 unsafe impl<const WAY: u32> Sync for Table<WAY> {}
@@ -49,200 +76,404 @@ unsafe impl<const WAY: u32> Sync for Table<WAY> {}
 impl<const WAY: u32> Table<WAY> {
     fn new(key: u32) -> Arc<Self> {
         Arc::new(Self {
-            shard: Mutex::new(Shard { key, active: false }),
-            mailbox: Mailbox::new(),
-            parts: Stack::new(),
-            owned: UnsafeCell::new((key, Vec::new())),
-            inflight: AtomicU32::new(0),
+            shard: Mutex::new(Shard {
+                key: Some(key),
+                active: false,
+            }),
+            pins: AtomicU32::new(0),
+            active: AtomicU32::new(0),
+            posted: Stack::new(),
+            actor: Actor::new(()),
+            work: UnsafeCell::new(Work {
+                key,
+                entry: false,
+                parts: Vec::new(),
+                done: Vec::new(),
+            }),
+            told: AtomicBool::new(false),
         })
     }
 
-    fn count(&self, change: i32) {
-        let old = if change > 0 {
-            self.inflight.fetch_add(1, Ordering::AcqRel)
-        } else {
-            self.inflight.fetch_sub(1, Ordering::AcqRel)
-        };
-        assert!(
-            old == u32::from(change < 0),
-            "the span is counted once while it is active, but {old} before a change of {change}"
-        );
+    /// What the span's owner does.
+    fn work<R>(&self, act: impl FnOnce(&mut Work) -> R) -> R {
+        // SAFETY: Only the owner gets here; loom checks it.
+        self.work.with_mut(|work| act(unsafe { &mut *work }))
     }
 
-    /// Posts `part` to the span at `key`, which the part is for, if the table has it there.
-    fn lookup_post(&self, key: u32, part: u32) -> bool {
+    /// Pins the span for `key`, for a post; false if it is at another place, and in use there.
+    fn lookup(&self, key: u32) -> bool {
         let mut shard = self.shard.lock().unwrap();
-        if shard.key != key {
+        if shard.key == Some(key) {
+            self.pin(&mut shard);
+            return true;
+        }
+        if shard.active || shard.key.is_none() {
             return false;
         }
+        let turn = self.actor.claim();
+        if turn.is_none() && WAY != way::EVICTS_WITHOUT_CLAIM {
+            return false;
+        }
+        shard.key = None;
+        drop(shard);
+        self.work(|work| {
+            assert!(
+                work.parts.is_empty(),
+                "only a span without work gets another place"
+            );
+            work.key = key;
+        });
+        if let Some(turn) = turn {
+            finish_quiet(turn);
+        }
+        let mut shard = self.shard.lock().unwrap();
+        shard.key = Some(key);
+        self.pin(&mut shard);
+        true
+    }
+
+    fn pin(&self, shard: &mut Shard) {
         if !shard.active {
             shard.active = true;
-            self.count(1);
+            self.active.fetch_add(1, Ordering::Relaxed);
         }
-        self.parts.push(Owner::new(part));
-        let owner = if WAY == way::POSTS_AFTER_THE_LOCK {
-            drop(shard);
-            self.mailbox.post(Events::PARTS)
-        } else {
-            let owner = self.mailbox.post(Events::PARTS);
-            drop(shard);
-            owner
-        };
-        if owner {
-            self.run();
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unpin(&self) {
+        self.pins.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Posts a part for a place. What gathers is flushed afterwards. Whether there was a span for it.
+    fn submit(&self, part: u32) -> bool {
+        if !self.lookup(part / 10) {
+            return false;
+        }
+        self.posted.push(Owner::new(part));
+        if WAY == way::UNPINS_AND_POSTS {
+            self.unpin();
+        }
+        self.post(Events::PARTS);
+        if part % 10 >= GATHERS {
+            self.post(Events::FLUSH);
         }
         true
     }
 
-    /// Runs the span until it has nothing to do, then puts it away.
-    fn run(&self) {
-        loop {
-            let _ = self.mailbox.take();
-            for part in self.parts.take_all() {
-                self.owned.with_mut(|owned| {
-                    // SAFETY: Only the owner gets here; loom checks it.
-                    let (key, seen) = unsafe { &mut *owned };
-                    assert_eq!(part.value() / 10, *key, "a part runs at its own place");
-                    seen.push(part.value());
+    /// Posts events, and runs the span if nobody else does.
+    fn post(&self, events: Events) {
+        if let Some(turn) = self.actor.post(events) {
+            self.run(turn);
+        }
+    }
+
+    /// Posts events where the span may not be run.
+    fn post_in_passing(&self, events: Events) {
+        if let Some(turn) = self.actor.post(events) {
+            self.hand_over(turn);
+        }
+    }
+
+    /// Looks at a span that nobody runs, for what it has cached.
+    fn shed(&self) {
+        if let Some(turn) = self.actor.claim() {
+            if let Err(again) = turn.finish() {
+                self.hand_over(again);
+            }
+        }
+    }
+
+    fn run(&self, turn: Turn<'_, ()>) {
+        let mut next = Some(turn);
+        while let Some(turn) = next {
+            next = self.round(turn);
+        }
+    }
+
+    fn round<'a>(&'a self, mut turn: Turn<'a, ()>) -> Option<Turn<'a, ()>> {
+        let events = turn.take();
+        if !self.accept() {
+            return turn.finish().err();
+        }
+        let quiet = self.work(|work| work.step(events.contains(Events::FLUSH)));
+        if !quiet {
+            return turn.finish().err();
+        }
+        self.work(|work| work.entry = false);
+        let again = self.retire(turn).err()?;
+        self.work(|work| work.entry = WAY != way::RUNS_ON_WITHOUT_ENTRY);
+        Some(again)
+    }
+
+    /// Takes in the parts that were posted. Whether the span knows its array.
+    fn accept(&self) -> bool {
+        if !self.posted.is_empty() {
+            for part in self.posted.take_all() {
+                self.work(|work| {
+                    work.entry = true;
+                    work.parts.push(part.value());
                 });
-            }
-            if self.put_away() {
-                break;
+                if WAY != way::UNPINS_AND_POSTS {
+                    self.unpin();
+                }
             }
         }
+        self.work(|work| work.entry)
     }
 
-    /// Whether the span was given up; false if something was posted.
-    fn put_away(&self) -> bool {
+    /// Ends the turn at a span without work: it becomes inactive, unless somebody is about to post.
+    fn retire<'a>(&'a self, turn: Turn<'a, ()>) -> Result<(), Turn<'a, ()>> {
+        let mut turn = Some(turn);
+        let mut finish = || turn.take().map_or(Ok(()), Turn::finish);
         if WAY == way::GIVES_UP_BEFORE_THE_LOCK {
-            let gave_up = self.mailbox.finish();
-            if gave_up {
-                let mut shard = self.shard.lock().unwrap();
-                shard.active = false;
-                self.count(-1);
-            }
-            return gave_up;
+            finish()?;
         }
         let mut shard = self.shard.lock().unwrap();
-        let gave_up = self.mailbox.finish();
-        if gave_up || WAY == way::PUTS_AWAY_IN_ANY_CASE {
-            shard.active = false;
-            self.count(-1);
-        }
-        gave_up || WAY == way::PUTS_AWAY_IN_ANY_CASE
-    }
-
-    /// Gives the span another place, if nobody uses it.
-    fn evict(&self, key: u32) {
-        let mut shard = self.shard.lock().unwrap();
-        if shard.active {
-            return;
-        }
-        if WAY != way::EVICTS_WITHOUT_CLAIM && !self.mailbox.claim() {
-            return;
-        }
-        shard.key = key;
-        self.owned.with_mut(|owned| {
-            // SAFETY: The claim made this thread the owner; loom checks it.
-            let (place, _) = unsafe { &mut *owned };
-            *place = key;
-        });
-        if WAY != way::EVICTS_WITHOUT_CLAIM && !self.mailbox.finish() {
-            // A stray event, not a part: those are posted under the lock. Whoever claimed it runs it.
+        let pinned = self.pins.load(Ordering::Acquire) != 0;
+        if pinned && WAY != way::RETIRES_WHAT_IS_PINNED {
             drop(shard);
-            self.run_stray();
+            return finish();
         }
+        let given_up = finish();
+        if WAY != way::PUTS_AWAY_IN_ANY_CASE {
+            given_up?;
+        }
+        if !shard.active {
+            return Ok(());
+        }
+        shard.active = false;
+        drop(shard);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Runs a span that is not active, for an event that came late.
-    fn run_stray(&self) {
+    /// Leaves the span to a lane.
+    fn hand_over(&self, turn: Turn<'_, ()>) {
+        let mut turn = turn;
         loop {
-            let _ = self.mailbox.take();
-            if !self.parts.is_empty() {
-                return self.run();
-            }
-            self.owned.with(|_| ());
-            let shard = self.shard.lock().unwrap();
-            if self.mailbox.finish() {
+            let early = WAY == way::HANDS_OVER_AND_TAKES && self.accept();
+            let events = if early { Events::NONE } else { turn.take() };
+            if early || (WAY != way::HANDS_OVER_AND_TAKES && self.accept()) {
+                if WAY != way::HANDS_OVER_WITHOUT_THE_EVENTS {
+                    let none = self.actor.post(events);
+                    assert!(none.is_none(), "who hands a span over owns it");
+                }
+                turn.suspend();
+                // Loom does not order a store among swaps of others.
+                self.told.swap(true, Ordering::AcqRel);
                 return;
             }
-            drop(shard);
+            match turn.finish() {
+                Ok(()) => return,
+                Err(again) => turn = again,
+            }
         }
     }
 
-    /// An event that has nothing to do with a part: a lane woken for nothing, a late flush.
-    fn stray(&self) {
-        if self.mailbox.post(Events::FLUSH) {
-            self.run_stray();
+    /// Runs what was left to the lane.
+    fn lane(&self) {
+        while self.told.swap(false, Ordering::AcqRel) {
+            if let Some(turn) = self.actor.resume() {
+                self.run(turn);
+            }
         }
     }
 
+    /// Looks whether everything has come to its end, after the threads have.
     fn check(&self, expected: &[u32]) {
-        // SAFETY: All threads have ended; loom checks it.
-        let mut seen = self.owned.with(|owned| unsafe { (*owned).1.clone() });
-        seen.sort_unstable();
-        assert_eq!(seen, expected, "each part that found its span was run");
-        assert!(!self.shard.lock().unwrap().active, "the span is put away");
-        let inflight = self.inflight.load(Ordering::Acquire);
-        assert_eq!(inflight, 0, "spans that quiesce would wait for");
+        self.lane();
+        // Loom wants nothing to be dropped while the test fails.
+        let left = self.posted.take_all().count();
+        let owned = self.actor.claim().is_none();
+        let (mut done, entry) = self.work(|work| (work.done.clone(), work.entry));
+        let active = self.shard.lock().unwrap().active;
+        done.sort_unstable();
+        assert_eq!(done, expected, "each part that was posted is run");
+        assert_eq!(left, 0, "each part is accepted");
+        assert!(!owned, "the turn is given up in the end");
+        assert!(!active, "no span stays active for ever");
+        assert!(!entry, "a span without work does not keep the array");
+        let pins = self.pins.load(Ordering::Acquire);
+        assert_eq!(pins, 0, "pins of parts that have ended");
+        let active = self.active.load(Ordering::Acquire);
+        assert_eq!(active, 0, "spans that are counted as active");
     }
 }
 
-/// Two submitters post to a span that is put away in between.
-fn posts_race_with_putting_away<const WAY: u32>() {
+impl Work {
+    /// Does what can be done. Whether nothing is left.
+    fn step(&mut self, flush: bool) -> bool {
+        let key = self.key;
+        let (left, done): (Vec<u32>, Vec<u32>) = self
+            .parts
+            .iter()
+            .partition(|part| **part % 10 >= GATHERS && !flush);
+        for part in &done {
+            assert_eq!(part / 10, key, "a part runs at its own place");
+        }
+        self.done.extend(done);
+        self.parts = left;
+        self.parts.is_empty()
+    }
+}
+
+/// Drops late events to a span that is in no list, and the turn.
+fn finish_quiet(turn: Turn<'_, ()>) {
+    let mut turn = turn;
+    while let Err(mut again) = turn.finish() {
+        let _ = again.take();
+        turn = again;
+    }
+}
+
+/// Two submitters post to one place.
+fn two_post<const WAY: u32>() {
     let table = Table::<WAY>::new(1);
     let other = table.clone();
-    let submitter = thread::spawn(move || {
-        assert!(other.lookup_post(1, 10), "nobody moves the span here");
-    });
-    assert!(table.lookup_post(1, 11), "nobody moves the span here");
+    let submitter = thread::spawn(move || assert!(other.submit(11), "nobody moves the span here"));
+    assert!(table.submit(10), "nobody moves the span here");
     submitter.join().unwrap();
     table.check(&[10, 11]);
 }
 
-/// A submitter posts while the span is given another place, and an event comes that nobody waits for.
-fn posts_race_with_eviction<const WAY: u32>() {
+/// A submitter posts to a place, and another to the same one and then to one for which the span is taken away.
+fn posts_race_with_eviction<const WAY: u32>(part: u32) {
     let table = Table::<WAY>::new(1);
     let other = table.clone();
-    let submitter = thread::spawn(move || other.lookup_post(1, 10));
+    let submitter = thread::spawn(move || other.submit(part));
+    let mut expected = Vec::new();
+    expected.extend(table.submit(10).then_some(10));
+    expected.extend(table.submit(20).then_some(20));
+    expected.extend(submitter.join().unwrap().then_some(part));
+    expected.sort_unstable();
+    table.check(&expected);
+}
+
+/// A late event comes to a span that is given another place.
+fn a_late_event_races_with_eviction<const WAY: u32>() {
+    let table = Table::<WAY>::new(1);
     let other = table.clone();
-    let stray = thread::spawn(move || other.stray());
-    table.evict(2);
-    let found = submitter.join().unwrap();
-    stray.join().unwrap();
-    table.check(if found { &[10] } else { &[] });
+    let late = thread::spawn(move || other.post(Events::FLUSH));
+    let found = table.submit(20);
+    late.join().unwrap();
+    table.check(if found { &[20] } else { &[] });
+}
+
+/// A part is posted, gathers and is flushed, while a span is handed to a lane by who has other business with it.
+fn a_span_is_handed_over<const WAY: u32>(business: fn(&Table<WAY>)) {
+    let table = Table::<WAY>::new(1);
+    let other = table.clone();
+    let passer = thread::spawn(move || business(&other));
+    let other = table.clone();
+    let lane = thread::spawn(move || other.lane());
+    assert!(table.submit(10 + GATHERS), "nobody moves the span here");
+    passer.join().unwrap();
+    lane.join().unwrap();
+    table.check(&[10 + GATHERS]);
+}
+
+/// A late flush: a task that sleeps had the span in its plug.
+fn a_late_flush<const WAY: u32>(table: &Table<WAY>) {
+    table.post_in_passing(Events::FLUSH);
+}
+
+/// Memory is short.
+fn shedding<const WAY: u32>(table: &Table<WAY>) {
+    table.shed();
+}
+
+const PREEMPTIONS: usize = 5;
+
+fn explore_table(scenario: impl Fn() + Sync + Send + 'static) {
+    explore_within(PREEMPTIONS, scenario);
 }
 
 #[test]
 fn no_part_is_lost_when_the_span_is_put_away() {
-    explore(posts_race_with_putting_away::<{ way::RIGHT }>);
+    explore_table(two_post::<{ way::RIGHT }>);
 }
 
 #[test]
 fn no_part_runs_at_another_place() {
-    explore(posts_race_with_eviction::<{ way::RIGHT }>);
+    explore_table(|| posts_race_with_eviction::<{ way::RIGHT }>(11));
 }
 
 #[test]
-#[should_panic(expected = "the span is counted once while it is active")]
+fn no_part_that_gathers_is_taken_to_another_place() {
+    explore_table(|| posts_race_with_eviction::<{ way::RIGHT }>(10 + GATHERS));
+}
+
+#[test]
+fn a_late_event_is_harmless() {
+    explore_table(a_late_event_races_with_eviction::<{ way::RIGHT }>);
+}
+
+#[test]
+fn nothing_is_lost_in_handing_over_for_a_late_flush() {
+    explore_table(|| a_span_is_handed_over::<{ way::RIGHT }>(a_late_flush));
+}
+
+#[test]
+fn nothing_is_lost_in_handing_over_when_memory_is_short() {
+    explore_table(|| a_span_is_handed_over::<{ way::RIGHT }>(shedding));
+}
+
+#[test]
+#[should_panic(expected = "only a span without work gets another place")]
 fn giving_up_before_the_lock_is_found() {
-    explore(posts_race_with_putting_away::<{ way::GIVES_UP_BEFORE_THE_LOCK }>);
+    explore_table(|| {
+        posts_race_with_eviction::<{ way::GIVES_UP_BEFORE_THE_LOCK }>(10 + GATHERS);
+    });
 }
 
 #[test]
-#[should_panic(expected = "the span is counted once while it is active")]
-fn posting_after_the_lock_is_found() {
-    explore(posts_race_with_putting_away::<{ way::POSTS_AFTER_THE_LOCK }>);
-}
-
-#[test]
-#[should_panic(expected = "each part that found its span was run")]
-fn putting_away_in_any_case_is_found() {
-    explore(posts_race_with_putting_away::<{ way::PUTS_AWAY_IN_ANY_CASE }>);
+#[should_panic(expected = "a part runs at its own place")]
+fn retiring_what_is_pinned_is_found() {
+    explore_table(|| posts_race_with_eviction::<{ way::RETIRES_WHAT_IS_PINNED }>(11));
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn eviction_without_a_claim_is_found() {
-    explore(posts_race_with_eviction::<{ way::EVICTS_WITHOUT_CLAIM }>);
+    explore_table(a_late_event_races_with_eviction::<{ way::EVICTS_WITHOUT_CLAIM }>);
+}
+
+#[test]
+#[should_panic(expected = "the turn is given up in the end")]
+fn putting_away_in_any_case_is_found() {
+    explore_table(two_post::<{ way::PUTS_AWAY_IN_ANY_CASE }>);
+}
+
+#[test]
+#[should_panic(expected = "span stays active for ever")]
+fn unpinning_before_the_event_is_found() {
+    explore_table(two_post::<{ way::UNPINS_AND_POSTS }>);
+}
+
+#[test]
+#[should_panic(expected = "span stays active for ever")]
+fn running_on_without_the_entry_is_found() {
+    explore_table(two_post::<{ way::RUNS_ON_WITHOUT_ENTRY }>);
+}
+
+#[test]
+#[should_panic(expected = "each part that was posted is run")]
+fn looking_for_parts_before_the_events_is_found() {
+    explore_table(|| a_span_is_handed_over::<{ way::HANDS_OVER_AND_TAKES }>(a_late_flush));
+}
+
+#[test]
+#[should_panic(expected = "each part that was posted is run")]
+fn handing_over_without_the_events_for_a_late_flush_is_found() {
+    explore_table(|| {
+        a_span_is_handed_over::<{ way::HANDS_OVER_WITHOUT_THE_EVENTS }>(a_late_flush);
+    });
+}
+
+#[test]
+#[should_panic(expected = "each part that was posted is run")]
+fn handing_over_without_the_events_when_memory_is_short_is_found() {
+    explore_table(|| {
+        a_span_is_handed_over::<{ way::HANDS_OVER_WITHOUT_THE_EVENTS }>(shedding);
+    });
 }
