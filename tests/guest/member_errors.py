@@ -11,9 +11,9 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Disk, SECTOR, Shadow, errno_of, pattern
-from mapper import Dust, broken, dm, linear, sectors_of
-from raid import Array, rams, stop_all
-from report import Failed, expect, expect_match, note, run, wait_for, within
+from mapper import Dust, broken, dm, linear, need_target, sectors_of
+from raid import Array, name_of, rams, stop_all
+from report import Failed, expect, expect_match, expect_range, note, run, wait_for, within
 import kernel
 
 
@@ -162,6 +162,60 @@ def write_error_without_log():
     shadow.close()
 
 
+def bad_block_written(end):
+    """A write of a whole chunk over a block that is recorded as bad. Its member takes it; or refuses it, is tried again
+    block by block, and is failed in the middle of that as it refuses its superblock too, or by hand. In each case the
+    member can be removed and replaced afterwards, and the array be stopped: nobody keeps it."""
+    need_target("delay")
+    disks = rams(4)
+    ram = disks[1]
+    under = dm("refuses", linear(ram))
+    member = disks[1] = dm("late", linear(under))
+    array, shadow = filled(disks)
+    geometry = array.geometry()
+    chunk, size, low = geometry.chunk, sectors_of(ram), array.data_offset(member) // SECTOR
+    at = next(at for at in range(8192, shadow.length // SECTOR, chunk) if geometry.locate(at)[0] == 1)
+    row = low + geometry.locate(at)[1]
+
+    def bad():
+        """4 KiB blocks on the member's list."""
+        return sum(int(line.split()[1]) for line in array.member(member, "bad_blocks").splitlines()) // 8
+
+    # The last block of the chunk: it is tried last.
+    array.set(f"dev-{name_of(member)}/bad_blocks", f"{row + chunk - 8} 8")
+    expect("bad blocks", 1, bad())
+    if end != "taken":
+        dm("refuses", f"0 {row} linear {ram} 0", f"{row} {chunk} flakey {ram} {row} 0 3600 1 error_writes",
+           f"{row + chunk} {size - row - chunk} linear {ram} {row + chunk}")
+    # Writes take long enough for something to happen between two of them.
+    dm("late", f"0 {size} delay {under} 0 0 {under} 0 200")
+    writer = threading.Thread(target=lambda: shadow.write(at * SECTOR, pattern("new", chunk * SECTOR)), daemon=True)
+    writer.start()
+    if end == "taken":
+        writer.join(20)
+        expect("bad blocks after the write", 0, bad())
+    else:
+        wait_for("a second bad block", lambda: bad() > 1, 20)
+    if end == "no superblock":
+        dm("refuses", f"0 {size} flakey {ram} 0 0 3600 1 error_writes")
+    else:
+        array.fail(member)
+    wait_for("the member failed", lambda: "faulty" in array.state(member), 20)
+    writer.join(20)
+    expect("the write hangs", False, writer.is_alive())
+    if end != "taken" and kernel.driver() == "rust":
+        expect_range("blocks that were tried alone, and the bad one, when the member failed", 2, chunk // 8 - 2, bad())
+    array.remove(member)
+    shadow.verify("after the loss")
+    spare = rams(1, 4)[0]
+    array.add(spare)
+    array.wait_rebuilt()
+    shadow.verify("after the rebuild")
+    array.expect_clean()
+    shadow.close()
+    within(10, array.stop)
+
+
 def two_lost():
     """Two members lost: writes end with EIO, surviving chunks are returned, lost ones end with EIO; nothing is lost on
     the members: with all of them back the array is as before."""
@@ -237,6 +291,9 @@ if __name__ == "__main__":
         ("a range of a member refuses writes, left-symmetric", lambda: write_error("left-symmetric")),
         ("a range of a member refuses writes, parity-first", lambda: write_error("parity-first")),
         ("a member without bad block list refuses writes", write_error_without_log),
+        ("a member takes a write over a bad block", lambda: bad_block_written("taken")),
+        ("a member with a bad block refuses a write and its superblock", lambda: bad_block_written("no superblock")),
+        ("a member with a bad block refuses a write and is failed", lambda: bad_block_written("failed by hand")),
         ("two members lost", two_lost),
         ("two members die under load", dies_under_load),
     ], cleanup=stop_all)
