@@ -243,9 +243,14 @@ class Array:
     # The bitmap
 
     def dirty_bits(self, path=None):
-        """Bits that are set in the bitmap on a member."""
-        text = sh("mdadm", "--examine-bitmap", path or next(iter(self.slots().values())))[1]
-        return int(re.search(r"(\d+) dirty", text).group(1))
+        """Bits that are set in the bitmap on a member. After --grow --bitmap=internal its superblock tells of the bitmap
+        only once md's thread has written it."""
+        path = path or next(iter(self.slots().values()))
+
+        def read():
+            status, text = sh("mdadm", "--examine-bitmap", path, check=False)
+            return re.search(r"(\d+) dirty", text) if status == 0 else None
+        return int(wait_for(f"a bitmap on {path}", read, 10).group(1))
 
     def clear_bits(self):
         """Waits until the daemon has cleared every bit, and keeps it from clearing others for a minute."""
