@@ -150,10 +150,6 @@ fn geometry(mddev: &Locked<'_>) -> Result<Geometry> {
             pr_warn!("md/raid:{name}: invalid chunk size {bytes}\n");
             EINVAL
         }
-        InvalidGeometry::Level(_) => {
-            pr_warn!("md/raid:{name}: {invalid}\n");
-            EIO
-        }
     })
 }
 

@@ -18,6 +18,8 @@ use core::fmt;
 use core::num::{NonZeroU16, NonZeroU64};
 use core::ops::{Range, RangeInclusive};
 
+use super::layout::{DataOrder, Layout, ParityPlace, QPlace};
+use super::roles::Roles;
 use super::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
 
 /// The most members of an array; parity engines and the kernel's `async_tx` count them in a byte.
@@ -36,7 +38,7 @@ pub(crate) enum Level {
     Raid4,
     /// Parity where the layout says.
     Raid5,
-    /// P and Q where the layout says. Not supported yet.
+    /// P and Q where the layout says.
     Raid6,
 }
 
@@ -64,8 +66,6 @@ impl Level {
 /// Why there is no geometry for some parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidGeometry {
-    /// The level is not supported yet.
-    Level(Level),
     /// The level has no layout of this number.
     Layout(Level, i32),
     /// Too few or too many members for the level.
@@ -77,7 +77,6 @@ pub(crate) enum InvalidGeometry {
 impl fmt::Display for InvalidGeometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Level(level) => write!(f, "level {} is not supported", level.number()),
             Self::Layout(level, layout) => {
                 write!(
                     f,
@@ -128,26 +127,6 @@ pub(crate) struct Location {
     pub(crate) member_sector: u64,
 }
 
-/// On which member a stripe's P lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ParityPlace {
-    /// On the same member in every stripe.
-    Fixed(u16),
-    /// On the last member in stripe 0, then one lower with each stripe.
-    Down,
-    /// On the first member in stripe 0, then one higher with each stripe.
-    Up,
-}
-
-/// Which members a stripe's data chunks take, in array order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DataOrder {
-    /// From the first member up, passing over parity.
-    FromFirst,
-    /// From the member after parity up, and on from the first member after the last.
-    FromParity,
-}
-
 /// The geometry of an array, or of one generation of it while it is reshaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -155,14 +134,13 @@ pub(crate) struct Geometry {
     members: NonZeroU16,
     /// Members that hold data in a stripe, as a divisor of chunk numbers.
     data: NonZeroU64,
-    /// Members, as a divisor of stripe numbers.
+    /// Members that P goes round on, as a divisor of stripe numbers.
     rotation: NonZeroU64,
     /// Log2 of the chunk's sectors.
     chunk_shift: u32,
     /// Log2 of a span's sectors on a member.
     span_shift: u32,
-    parity: ParityPlace,
-    order: DataOrder,
+    layout: Layout,
 }
 
 /// The fewest members of a level.
@@ -173,11 +151,20 @@ const fn min_members(level: Level) -> u32 {
     }
 }
 
+/// How many members hold parity.
+const fn parity_disks(level: Level) -> u16 {
+    match level {
+        Level::Raid4 | Level::Raid5 => 1,
+        Level::Raid6 => 2,
+    }
+}
+
 impl Geometry {
     /// The geometry of an array of `members` members with chunks of `chunk_sectors` sectors.
     ///
     /// `layout` is md's number: 0 to 3 for left and right asymmetric, left and right symmetric, 4 and 5 for parity
-    /// first and last. Level 4 has parity last and ignores the number.
+    /// first and last; for level 6 also 8 to 10, the layouts of DDF, and 16 to 20, those of level 5 beside a Q that stays
+    /// on the last member. Level 4 has parity last and ignores the number.
     ///
     /// # Errors
     ///
@@ -188,9 +175,6 @@ impl Geometry {
         members: u32,
         chunk_sectors: u32,
     ) -> Result<Self, InvalidGeometry> {
-        if level == Level::Raid6 {
-            return Err(InvalidGeometry::Level(level));
-        }
         let bad_members = InvalidGeometry::Members(level, members);
         if members < min_members(level) || members > MAX_MEMBERS {
             return Err(bad_members);
@@ -204,28 +188,23 @@ impl Geometry {
             .ok()
             .and_then(NonZeroU16::new)
             .ok_or(bad_members)?;
-        let last = count.get().saturating_sub(1);
-        let data = NonZeroU64::new(u64::from(last)).ok_or(bad_members)?;
-
-        let (parity, order) = match (level, layout) {
-            (Level::Raid4, _) | (_, 5) => (ParityPlace::Fixed(last), DataOrder::FromFirst),
-            (_, 0) => (ParityPlace::Down, DataOrder::FromFirst),
-            (_, 1) => (ParityPlace::Up, DataOrder::FromFirst),
-            (_, 2) => (ParityPlace::Down, DataOrder::FromParity),
-            (_, 3) => (ParityPlace::Up, DataOrder::FromParity),
-            (_, 4) => (ParityPlace::Fixed(0), DataOrder::FromFirst),
-            _ => return Err(InvalidGeometry::Layout(level, layout)),
+        let data = u64::from(count.get().saturating_sub(parity_disks(level)));
+        let data = NonZeroU64::new(data).ok_or(bad_members)?;
+        let layout = Layout::new(level, layout, count.get())
+            .ok_or(InvalidGeometry::Layout(level, layout))?;
+        let rotation = match layout.q {
+            QPlace::Last => data.checked_add(1).ok_or(bad_members)?,
+            _ => NonZeroU64::from(count),
         };
         let span = chunk_sectors.min(SPAN_STRIPS * STRIP_SECTORS);
         Ok(Self {
             level,
             members: count,
             data,
-            rotation: NonZeroU64::from(count),
+            rotation,
             chunk_shift: chunk_sectors.trailing_zeros(),
             span_shift: span.trailing_zeros(),
-            parity,
-            order,
+            layout,
         })
     }
 
@@ -245,10 +224,7 @@ impl Geometry {
 
     /// Number of members that hold parity in a stripe, and so the number that may be lost.
     pub(crate) const fn parity_disks(&self) -> u16 {
-        match self.level {
-            Level::Raid4 | Level::Raid5 => 1,
-            Level::Raid6 => 2,
-        }
+        parity_disks(self.level)
     }
 
     /// Number of members that hold data in a stripe.
@@ -291,22 +267,59 @@ impl Geometry {
     pub(crate) fn parity_member(&self, stripe: u64) -> u16 {
         // CAST: the remainder is less than the number of members, a u16.
         let turn = (stripe % self.rotation) as u16;
-        match self.parity {
+        match self.layout.parity {
             ParityPlace::Fixed(member) => member,
-            ParityPlace::Down => self.last_member().saturating_sub(turn),
+            ParityPlace::Down(start) if start >= turn => start.saturating_sub(turn),
+            ParityPlace::Down(start) => start.saturating_add(self.round()).saturating_sub(turn),
             ParityPlace::Up => turn,
         }
+    }
+
+    /// The member that holds Q in `stripe`; `None` below level 6.
+    pub(crate) fn q_member(&self, stripe: u64) -> Option<u16> {
+        let p = self.parity_member(stripe);
+        match self.layout.q {
+            QPlace::None => None,
+            QPlace::AfterP if p >= self.last_member() => Some(0),
+            QPlace::AfterP => Some(p.saturating_add(1)),
+            QPlace::BeforeP if p == 0 => Some(self.last_member()),
+            QPlace::BeforeP => Some(p.saturating_sub(1)),
+            QPlace::Last => Some(self.last_member()),
+        }
+    }
+
+    /// What the members of `stripe` are to parity.
+    pub(crate) fn roles(&self, stripe: u64) -> Roles {
+        Roles::new(
+            self.members(),
+            self.parity_member(stripe),
+            self.q_member(stripe),
+            self.layout.slots,
+        )
     }
 
     /// The member that holds column `index` of `stripe`. An index past the last column is taken for the last.
     pub(crate) fn member_of(&self, stripe: u64, index: u16) -> u16 {
         let index = index.min(self.data_disks().saturating_sub(1));
-        let parity = self.parity_member(stripe);
-        match self.order {
-            DataOrder::FromFirst if index < parity => index,
-            DataOrder::FromFirst => index.saturating_add(1),
+        let p = self.parity_member(stripe);
+        match self.layout.order {
+            DataOrder::FromFirst => {
+                let q = self.q_member(stripe).unwrap_or(p);
+                let passes = |member: u16, parity: u16| u16::from(member >= parity);
+                let member = index.saturating_add(passes(index, p.min(q)));
+                if p == q {
+                    member
+                } else {
+                    member.saturating_add(passes(member, p.max(q)))
+                }
+            }
             DataOrder::FromParity => {
-                self.wrap_member(parity.saturating_add(1).saturating_add(index))
+                let member = p.saturating_add(self.behind_p()).saturating_add(index);
+                if member < self.round() {
+                    member
+                } else {
+                    member.saturating_sub(self.round())
+                }
             }
         }
     }
@@ -314,20 +327,30 @@ impl Geometry {
     /// What `member` holds in `stripe`. A member past the last is taken for the last.
     pub(crate) fn role(&self, stripe: u64, member: u16) -> Role {
         let member = member.min(self.last_member());
-        let parity = self.parity_member(stripe);
-        if member == parity {
+        let p = self.parity_member(stripe);
+        let q = self.q_member(stripe);
+        if member == p {
             return Role::P;
         }
-        // Members from the one after parity up to this one, going round.
-        let steps = if member > parity {
-            member.saturating_sub(parity)
-        } else {
-            member.saturating_add(self.members()).saturating_sub(parity)
-        };
-        Role::Data(match self.order {
-            DataOrder::FromParity => steps.saturating_sub(1),
-            DataOrder::FromFirst if member < parity => member,
-            DataOrder::FromFirst => member.saturating_sub(1),
+        if Some(member) == q {
+            return Role::Q;
+        }
+        Role::Data(match self.layout.order {
+            DataOrder::FromFirst => {
+                let above = |parity: u16| u16::from(member > parity);
+                member
+                    .saturating_sub(above(p))
+                    .saturating_sub(q.map_or(0, above))
+            }
+            DataOrder::FromParity => {
+                // Members from P up to this one, going round.
+                let steps = if member > p {
+                    member.saturating_sub(p)
+                } else {
+                    member.saturating_add(self.round()).saturating_sub(p)
+                };
+                steps.saturating_sub(self.behind_p())
+            }
         })
     }
 
@@ -495,12 +518,19 @@ impl Geometry {
         self.members.get().saturating_sub(1)
     }
 
-    /// `member` itself, or counted on from the first member if it is past the last; less than twice their number.
-    const fn wrap_member(&self, member: u16) -> u16 {
-        if member > self.last_member() {
-            member.saturating_sub(self.members.get())
-        } else {
-            member
+    /// Number of members that P, and data from P on, go round on.
+    const fn round(&self) -> u16 {
+        match self.layout.q {
+            QPlace::Last => self.last_member(),
+            _ => self.members.get(),
+        }
+    }
+
+    /// How far the first data member lies behind P where data begins there.
+    const fn behind_p(&self) -> u16 {
+        match self.layout.q {
+            QPlace::AfterP => 2,
+            _ => 1,
         }
     }
 
