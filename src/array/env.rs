@@ -15,6 +15,7 @@ use crate::raid::job::{Env, Job, Outcome, RmwLevel};
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use crate::sync::percpu_ref::Entry;
+use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -158,6 +159,41 @@ impl Env for RunEnv<'_> {
             ratelimited!(pr_warn!(
                 "{}: mismatch sector in range {first}-{behind}\n",
                 mddev.name()
+            ));
+        }
+    }
+
+    fn located(&mut self, member: usize, strips: Strips) {
+        self.array
+            .settings
+            .located
+            .fetch_add(strips.count(), Ordering::Relaxed);
+        let Some(slot) = self.array.slots.get(member) else {
+            return;
+        };
+        let name = self.array.mddev.name();
+        slot.with(|rdev| {
+            for run in strips.runs() {
+                let first = self.strip_sector(run.first);
+                let behind = self.strip_sector(run.first.wrapping_add(run.count));
+                ratelimited!(pr_warn!(
+                    "md/raid:{name}: wrong block located: member {rdev} (slot {member}), sectors {first}-{behind}\n"
+                ));
+            }
+        });
+    }
+
+    fn unlocated(&mut self, strips: Strips) {
+        self.array
+            .settings
+            .unlocated
+            .fetch_add(strips.count(), Ordering::Relaxed);
+        let name = self.array.mddev.name();
+        for run in strips.runs() {
+            let first = self.strip_sector(run.first);
+            let behind = self.strip_sector(run.first.wrapping_add(run.count));
+            ratelimited!(pr_warn!(
+                "md/raid:{name}: wrong blocks cannot be located: more than one in sectors {first}-{behind}, left as they are\n"
             ));
         }
     }

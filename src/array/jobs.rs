@@ -33,6 +33,8 @@ pub(super) fn run(
             }
         }
         Job::Parity => make_parity(env, strips),
+        // Only where there are two parities.
+        Job::Locate => {}
     }
     Outcome::Done { mismatch }
 }

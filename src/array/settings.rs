@@ -29,6 +29,50 @@ pub(super) struct Settings {
     bypass_threshold: AtomicU32,
     threads: AtomicU32,
     skip_copy: AtomicBool,
+    mismatch_method: AtomicU32,
+    /// Blocks that were found to be wrong, and mended.
+    pub(super) located: AtomicU32,
+    /// Strips of which it could not be told which block is wrong.
+    pub(super) unlocated: AtomicU32,
+}
+
+/// What check and repair do where parity does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MismatchMethod {
+    /// Repair makes parity anew, check only counts: as the C driver.
+    Parity,
+    /// Repair mends the one block that is wrong, by what both parities say; of level 6 alone.
+    Locate,
+    /// So does check.
+    LocateOnCheck,
+}
+
+impl MismatchMethod {
+    const ALL: [Self; 3] = [Self::Parity, Self::Locate, Self::LocateOnCheck];
+
+    /// As the file in sysfs calls it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Parity => "parity",
+            Self::Locate => "locate",
+            Self::LocateOnCheck => "locate-check",
+        }
+    }
+
+    /// The method of this name.
+    fn from_name(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|method| method.name() == text);
+        found.ok_or(EINVAL)
+    }
+
+    /// Whether a repair, or else a check, looks for the wrong block.
+    pub(super) fn locates(self, check: bool) -> bool {
+        match self {
+            Self::Parity => false,
+            Self::Locate => !check,
+            Self::LocateOnCheck => true,
+        }
+    }
 }
 
 impl Settings {
@@ -39,6 +83,9 @@ impl Settings {
             bypass_threshold: AtomicU32::new(1),
             threads: AtomicU32::new(0),
             skip_copy: AtomicBool::new(false),
+            mismatch_method: AtomicU32::new(0),
+            located: AtomicU32::new(0),
+            unlocated: AtomicU32::new(0),
         }
     }
 
@@ -48,6 +95,15 @@ impl Settings {
             0 => RmwLevel::Disable,
             1 => RmwLevel::Enable,
             _ => RmwLevel::Prefer,
+        }
+    }
+
+    /// What check and repair do where parity does not match.
+    pub(super) fn mismatch_method(&self) -> MismatchMethod {
+        match self.mismatch_method.load(Ordering::Relaxed) {
+            0 => MismatchMethod::Parity,
+            1 => MismatchMethod::Locate,
+            _ => MismatchMethod::LocateOnCheck,
         }
     }
 }
@@ -61,6 +117,9 @@ md_attributes! {
         GroupThreadCnt,
         SkipCopy,
         RmwLevelFile,
+        MismatchMethodFile,
+        MismatchLocated,
+        MismatchUnlocated,
         StripeSize,
         JournalMode,
         PplWriteHint,
@@ -213,6 +272,60 @@ impl Attribute for RmwLevelFile {
 
     fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
         writeln!(text, "{}", array.settings.rmw_level.load(Ordering::Relaxed))
+    }
+}
+
+/// mismatch_method: what check and repair of level 6 do where parity does not match; other levels have one parity and can
+/// only make it anew.
+struct MismatchMethodFile;
+
+impl Attribute for MismatchMethodFile {
+    type Of = Array;
+    const NAME: &'static CStr = c"mismatch_method";
+    const STORE: Store<Array> = Store::Locked(|array, _, text| {
+        let method = MismatchMethod::from_name(text)?;
+        if method != MismatchMethod::Parity && array.geometry.parity_disks() < 2 {
+            return Err(EINVAL);
+        }
+        // CAST: the number of a variant, which has no other meaning.
+        let number = method as u32;
+        array
+            .settings
+            .mismatch_method
+            .store(number, Ordering::Relaxed);
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        MismatchMethod::from_name(text).map(drop)
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.settings.mismatch_method().name())
+    }
+}
+
+/// mismatch_located: how many wrong blocks were located and mended since the array was started.
+struct MismatchLocated;
+
+impl Attribute for MismatchLocated {
+    type Of = Array;
+    const NAME: &'static CStr = c"mismatch_located";
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.settings.located.load(Ordering::Relaxed))
+    }
+}
+
+/// mismatch_unlocated: how many strips had more than one wrong block since the array was started.
+struct MismatchUnlocated;
+
+impl Attribute for MismatchUnlocated {
+    type Of = Array;
+    const NAME: &'static CStr = c"mismatch_unlocated";
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.settings.unlocated.load(Ordering::Relaxed))
     }
 }
 

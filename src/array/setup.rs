@@ -200,7 +200,7 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
 /// Members that are there, are not in sync, and hold nothing but parity: that they lack it does not matter.
 fn count_dirty_parity(geometry: &Geometry, slots: &Slots) -> u16 {
     let only_parity = |slot: u16| {
-        (0..u64::from(geometry.members())).all(|stripe| geometry.parity_member(stripe) == slot)
+        (0..u64::from(geometry.members())).all(|stripe| geometry.roles(stripe).is_parity(slot))
     };
     let dirty = (0..).zip(slots.iter()).filter(|(number, slot)| {
         slot.with(|rdev| !rdev.test(Flag::InSync)) == Some(true) && only_parity(*number)

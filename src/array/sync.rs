@@ -79,6 +79,7 @@ impl Array {
         mddev.bitmap_start_sync(sector, self.stays_degraded());
 
         let check = mddev.test_recovery(Recovery::Check);
+        let locate = asked_for && self.settings.mismatch_method().locates(check);
         let unit = Unit {
             span_sector: start,
             sector,
@@ -86,7 +87,7 @@ impl Array {
             sectors: sectors as u32,
         };
         let item = Item::new(
-            Part::new(PartKind::Sync { check }, strips, 0, 0),
+            Part::new(PartKind::Sync { check, locate }, strips, 0, 0),
             Origin::Sync(unit),
             entry,
         );

@@ -131,11 +131,14 @@ impl Span {
                 }
                 self.note_bitmap(part, strips);
             }
-            PartKind::Sync { check } => {
+            PartKind::Sync { check, locate } => {
                 self.phases.advance(fresh, Phase::Idle, Phase::Reading);
                 self.syncs |= fresh;
                 if check {
                     self.check_only |= fresh;
+                }
+                if locate && self.roles.q().is_some() {
+                    self.locate |= fresh;
                 }
                 // The point is what the members hold, not what we remember.
                 for column in columns.iter_mut() {

@@ -20,12 +20,14 @@ pub(crate) struct Column {
     pub(crate) full: Strips,
     /// The block in memory differs from the member's and has to be written.
     pub(crate) modified: Strips,
-    /// A job computes the block from the other members' blocks.
+    /// A job makes the block from the other members' blocks: it is lost, or parity, or was found to be wrong.
     pub(crate) rebuild: Strips,
     /// The member cannot give the block: it is missing, not in sync there, or a read of it failed.
     pub(crate) lost: Strips,
     /// The member should have been able to give the block, but reading it failed.
     pub(crate) read_error: Strips,
+    /// The member could take a write when the strip was last planned. Only of use for parity, and for all in a sync.
+    pub(super) storable: Strips,
     /// The block should have been written and is not on the member: the write failed, or there was no member.
     pub(crate) failed: Strips,
     /// To be read, and not yet handed to the member.
@@ -142,6 +144,7 @@ impl Column {
         self.wanted -= strips;
         self.modified -= strips;
         self.rebuild -= strips;
+        self.storable -= strips;
         self.lost -= strips;
         self.read_error -= strips;
         self.failed -= strips;

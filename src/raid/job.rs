@@ -21,16 +21,21 @@ pub(crate) enum Method {
 /// Work on the pages of some strips, done by the CPU or an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// Copy the sectors of the active write parts, in the order of the parts, into the blocks that are dirty, and make parity.
+    /// Copy the sectors of the active write parts, in the order of the parts, into the blocks that are dirty, and make the
+    /// parity marked in [`Column::rebuild`].
     Write(Method),
-    /// Compute each block marked in [`Column::rebuild`] from all other blocks of its strip.
+    /// Compute the blocks marked in [`Column::rebuild`] from the other blocks of their strip: as many as there are parities
+    /// at most. All data is marked or in memory. Parity that is neither is lost too, or was not read, and is not used.
     Recover,
     /// Copy blocks to the active read parts, except strips in [`super::part::Part::failed`].
     Deliver,
-    /// Compare parity with data.
+    /// Compare the parity that is in memory with data.
     Check,
-    /// Make parity from the data blocks in memory.
+    /// Make the parity marked in [`Column::rebuild`] from the data blocks in memory.
     Parity,
+    /// Find the one block of each strip by which both parities do not match, make it right in memory, and mark it in
+    /// [`Column::rebuild`]. Where there is no such block nothing is changed. All blocks are in memory.
+    Locate,
 }
 
 /// How far a job has come when it has been handed over.
@@ -107,6 +112,12 @@ pub(crate) trait Env {
 
     /// Parity of `strips` was found not to match data.
     fn mismatch(&mut self, strips: Strips);
+
+    /// The block of `member` was found to be the one that is wrong in `strips`, and is mended.
+    fn located(&mut self, member: usize, strips: Strips);
+
+    /// Parity of `strips` does not match, and it cannot be told which block is wrong: they stay as they are.
+    fn unlocated(&mut self, strips: Strips);
 
     /// Blocks of `member` that could not be read have been written again.
     fn corrected(&mut self, member: usize, strips: Strips);

@@ -13,8 +13,11 @@ pub(crate) enum PartKind {
     Write,
     /// Make the blocks and parity of all members agree, rebuilding members that are not in sync.
     Sync {
-        /// Only count strips whose parity does not match; write nothing.
+        /// Only count strips whose parity does not match, and leave it so.
         check: bool,
+        /// In a strip whose parity does not match, and of which no block is lost, look for the one wrong block and mend
+        /// that; leave the strip alone if it is not one. Needs two parities.
+        locate: bool,
     },
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Phase {
     Computing,
     /// A job compares parity with data (resync, check, repair).
     Checking,
-    /// A job makes parity that did not match (resync, repair).
+    /// A job makes parity that did not match, or finds the block that is wrong (resync, repair).
     Repairing,
     /// Its blocks are ready to be written and wait until what must be durable first is: the write-intent bitmap, the
     /// superblock that records a failed member; later the journal or the partial parity log.
@@ -54,7 +54,7 @@ impl Phase {
             Self::Reading => &[Self::Computing, Self::Checking, Self::Logging, Self::Done],
             Self::Computing => &[Self::Reading, Self::Logging, Self::Done],
             Self::Checking => &[Self::Repairing, Self::Logging, Self::Done],
-            Self::Repairing => &[Self::Logging],
+            Self::Repairing => &[Self::Logging, Self::Done],
             Self::Logging => &[Self::Writing],
             Self::Writing => &[Self::Done],
             Self::Done => &[Self::Idle],

@@ -7,6 +7,7 @@
 
 use super::column::Column;
 use super::job::{Method, RmwLevel};
+use super::roles::Roles;
 use super::strips::Strips;
 
 /// What to do next with one strip.
@@ -14,7 +15,7 @@ use super::strips::Strips;
 pub(super) enum Plan {
     /// Read the blocks that are needed, can be read and are not in memory.
     Read(Need),
-    /// Compute the one block that is lost; all others are in memory.
+    /// Compute the blocks that are lost; those that it takes are in memory.
     Recover,
     /// Copy in the written data and make parity.
     Write(Method),
@@ -31,28 +32,57 @@ pub(super) enum Plan {
 /// Which blocks of a strip have to be in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// For read-modify-write: what is changed, and parity.
-    Rmw,
+    /// For read-modify-write: what is changed, and this parity.
+    Rmw(Parities),
     /// For reconstruct-write: all data that is not overwritten whole.
     Rcw,
     /// For data without parity: what is overwritten in part.
     Partial,
     /// What readers want.
     Wanted,
+    /// To recover lost data: all other data, and this parity.
+    Recovery(Parities),
     /// Everything.
     All,
 }
 
+/// Some of a strip's parity blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parities {
+    /// P is one of them.
+    p: bool,
+    /// Q is one of them.
+    q: bool,
+}
+
+impl Parities {
+    /// None of them.
+    const NONE: Self = Self { p: false, q: false };
+
+    /// Whether the block of `member` is one of them.
+    fn include(self, roles: Roles, member: usize) -> bool {
+        (self.p && roles.is_p(member)) || (self.q && roles.is_q(member))
+    }
+}
+
 impl Need {
-    /// Whether the block of `strip` in `column` has to be in memory.
-    pub(super) fn includes(self, column: &Column, is_parity: bool, strip: Strips) -> bool {
+    /// Whether the block of `strip` in the column of `member` has to be in memory.
+    pub(super) fn includes(
+        self,
+        column: &Column,
+        roles: Roles,
+        member: usize,
+        strip: Strips,
+    ) -> bool {
+        let is_data = roles.is_data(member);
         let dirty = column.dirty.meets(strip);
         let full = column.full.meets(strip);
         match self {
-            Self::Rmw => dirty || is_parity,
-            Self::Rcw => !is_parity && !full,
+            Self::Rmw(parity) => dirty || parity.include(roles, member),
+            Self::Rcw => is_data && !full,
             Self::Partial => dirty && !full,
             Self::Wanted => column.wanted.meets(strip),
+            Self::Recovery(parity) => is_data || parity.include(roles, member),
             Self::All => true,
         }
     }
@@ -71,8 +101,8 @@ struct Missing {
 pub(super) struct Strip<'a> {
     /// All members' columns.
     pub(super) columns: &'a [Column],
-    /// The member that holds parity.
-    pub(super) parity: usize,
+    /// What the members hold.
+    pub(super) roles: Roles,
     /// The strip: a set of one.
     pub(super) strip: Strips,
 }
@@ -80,8 +110,6 @@ pub(super) struct Strip<'a> {
 /// What bears on the choice between RMW and RCW besides the blocks themselves.
 #[derive(Clone, Copy)]
 pub(super) struct WriteRules {
-    /// The parity member can be written.
-    pub(super) parity_writable: bool,
     /// Parity on the members is known to match data.
     pub(super) parity_trusted: bool,
     /// The administrator's preference.
@@ -91,11 +119,10 @@ pub(super) struct WriteRules {
 impl Strip<'_> {
     /// Plans a strip that has accepted writes and is frozen.
     pub(super) fn plan_write(&self, rules: WriteRules) -> Plan {
-        let parity_lost = match self.columns.get(self.parity) {
-            Some(column) => column.lost.meets(self.strip),
-            None => true,
-        };
-        if parity_lost && !rules.parity_writable {
+        // Parity that is lost is made anew, unless there is no member to hold it.
+        let made = self
+            .parities(|column| !column.lost.meets(self.strip) || column.storable.meets(self.strip));
+        if made == Parities::NONE {
             let partial = self.missing(Need::Partial);
             return if partial.lost > 0 {
                 Plan::Impossible
@@ -106,7 +133,7 @@ impl Strip<'_> {
             };
         }
 
-        let rmw = self.missing(Need::Rmw);
+        let rmw = self.missing(Need::Rmw(made));
         let rcw = self.missing(Need::Rcw);
         if rmw.lost > 0 && rcw.lost > 0 {
             return self.recover().unwrap_or(Plan::Impossible);
@@ -119,7 +146,7 @@ impl Strip<'_> {
             };
         let use_rmw = rmw.lost == 0 && (prefer_rmw || rcw.lost > 0);
         let (missing, need, method) = if use_rmw {
-            (rmw, Need::Rmw, Method::Rmw)
+            (rmw, Need::Rmw(made), Method::Rmw)
         } else {
             (rcw, Need::Rcw, Method::Rcw)
         };
@@ -145,40 +172,76 @@ impl Strip<'_> {
         }
     }
 
-    /// Plans a strip that is being resynced, checked, repaired or rebuilt; `storable` tells whether a lost block of a
-    /// column can be written once it is recovered.
-    pub(super) fn plan_sync(&self, storable: impl Fn(usize, &Column) -> bool) -> Plan {
+    /// Plans a strip that is being resynced, checked, repaired or rebuilt.
+    pub(super) fn plan_sync(&self) -> Plan {
         let strip = self.strip;
-        let mut lost = self
-            .columns
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| c.lost.meets(strip));
-        match (lost.next(), lost.next()) {
-            (None, _) => match self.missing(Need::All) {
-                Missing { readable: 0, .. } => Plan::Check,
-                _ => Plan::Read(Need::All),
-            },
-            (Some((member, column)), None) => {
-                if column.uptodate.meets(strip) || !storable(member, column) {
-                    Plan::Store
-                } else {
-                    self.recover().unwrap_or(Plan::Impossible)
-                }
+        let mut lost = 0;
+        let mut to_make = 0;
+        let mut to_store = 0;
+        for (member, column) in self.columns.iter().enumerate() {
+            if !column.lost.meets(strip) {
+                continue;
             }
-            _ => Plan::Impossible,
+            lost += 1;
+            if column.uptodate.meets(strip) {
+                continue;
+            }
+            let storable = (column.storable | column.read_error).meets(strip);
+            to_make += u32::from(storable || self.roles.is_data(member));
+            to_store += u32::from(storable);
+        }
+        if lost > self.roles.parity_count() {
+            return Plan::Impossible;
+        }
+        // While less is lost than parity makes up for, the rest of parity says whether all is right.
+        let check = lost < self.roles.parity_count();
+        if !check && to_store == 0 {
+            Plan::Store
+        } else if self.missing(Need::All).readable > 0 {
+            Plan::Read(Need::All)
+        } else if to_make > 0 {
+            Plan::Recover
+        } else if check {
+            Plan::Check
+        } else {
+            Plan::Store
         }
     }
 
-    /// The way to recover the lost block, or `None` if more are lost than parity can make up for.
+    /// The way to recover lost data, or `None` if more is lost than parity can make up for.
     fn recover(&self) -> Option<Plan> {
-        match self.missing(Need::All) {
-            Missing {
-                lost: 1,
-                readable: 0,
-            } => Some(Plan::Recover),
-            Missing { lost: 1, .. } => Some(Plan::Read(Need::All)),
-            _ => None,
+        let data = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(member, _)| self.roles.is_data(*member));
+        let lost = data
+            .filter(|(_, column)| (column.lost - column.uptodate).meets(self.strip))
+            .count();
+        let held = self.parities(|column| !(column.lost - column.uptodate).meets(self.strip));
+        let use_parity = match (lost, held) {
+            (1, Parities { p: true, .. }) => Parities { p: true, q: false },
+            (1, Parities { q: true, .. }) | (2, Parities { p: true, q: true }) => held,
+            _ => return None,
+        };
+        let need = Need::Recovery(use_parity);
+        Some(if self.missing(need).readable > 0 {
+            Plan::Read(need)
+        } else {
+            Plan::Recover
+        })
+    }
+
+    /// The parity blocks whose columns are so.
+    fn parities(&self, is_so: impl Fn(&Column) -> bool) -> Parities {
+        let holds = |member: u16| {
+            self.columns
+                .get(usize::from(member))
+                .is_some_and(|column| is_so(column))
+        };
+        Parities {
+            p: holds(self.roles.p()),
+            q: self.roles.q().is_some_and(holds),
         }
     }
 
@@ -187,7 +250,7 @@ impl Strip<'_> {
         let mut missing = Missing::default();
         for (member, column) in self.columns.iter().enumerate() {
             if column.uptodate.meets(self.strip)
-                || !need.includes(column, member == self.parity, self.strip)
+                || !need.includes(column, self.roles, member, self.strip)
             {
                 continue;
             }
@@ -203,9 +266,10 @@ impl Strip<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roles::Slots;
     use super::*;
 
-    /// Five members, parity on the last one; each column given as flags: `u`ptodate, `d`irty, `f`ull, `l`ost, `w`anted.
+    /// Five members; each column given as flags: `u`ptodate, `d`irty, `f`ull, `l`ost, `w`anted, `s`torable.
     fn columns(spec: [&str; 5]) -> Vec<Column> {
         let one = Strips::one(0);
         let set = |text: &str, flag| {
@@ -222,45 +286,63 @@ mod tests {
                 full: set(text, 'f'),
                 lost: set(text, 'l'),
                 wanted: set(text, 'w'),
+                storable: set(text, 's'),
                 ..Column::default()
             })
             .collect()
     }
 
+    /// Parity on the last member.
+    fn one() -> Roles {
+        Roles::new(5, 4, None, Slots::AfterQ)
+    }
+
+    /// P and Q on the last two members.
+    fn two() -> Roles {
+        Roles::new(5, 3, Some(4), Slots::AfterQ)
+    }
+
+    const P: Parities = Parities { p: true, q: false };
+    const Q: Parities = Parities { p: false, q: true };
+    const PQ: Parities = Parities { p: true, q: true };
+
     const RULES: WriteRules = WriteRules {
-        parity_writable: true,
         parity_trusted: true,
         rmw_level: RmwLevel::Enable,
     };
 
-    fn write(spec: [&str; 5], rules: WriteRules) -> Plan {
+    /// What `plan` says of a strip.
+    fn planned(roles: Roles, spec: [&str; 5], plan: impl Fn(&Strip<'_>) -> Plan) -> Plan {
         let columns = columns(spec);
-        Strip {
+        plan(&Strip {
             columns: &columns,
-            parity: 4,
+            roles,
             strip: Strips::one(0),
-        }
-        .plan_write(rules)
+        })
+    }
+
+    fn write(spec: [&str; 5], rules: WriteRules) -> Plan {
+        planned(one(), spec, |strip| strip.plan_write(rules))
     }
 
     fn read(spec: [&str; 5]) -> Plan {
-        let columns = columns(spec);
-        Strip {
-            columns: &columns,
-            parity: 4,
-            strip: Strips::one(0),
-        }
-        .plan_read()
+        planned(one(), spec, |strip| strip.plan_read())
     }
 
-    fn sync(spec: [&str; 5], storable: bool) -> Plan {
-        let columns = columns(spec);
-        Strip {
-            columns: &columns,
-            parity: 4,
-            strip: Strips::one(0),
-        }
-        .plan_sync(|_, _| storable)
+    fn sync(spec: [&str; 5]) -> Plan {
+        planned(one(), spec, |strip| strip.plan_sync())
+    }
+
+    fn write6(spec: [&str; 5]) -> Plan {
+        planned(two(), spec, |strip| strip.plan_write(RULES))
+    }
+
+    fn read6(spec: [&str; 5]) -> Plan {
+        planned(two(), spec, |strip| strip.plan_read())
+    }
+
+    fn sync6(spec: [&str; 5]) -> Plan {
+        planned(two(), spec, |strip| strip.plan_sync())
     }
 
     #[test]
@@ -273,7 +355,10 @@ mod tests {
 
     #[test]
     fn the_method_that_reads_less_is_taken() {
-        assert_eq!(write(["d", "", "", "", ""], RULES), Plan::Read(Need::Rmw));
+        assert_eq!(
+            write(["d", "", "", "", ""], RULES),
+            Plan::Read(Need::Rmw(P))
+        );
         assert_eq!(write(["f", "f", "f", "", ""], RULES), Plan::Read(Need::Rcw));
         // Two reads either way: RCW, unless RMW is preferred.
         let prefer = WriteRules {
@@ -286,7 +371,7 @@ mod tests {
         );
         assert_eq!(
             write(["f", "u", "u", "", "u"], prefer),
-            Plan::Read(Need::Rmw)
+            Plan::Read(Need::Rmw(P))
         );
     }
 
@@ -308,7 +393,7 @@ mod tests {
             );
             assert_eq!(
                 write(["d", "l", "", "", ""], rules),
-                Plan::Read(Need::Rmw),
+                Plan::Read(Need::Rmw(P)),
                 "RCW would need the lost block"
             );
         }
@@ -318,7 +403,7 @@ mod tests {
     fn a_lost_block_is_recovered_only_where_it_must_be() {
         assert_eq!(
             write(["d", "l", "", "", ""], RULES),
-            Plan::Read(Need::Rmw),
+            Plan::Read(Need::Rmw(P)),
             "it is not touched"
         );
         assert_eq!(
@@ -328,7 +413,7 @@ mod tests {
         );
         assert_eq!(
             write(["dl", "", "", "", ""], RULES),
-            Plan::Read(Need::All),
+            Plan::Read(Need::Recovery(P)),
             "it is changed in part"
         );
         assert_eq!(write(["dl", "u", "u", "u", "u"], RULES), Plan::Recover);
@@ -342,20 +427,16 @@ mod tests {
 
     #[test]
     fn without_a_parity_member_data_alone_is_written() {
-        let gone = WriteRules {
-            parity_writable: false,
-            ..RULES
-        };
         assert_eq!(
-            write(["f", "", "", "", "l"], gone),
+            write(["f", "", "", "", "l"], RULES),
             Plan::Write(Method::NoParity)
         );
         assert_eq!(
-            write(["d", "", "", "", "l"], gone),
+            write(["d", "", "", "", "l"], RULES),
             Plan::Read(Need::Partial)
         );
         assert_eq!(
-            write(["d", "", "", "", "l"], RULES),
+            write(["d", "", "", "", "ls"], RULES),
             Plan::Read(Need::Rcw),
             "it is being rebuilt: parity must be right"
         );
@@ -365,18 +446,14 @@ mod tests {
     fn two_lost_blocks_that_are_needed_are_too_many() {
         assert_eq!(write(["dl", "l", "", "", ""], RULES), Plan::Impossible);
         assert_eq!(write(["fl", "l", "", "", ""], RULES), Plan::Impossible);
-        let gone = WriteRules {
-            parity_writable: false,
-            ..RULES
-        };
-        assert_eq!(write(["dl", "", "", "", "l"], gone), Plan::Impossible);
+        assert_eq!(write(["dl", "", "", "", "l"], RULES), Plan::Impossible);
     }
 
     #[test]
     fn readers_get_what_can_be_had() {
         assert_eq!(read(["w", "", "", "", ""]), Plan::Read(Need::Wanted));
         assert_eq!(read(["wu", "", "", "", ""]), Plan::Deliver);
-        assert_eq!(read(["wl", "", "", "", ""]), Plan::Read(Need::All));
+        assert_eq!(read(["wl", "", "", "", ""]), Plan::Read(Need::Recovery(P)));
         assert_eq!(read(["wl", "u", "u", "u", "u"]), Plan::Recover);
         assert_eq!(
             read(["wl", "l", "", "", ""]),
@@ -392,16 +469,112 @@ mod tests {
 
     #[test]
     fn a_sync_compares_or_rebuilds() {
-        assert_eq!(sync(["", "", "", "", ""], true), Plan::Read(Need::All));
-        assert_eq!(sync(["u", "u", "u", "u", "u"], true), Plan::Check);
-        assert_eq!(sync(["l", "", "", "", ""], true), Plan::Read(Need::All));
-        assert_eq!(sync(["l", "u", "u", "u", "u"], true), Plan::Recover);
-        assert_eq!(sync(["lu", "u", "u", "u", "u"], true), Plan::Store);
+        assert_eq!(sync(["", "", "", "", ""]), Plan::Read(Need::All));
+        assert_eq!(sync(["u", "u", "u", "u", "u"]), Plan::Check);
+        assert_eq!(sync(["ls", "", "", "", ""]), Plan::Read(Need::All));
+        assert_eq!(sync(["ls", "u", "u", "u", "u"]), Plan::Recover);
+        assert_eq!(sync(["lsu", "u", "u", "u", "u"]), Plan::Store);
         assert_eq!(
-            sync(["l", "", "", "", ""], false),
+            sync(["l", "", "", "", ""]),
             Plan::Store,
             "nowhere to write it"
         );
-        assert_eq!(sync(["l", "l", "", "", ""], true), Plan::Impossible);
+        assert_eq!(sync(["ls", "ls", "", "", ""]), Plan::Impossible);
+    }
+
+    #[test]
+    fn both_parities_are_changed_or_made() {
+        assert_eq!(
+            write6(["d", "", "", "", ""]),
+            Plan::Read(Need::Rcw),
+            "three reads either way"
+        );
+        assert_eq!(
+            write6(["f", "u", "", "u", ""]),
+            Plan::Read(Need::Rcw),
+            "one read against two"
+        );
+        assert_eq!(
+            write6(["d", "", "", "u", "u"]),
+            Plan::Read(Need::Rmw(PQ)),
+            "one read against three"
+        );
+        assert_eq!(
+            write6(["f", "f", "f", "", ""]),
+            Plan::Write(Method::Rcw),
+            "a full strip"
+        );
+    }
+
+    #[test]
+    fn parity_without_a_member_is_left_out() {
+        assert_eq!(
+            write6(["d", "l", "", "l", ""]),
+            Plan::Read(Need::Rmw(Q)),
+            "no P, and RCW would need the lost block"
+        );
+        assert_eq!(
+            write6(["d", "l", "", "", "l"]),
+            Plan::Read(Need::Rmw(P)),
+            "no Q"
+        );
+        assert_eq!(
+            write6(["d", "l", "", "", "ls"]),
+            Plan::Read(Need::Recovery(P)),
+            "Q is being rebuilt, so all data is needed"
+        );
+        assert_eq!(
+            write6(["d", "", "", "l", "l"]),
+            Plan::Read(Need::Partial),
+            "neither"
+        );
+    }
+
+    #[test]
+    fn two_lost_blocks_are_recovered_with_both_parities() {
+        assert_eq!(read6(["wl", "", "", "", ""]), Plan::Read(Need::Recovery(P)));
+        assert_eq!(
+            read6(["wl", "", "", "l", ""]),
+            Plan::Read(Need::Recovery(Q))
+        );
+        assert_eq!(
+            read6(["wl", "l", "", "", ""]),
+            Plan::Read(Need::Recovery(PQ))
+        );
+        assert_eq!(read6(["wl", "l", "u", "u", "u"]), Plan::Recover);
+        assert_eq!(read6(["wl", "l", "", "l", ""]), Plan::Deliver, "too many");
+        assert_eq!(
+            read6(["wl", "", "", "l", "l"]),
+            Plan::Deliver,
+            "nothing to recover it by"
+        );
+        assert_eq!(
+            write6(["dl", "l", "", "", ""]),
+            Plan::Read(Need::Recovery(PQ))
+        );
+        assert_eq!(write6(["dl", "l", "", "l", ""]), Plan::Impossible);
+    }
+
+    #[test]
+    fn a_sync_checks_by_the_parity_that_is_left() {
+        assert_eq!(sync6(["l", "", "", "", ""]), Plan::Read(Need::All));
+        assert_eq!(sync6(["l", "u", "u", "u", "u"]), Plan::Recover);
+        assert_eq!(sync6(["lu", "u", "u", "u", "u"]), Plan::Check);
+        assert_eq!(
+            sync6(["u", "u", "u", "u", "l"]),
+            Plan::Check,
+            "P against data"
+        );
+        assert_eq!(sync6(["u", "u", "u", "u", "ls"]), Plan::Recover);
+        assert_eq!(sync6(["ls", "ls", "", "", ""]), Plan::Read(Need::All));
+        assert_eq!(sync6(["ls", "l", "u", "u", "u"]), Plan::Recover);
+        assert_eq!(sync6(["ls", "u", "u", "u", "l"]), Plan::Recover);
+        assert_eq!(sync6(["lsu", "u", "u", "u", "l"]), Plan::Store);
+        assert_eq!(
+            sync6(["l", "", "", "", "l"]),
+            Plan::Store,
+            "nowhere to write either"
+        );
+        assert_eq!(sync6(["l", "l", "", "l", ""]), Plan::Impossible);
     }
 }

@@ -8,7 +8,7 @@
 //! own slots are there too, with zeros in them (`raid6_d0` and `set_syndrome_sources` in the C driver).
 
 /// The roles of the members in one stripe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roles {
     members: u16,
     p: u16,
@@ -17,9 +17,10 @@ pub(crate) struct Roles {
 }
 
 /// Which members have slots, and in which order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Slots {
     /// Data members alone, from the one after Q on, going round.
+    #[default]
     AfterQ,
     /// All members, from the first on.
     EveryMember,
@@ -53,9 +54,33 @@ impl Roles {
         self.q
     }
 
+    /// How many members hold parity: as many may be lost.
+    pub(crate) fn parity_count(&self) -> u32 {
+        if self.q.is_some() {
+            2
+        } else {
+            1
+        }
+    }
+
     /// Whether `member` holds P or Q.
     pub(crate) fn is_parity(&self, member: u16) -> bool {
         member == self.p || Some(member) == self.q
+    }
+
+    /// Whether `member`, as an index, holds P.
+    pub(crate) fn is_p(&self, member: usize) -> bool {
+        member == usize::from(self.p)
+    }
+
+    /// Whether `member`, as an index, holds Q.
+    pub(crate) fn is_q(&self, member: usize) -> bool {
+        self.q.is_some_and(|q| member == usize::from(q))
+    }
+
+    /// Whether `member`, as an index, holds data.
+    pub(crate) fn is_data(&self, member: usize) -> bool {
+        !self.is_p(member) && !self.is_q(member)
     }
 
     /// The members of all slots, from the highest slot down to slot 0; `None` for a slot that holds zeros.

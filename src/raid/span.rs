@@ -10,6 +10,7 @@ use super::column::Column;
 use super::geometry::Geometry;
 use super::job::Env;
 use super::phase::{Phase, Phases};
+use super::roles::Roles;
 use super::strips::{Strips, SPAN_STRIPS};
 
 /// Where a span is.
@@ -41,8 +42,8 @@ pub(crate) struct Waits {
 #[derive(Debug, Default)]
 pub(crate) struct Span {
     pub(super) key: SpanKey,
-    /// The member that holds parity.
-    pub(super) parity: usize,
+    /// What the members hold.
+    pub(super) roles: Roles,
     /// The strips that it has.
     pub(super) width: Strips,
     pub(super) phases: Phases,
@@ -56,14 +57,16 @@ pub(crate) struct Span {
     pub(super) syncs: Strips,
     /// Of those, the ones where mismatches are only counted.
     pub(super) check_only: Strips,
+    /// Of those, the ones where a wrong block is looked for.
+    pub(super) locate: Strips,
     /// Gathering strips that need not start yet: more writes may come.
     pub(super) held: Strips,
     /// The parts that wait at the next step must not be held either, once they are accepted.
     pub(super) released: bool,
     /// Computing strips whose job recovers a lost block.
     pub(super) recovering: Strips,
-    /// Computing strips whose job makes parity.
-    pub(super) making_parity: Strips,
+    /// Repairing strips whose job looks for a wrong block.
+    pub(super) locating: Strips,
     /// Strips whose work has failed.
     pub(super) failed: Strips,
     pub(super) fua: Strips,
@@ -88,7 +91,7 @@ impl Span {
             "only an empty span may be moved"
         );
         self.key = key;
-        self.parity = usize::from(geometry.parity_member(geometry.stripe_of(key.sector)));
+        self.roles = geometry.roles(geometry.stripe_of(key.sector));
         self.width = geometry.all_strips();
     }
 
@@ -117,10 +120,10 @@ impl Span {
         self.sync
     }
 
-    /// The member that holds parity.
+    /// What the members hold.
     #[cfg_attr(MODULE, expect(dead_code, reason = "the simulator looks at it"))]
-    pub(crate) fn parity(&self) -> usize {
-        self.parity
+    pub(crate) fn roles(&self) -> Roles {
+        self.roles
     }
 
     /// What the span is parked for, as of the last step.
@@ -198,7 +201,9 @@ impl Span {
         self.delivered(computed & self.reads, columns, parts);
         let checked = strips & self.phases.of(Phase::Checking);
         let repaired = strips & self.phases.of(Phase::Repairing);
-        self.repaired(repaired, columns);
+        let located = repaired & self.locating;
+        self.located(located, columns, env);
+        self.repaired(repaired - located, columns);
         self.checked(checked, mismatch, columns, parts, env);
     }
 

@@ -34,7 +34,7 @@ impl Span {
         let full = columns
             .iter()
             .enumerate()
-            .filter(|(member, _)| *member != self.parity)
+            .filter(|(member, _)| self.roles.is_data(*member))
             .fold(gathering, |full, (_, column)| full & column.full);
         let start = (gathering - self.held) | full;
         self.held -= start;
@@ -62,6 +62,16 @@ impl Span {
             let lost = column.lost & ready;
             if !lost.is_empty() {
                 column.lost -= (lost & env.readable(member)) - column.read_error;
+            }
+        }
+        let planned = ready & (self.writes | self.syncs);
+        if !planned.is_empty() {
+            // Asked once, so that planning and what follows from it agree.
+            for (member, column) in columns.iter_mut().enumerate() {
+                if !self.roles.is_data(member) || planned.meets(self.syncs) {
+                    column.storable =
+                        (column.storable - planned) | (env.writable(member) & planned);
+                }
             }
         }
         let mut groups = Groups::default();
@@ -94,19 +104,16 @@ impl Span {
     ) {
         let view = Strip {
             columns: &*columns,
-            parity: self.parity,
+            roles: self.roles,
             strip,
         };
         let plan = if self.writes.meets(strip) {
             view.plan_write(WriteRules {
-                parity_writable: env.writable(self.parity).meets(strip),
                 parity_trusted: env.parity_trusted().meets(strip),
                 rmw_level: env.rmw_level(),
             })
         } else if self.syncs.meets(strip) {
-            view.plan_sync(|member, column| {
-                column.read_error.meets(strip) || env.writable(member).meets(strip)
-            })
+            view.plan_sync()
         } else {
             view.plan_read()
         };
@@ -126,13 +133,13 @@ impl Span {
     /// Has the needed blocks of `strip` read that are not in memory and can be read.
     fn ask_for(&self, need: Need, strip: Strips, columns: &mut [Column]) {
         for (member, column) in columns.iter_mut().enumerate() {
-            if need.includes(column, member == self.parity, strip) {
+            if need.includes(column, self.roles, member, strip) {
                 column.read |= strip - column.uptodate - column.lost;
             }
         }
     }
 
-    /// Computes the lost block of each of `strips`.
+    /// Computes the lost blocks of each of `strips`: those of data, and in a sync those of parity that can be written.
     fn run_recover<E: Env>(
         &mut self,
         strips: Strips,
@@ -143,8 +150,12 @@ impl Span {
         if strips.is_empty() {
             return;
         }
-        for column in columns.iter_mut() {
-            column.rebuild |= strips & (column.lost - column.uptodate);
+        for (member, column) in columns.iter_mut().enumerate() {
+            let mut made = strips & (column.lost - column.uptodate);
+            if !self.roles.is_data(member) {
+                made &= self.syncs & (column.storable | column.read_error);
+            }
+            column.rebuild |= made;
         }
         self.recovering |= strips;
         self.phases
@@ -181,7 +192,12 @@ impl Span {
             return;
         }
         if method != Method::NoParity {
-            self.making_parity |= strips;
+            for (member, column) in columns.iter_mut().enumerate() {
+                if !self.roles.is_data(member) {
+                    // Parity that nobody can hold is not made.
+                    column.rebuild |= strips - (column.lost - column.storable);
+                }
+            }
         }
         self.phases
             .advance(strips, Phase::Reading, Phase::Computing);
@@ -192,10 +208,10 @@ impl Span {
 
     /// New data and parity of `strips` are in memory.
     pub(super) fn written(&mut self, strips: Strips, columns: &mut [Column]) {
-        let parity = self.parity;
         for (member, column) in columns.iter_mut().enumerate() {
-            if member == parity {
-                let made = strips & self.making_parity;
+            if !self.roles.is_data(member) {
+                let made = strips & column.rebuild;
+                column.rebuild -= made;
                 column.uptodate = (column.uptodate - strips) | made;
                 column.modified = (column.modified - strips) | made;
             } else {
@@ -205,7 +221,6 @@ impl Span {
                 column.uncover(strips);
             }
         }
-        self.making_parity -= strips;
         self.phases
             .advance(strips, Phase::Computing, Phase::Logging);
     }
@@ -290,26 +305,69 @@ impl Span {
         if !wrong.is_empty() {
             env.mismatch(wrong);
         }
-        let repair = wrong - self.check_only;
+        let lost = columns
+            .iter()
+            .fold(Strips::NONE, |all, column| all | column.lost);
+        let locate = (wrong & self.locate) - lost;
+        let repair = wrong - locate - self.check_only;
+        let rest = strips - locate - repair;
+        let store = rest & any_modified(columns);
+        self.phases.advance(store, Phase::Checking, Phase::Logging);
         self.phases
-            .advance(strips - repair, Phase::Checking, Phase::Done);
-        if repair.is_empty() {
-            return;
+            .advance(rest - store, Phase::Checking, Phase::Done);
+        self.phases
+            .advance(repair | locate, Phase::Checking, Phase::Repairing);
+        if !repair.is_empty() {
+            for (member, column) in columns.iter_mut().enumerate() {
+                if !self.roles.is_data(member) {
+                    // What is not in memory is lost, and there is nobody to hold it.
+                    column.rebuild |= repair & column.uptodate;
+                }
+            }
+            if let Outcome::Done { .. } = env.run(Job::Parity, repair, columns, parts) {
+                self.repaired(repair, columns);
+            }
         }
-        self.phases
-            .advance(repair, Phase::Checking, Phase::Repairing);
-        if let Outcome::Done { .. } = env.run(Job::Parity, repair, columns, parts) {
-            self.repaired(repair, columns);
+        if !locate.is_empty() {
+            self.locating |= locate;
+            if let Outcome::Done { .. } = env.run(Job::Locate, locate, columns, parts) {
+                self.located(locate, columns, env);
+            }
         }
     }
 
     /// Parity of `strips` has been made anew.
     pub(super) fn repaired(&mut self, strips: Strips, columns: &mut [Column]) {
-        if let Some(column) = columns.get_mut(self.parity) {
-            column.modified |= strips;
+        for column in columns {
+            let made = column.rebuild & strips;
+            column.rebuild -= made;
+            column.modified |= made;
         }
         self.phases
             .advance(strips, Phase::Repairing, Phase::Logging);
+    }
+
+    /// The wrong blocks of `strips` have been looked for, and mended where they were found.
+    pub(super) fn located<E: Env>(&mut self, strips: Strips, columns: &mut [Column], env: &mut E) {
+        self.locating -= strips;
+        let mut located = Strips::NONE;
+        for (member, column) in columns.iter_mut().enumerate() {
+            let found = column.rebuild & strips;
+            if found.is_empty() {
+                continue;
+            }
+            column.rebuild -= found;
+            column.modified |= found;
+            located |= found;
+            env.located(member, found);
+        }
+        if located != strips {
+            env.unlocated(strips - located);
+        }
+        self.phases
+            .advance(located, Phase::Repairing, Phase::Logging);
+        self.phases
+            .advance(strips - located, Phase::Repairing, Phase::Done);
     }
 
     /// Hands to the members what differs there, once everything that must be durable first is.
@@ -417,6 +475,7 @@ impl Span {
         self.writes -= done;
         self.syncs -= done;
         self.check_only -= done;
+        self.locate -= done;
         self.bitmap -= done;
         self.failed -= done;
         self.fua -= done;

@@ -189,7 +189,7 @@ impl World<'_> {
             Job::Recover => Event::Recover,
             Job::Deliver => Event::Deliver,
             Job::Check => Event::Check,
-            Job::Parity => Event::Parity,
+            Job::Parity | Job::Locate => Event::Parity,
         };
         self.sim.count(event);
         if matches!(job, Job::Write(_)) {
@@ -363,6 +363,20 @@ impl Env for World<'_> {
 
     fn mismatch(&mut self, strips: Strips) {
         self.sim.mismatch_found(self.key, strips);
+    }
+
+    fn located(&mut self, member: usize, strips: Strips) {
+        self.sim.fail(
+            "no wrong block to be looked for",
+            format!("strips {strips:?} of member {member} were found wrong"),
+        );
+    }
+
+    fn unlocated(&mut self, strips: Strips) {
+        self.sim.fail(
+            "no wrong block to be looked for",
+            format!("none was found in strips {strips:?}"),
+        );
     }
 
     fn corrected(&mut self, member: usize, strips: Strips) {

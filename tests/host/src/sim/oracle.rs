@@ -355,7 +355,7 @@ impl Sim {
         for SimPart { part, .. } in &actor.parts.list {
             match part.kind {
                 PartKind::Write => written |= part.active() & strips,
-                PartKind::Sync { check: true } => checked |= part.active() & strips,
+                PartKind::Sync { check: true, .. } => checked |= part.active() & strips,
                 _ => {}
             }
         }

@@ -84,7 +84,7 @@ impl Sim {
             actor.span.release();
         }
         let (fuse, victim) = self.draw_victim();
-        let parity = actor.span.parity();
+        let parity = usize::from(actor.span.roles().p());
         let Actor {
             span,
             columns,

@@ -251,6 +251,7 @@ impl Sim {
         let strips = Strips::range(within / STRIP_SECTORS, count);
         let kind = PartKind::Sync {
             check: action == Action::Check,
+            locate: false,
         };
         let part = SimPart {
             part: Part::new(kind, strips, 0, 0),
@@ -318,7 +319,7 @@ impl Sim {
                 format!("{sectors} more, with {} under way", self.sync.active),
             ),
         }
-        let check = part.part.kind == PartKind::Sync { check: true };
+        let check = matches!(part.part.kind, PartKind::Sync { check: true, .. });
         self.check_synced(key, part.strips - failed - writing, check);
         if !failed.is_empty() {
             self.count(Event::SyncFailed);
