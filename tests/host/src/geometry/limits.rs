@@ -25,8 +25,11 @@ fn config() -> ProptestConfig {
 fn geometries() -> impl Strategy<Value = Geometry> {
     let members = prop_oneof![2u32..=16, 2u32..=255];
     let chunk_shift = prop_oneof![3u32..=8, 3u32..=22];
-    (0..Layout::ALL.len(), members, chunk_shift)
-        .prop_map(|(layout, members, shift)| Layout::ALL[layout].geometry(members, 1 << shift))
+    let layouts: Vec<_> = Layout::all().collect();
+    (0..layouts.len(), members, chunk_shift).prop_map(move |(layout, members, shift)| {
+        let layout = layouts[layout];
+        layout.geometry(members.max(layout.least_members().into()), 1 << shift)
+    })
 }
 
 /// Sectors of all sizes, many of them near the ends of the scale and near powers of two.
@@ -56,6 +59,7 @@ proptest! {
         prop_assert!(at.member < geometry.members());
         prop_assert!(at.index < geometry.data_disks());
         prop_assert_ne!(at.member, geometry.parity_member(at.stripe));
+        prop_assert_ne!(Some(at.member), geometry.q_member(at.stripe));
         prop_assert_eq!(geometry.role(at.stripe, at.member), Role::Data(at.index));
         prop_assert_eq!(geometry.member_of(at.stripe, at.index), at.member);
         prop_assert_eq!(u128::from(at.stripe), u128::from(sector) / (chunk * data));
@@ -90,7 +94,10 @@ proptest! {
                 prop_assert_eq!(geometry.parity_member(stripe), member);
                 prop_assert_eq!(found, None);
             }
-            Role::Q => prop_assert!(false, "no layout here has Q"),
+            Role::Q => {
+                prop_assert_eq!(geometry.q_member(stripe), Some(member));
+                prop_assert_eq!(found, None);
+            }
         }
         if let Some(array_sector) = found {
             let at = geometry.locate(array_sector);
@@ -211,6 +218,11 @@ proptest! {
         prop_assert!(geometry.spans(start, end).take(100).all(|at| geometry.span_of(at) == at));
         prop_assert!(geometry.member_of(start, index) < geometry.members());
         let _ = geometry.role(start, index);
+        let roles = geometry.roles(start);
+        prop_assert!(roles.p() < geometry.members());
+        prop_assert!(roles.q().is_none_or(|q| q < geometry.members() && q != roles.p()));
+        prop_assert_eq!(roles.exponent(index).is_some(), index < geometry.members() && !roles.is_parity(index));
+        let _ = roles.member_of_slot(index as u8);
         let _ = geometry.array_sector(index, start);
     }
 }

@@ -25,10 +25,20 @@ fn levels_have_their_numbers() {
 
 #[test]
 fn level_6_has_layouts_0_to_5_8_to_10_and_16_to_20() {
-    for layout in -1..=22 {
-        let known = matches!(layout, 0..=5 | 8..=10 | 16..=20);
-        let made = try_new(Level::Raid6, layout, 6, 128);
-        assert_eq!(made.is_ok(), known, "layout {layout}: {made:?}");
+    let known = [0, 1, 2, 3, 4, 5, 8, 9, 10, 16, 17, 18, 19, 20];
+    for layout in (-300..=300).chain([i32::MIN, 1 << 8, 1 << 16, 1 << 24, i32::MAX]) {
+        let expected = if known.contains(&layout) {
+            Ok(())
+        } else {
+            Err(InvalidGeometry::Layout(Level::Raid6, layout))
+        };
+        for members in [4, 6, 255] {
+            assert_eq!(
+                try_new(Level::Raid6, layout, members, 128),
+                expected,
+                "layout {layout}, {members} members"
+            );
+        }
     }
 }
 
@@ -78,19 +88,21 @@ fn level_4_ignores_the_layout() {
 }
 
 #[test]
-fn members_are_2_to_255() {
+fn members_are_2_to_255_and_4_at_least_for_level_6() {
     assert_eq!(MAX_MEMBERS, 255);
-    for level in [Level::Raid4, Level::Raid5] {
+    for layout in Layout::all() {
+        let (level, number) = layout.numbers();
+        let least = if level == Level::Raid6 { 4 } else { 2 };
         for members in (0..=300).chain([65535, 65536, 65538, u32::MAX]) {
-            let expected = if (2..=255).contains(&members) {
+            let expected = if (least..=255).contains(&members) {
                 Ok(())
             } else {
                 Err(InvalidGeometry::Members(level, members))
             };
             assert_eq!(
-                try_new(level, 2, members, 128),
+                try_new(level, number, members, 128),
                 expected,
-                "{members} members"
+                "{layout:?}, {members} members"
             );
         }
     }
@@ -130,6 +142,14 @@ fn refusals_say_what_is_wrong() {
         "1 members are too few or too many for level 5 (2 to 255)"
     );
     assert_eq!(
+        text(InvalidGeometry::Members(Level::Raid6, 256)),
+        "256 members are too few or too many for level 6 (4 to 255)"
+    );
+    assert_eq!(
+        text(InvalidGeometry::Layout(Level::Raid6, 7)),
+        "layout 7 is not known for level 6"
+    );
+    assert_eq!(
         text(InvalidGeometry::Chunk(24)),
         "a chunk of 24 sectors is not a power of two from 8 to 4194304"
     );
@@ -137,28 +157,27 @@ fn refusals_say_what_is_wrong() {
 
 #[test]
 fn figures_follow_from_the_parameters() {
-    for layout in Layout::ALL {
-        for members in [2, 3, 16, 255] {
+    for layout in Layout::all() {
+        let (level, _) = layout.numbers();
+        let parities = layout.parities();
+        let least = u32::from(layout.least_members());
+        for members in [least, least + 1, 16, 255] {
             for shift in 3..=22 {
                 let chunk = 1u32 << shift;
                 let what = format!("{layout:?}, {members} members, chunk {chunk}");
                 let geometry = layout.geometry(members, chunk);
                 assert_eq!(u32::from(geometry.members()), members, "{what}");
-                assert_eq!(geometry.parity_disks(), 1, "{what}");
-                assert_eq!(u32::from(geometry.data_disks()), members - 1, "{what}");
+                assert_eq!(geometry.parity_disks(), parities, "{what}");
+                let data = members - u32::from(parities);
+                assert_eq!(u32::from(geometry.data_disks()), data, "{what}");
                 assert_eq!(geometry.chunk_sectors(), chunk, "{what}");
-                let stripe = u64::from(chunk) * u64::from(members - 1);
+                let stripe = u64::from(chunk) * u64::from(data);
                 assert_eq!(geometry.stripe_sectors(), stripe, "{what}");
                 assert!(u32::try_from(stripe).is_ok(), "{what}: {stripe} > 32 bits");
                 let strips = (chunk / 8).min(16);
                 assert_eq!(geometry.span_strips(), strips, "{what}");
                 assert_eq!(geometry.span_sectors(), strips * 8, "{what}");
                 assert_eq!(geometry.all_strips().count(), strips, "{what}");
-                let level = if layout == Layout::Level4 {
-                    Level::Raid4
-                } else {
-                    Level::Raid5
-                };
                 assert_eq!(geometry.level(), level, "{what}");
             }
         }
@@ -167,19 +186,22 @@ fn figures_follow_from_the_parameters() {
 
 #[test]
 fn the_array_is_as_long_as_its_whole_chunks() {
-    for members in [2u32, 3, 4, 16] {
+    let arrays = [2u32, 3, 4, 16].map(|members| (Layout::LeftSymmetric, members));
+    let level_6 = [4, 5, 16].map(|members| (Layout::DdfNContinue, members));
+    for (layout, members) in arrays.into_iter().chain(level_6) {
         for chunk in [8u32, 16, 128, 1024] {
-            let geometry = Layout::LeftSymmetric.geometry(members, chunk);
+            let geometry = layout.geometry(members, chunk);
+            let data = u64::from(members) - u64::from(layout.parities());
             let mut whole_chunks = 0u64;
             for dev_sectors in 0..=u64::from(chunk) * 5 {
                 if dev_sectors == (whole_chunks + 1) * u64::from(chunk) {
                     whole_chunks += 1;
                 }
-                let expected = whole_chunks * u64::from(chunk) * u64::from(members - 1);
+                let expected = whole_chunks * u64::from(chunk) * data;
                 assert_eq!(
                     geometry.array_sectors(dev_sectors),
                     Some(expected),
-                    "{members} members of {dev_sectors} sectors, chunk {chunk}"
+                    "{layout:?}, {members} members of {dev_sectors} sectors, chunk {chunk}"
                 );
             }
         }

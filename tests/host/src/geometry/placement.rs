@@ -2,8 +2,8 @@
 
 //! Where each sector lies, against tables and against the model.
 
-use super::model::{deal, Cell, Layout};
-use crate::raid::geometry::{Geometry, Role};
+use super::model::{deal, Cell, Layout, Row};
+use crate::raid::geometry::{Geometry, Level, Role};
 
 /// What each member holds in the first rows, as md's documentation draws it.
 fn drawing(geometry: &Geometry, rows: u64) -> Vec<String> {
@@ -54,6 +54,219 @@ fn four_members_lie_as_drawn() {
     ];
     for (layout, table) in tables {
         assert_eq!(drawing(&layout.geometry(4, 8), 5), table, "{layout:?}");
+    }
+}
+
+#[test]
+fn five_members_of_level_6_lie_as_drawn() {
+    let tables = [
+        (
+            0,
+            [
+                "Q 0 1 2 P",
+                "3 4 5 P Q",
+                "6 7 P Q 8",
+                "9 P Q 10 11",
+                "P Q 12 13 14",
+            ],
+        ),
+        (
+            1,
+            [
+                "P Q 0 1 2",
+                "3 P Q 4 5",
+                "6 7 P Q 8",
+                "9 10 11 P Q",
+                "Q 12 13 14 P",
+            ],
+        ),
+        (
+            2,
+            [
+                "Q 0 1 2 P",
+                "3 4 5 P Q",
+                "7 8 P Q 6",
+                "11 P Q 9 10",
+                "P Q 12 13 14",
+            ],
+        ),
+        (
+            3,
+            [
+                "P Q 0 1 2",
+                "5 P Q 3 4",
+                "7 8 P Q 6",
+                "9 10 11 P Q",
+                "Q 12 13 14 P",
+            ],
+        ),
+        (
+            4,
+            [
+                "P Q 0 1 2",
+                "P Q 3 4 5",
+                "P Q 6 7 8",
+                "P Q 9 10 11",
+                "P Q 12 13 14",
+            ],
+        ),
+        (
+            5,
+            [
+                "0 1 2 P Q",
+                "3 4 5 P Q",
+                "6 7 8 P Q",
+                "9 10 11 P Q",
+                "12 13 14 P Q",
+            ],
+        ),
+        (
+            8,
+            [
+                "P Q 0 1 2",
+                "3 P Q 4 5",
+                "6 7 P Q 8",
+                "9 10 11 P Q",
+                "Q 12 13 14 P",
+            ],
+        ),
+        (
+            9,
+            [
+                "0 1 2 P Q",
+                "3 4 P Q 5",
+                "6 P Q 7 8",
+                "P Q 9 10 11",
+                "Q 12 13 14 P",
+            ],
+        ),
+        (
+            10,
+            [
+                "0 1 2 Q P",
+                "4 5 Q P 3",
+                "8 Q P 6 7",
+                "Q P 9 10 11",
+                "P 12 13 14 Q",
+            ],
+        ),
+        (
+            16,
+            [
+                "0 1 2 P Q",
+                "3 4 P 5 Q",
+                "6 P 7 8 Q",
+                "P 9 10 11 Q",
+                "12 13 14 P Q",
+            ],
+        ),
+        (
+            17,
+            [
+                "P 0 1 2 Q",
+                "3 P 4 5 Q",
+                "6 7 P 8 Q",
+                "9 10 11 P Q",
+                "P 12 13 14 Q",
+            ],
+        ),
+        (
+            18,
+            [
+                "0 1 2 P Q",
+                "4 5 P 3 Q",
+                "8 P 6 7 Q",
+                "P 9 10 11 Q",
+                "12 13 14 P Q",
+            ],
+        ),
+        (
+            19,
+            [
+                "P 0 1 2 Q",
+                "5 P 3 4 Q",
+                "7 8 P 6 Q",
+                "9 10 11 P Q",
+                "P 12 13 14 Q",
+            ],
+        ),
+        (
+            20,
+            [
+                "P 0 1 2 Q",
+                "P 3 4 5 Q",
+                "P 6 7 8 Q",
+                "P 9 10 11 Q",
+                "P 12 13 14 Q",
+            ],
+        ),
+    ];
+    for (layout, table) in tables {
+        let geometry = Geometry::new(Level::Raid6, layout, 5, 8).expect("a layout of level 6");
+        assert_eq!(drawing(&geometry, 5), table, "layout {layout} of level 6");
+    }
+}
+
+/// The exponent of each member's coefficient in Q, row by row; parity has none.
+fn exponents(geometry: &Geometry, rows: u64) -> Vec<String> {
+    let cell = |stripe, member| match geometry.roles(stripe).exponent(member) {
+        Some(exponent) => exponent.to_string(),
+        None => "-".to_owned(),
+    };
+    let row = |stripe| -> Vec<_> { (0..geometry.members()).map(|m| cell(stripe, m)).collect() };
+    (0..rows).map(|stripe| row(stripe).join(" ")).collect()
+}
+
+#[test]
+fn five_members_count_in_q_as_drawn() {
+    let tables = [
+        // From the member after Q on, and round.
+        (
+            0,
+            [
+                "- 0 1 2 -",
+                "0 1 2 - -",
+                "1 2 - - 0",
+                "2 - - 0 1",
+                "- - 0 1 2",
+            ],
+        ),
+        // DDF: by the member's own number.
+        (
+            8,
+            [
+                "- - 2 3 4",
+                "0 - - 3 4",
+                "0 1 - - 4",
+                "0 1 2 - -",
+                "- 1 2 3 -",
+            ],
+        ),
+        (
+            10,
+            [
+                "0 1 2 - -",
+                "0 1 - - 4",
+                "0 - - 3 4",
+                "- - 2 3 4",
+                "- 1 2 3 -",
+            ],
+        ),
+        // After Q comes the first member, for Q stays last.
+        (
+            18,
+            [
+                "0 1 2 - -",
+                "0 1 - 2 -",
+                "0 - 1 2 -",
+                "- 0 1 2 -",
+                "0 1 2 - -",
+            ],
+        ),
+    ];
+    for (layout, table) in tables {
+        let geometry = Geometry::new(Level::Raid6, layout, 5, 8).expect("a layout of level 6");
+        assert_eq!(exponents(&geometry, 5), table, "layout {layout} of level 6");
     }
 }
 
@@ -116,6 +329,7 @@ fn compare_with_model(layout: Layout, members: u16, chunk: u32) {
             );
             let (role, array) = match cell {
                 Cell::P => (Role::P, None),
+                Cell::Q => (Role::Q, None),
                 Cell::Array(at) => (
                     Role::Data(model.places[usize::try_from(at).unwrap()].column),
                     Some(at),
@@ -137,13 +351,21 @@ fn compare_with_model(layout: Layout, members: u16, chunk: u32) {
                     member,
                     "{what}: member of column {index} of stripe {stripe}"
                 ),
-                Role::P | Role::Q => assert_eq!(
+                Role::P => assert_eq!(
                     geometry.parity_member(stripe),
                     member,
-                    "{what}: member with parity of stripe {stripe}"
+                    "{what}: member with P of stripe {stripe}"
+                ),
+                Role::Q => assert_eq!(
+                    geometry.q_member(stripe),
+                    Some(member),
+                    "{what}: member with Q of stripe {stripe}"
                 ),
             }
         }
+    }
+    for (stripe, row) in (0u64..).zip(&model.rows) {
+        compare_roles(&geometry, stripe, row, &format!("{what}, stripe {stripe}"));
     }
     assert_eq!(
         geometry.array_sectors(rows * u64::from(chunk)),
@@ -152,10 +374,43 @@ fn compare_with_model(layout: Layout, members: u16, chunk: u32) {
     );
 }
 
+/// Compares what the members of a stripe are to parity.
+fn compare_roles(geometry: &Geometry, stripe: u64, row: &Row, what: &str) {
+    let roles = geometry.roles(stripe);
+    assert_eq!(roles.members(), geometry.members(), "{what}: members");
+    assert_eq!((roles.p(), roles.q()), (row.parity, row.q), "{what}: P, Q");
+    assert_eq!(geometry.q_member(stripe), row.q, "{what}: Q");
+    for member in 0..geometry.members() {
+        let is_parity = member == row.parity || Some(member) == row.q;
+        assert_eq!(roles.is_parity(member), is_parity, "{what}: {member}");
+    }
+    if row.q.is_none() {
+        return;
+    }
+    let mut slots: Vec<_> = roles.slots_down().collect();
+    slots.reverse();
+    assert_eq!(slots, row.slots, "{what}: slots of Q, the lowest first");
+    for member in 0..geometry.members() {
+        let slot = row.slots.iter().position(|&slot| slot == Some(member));
+        let exponent = roles.exponent(member).map(usize::from);
+        assert_eq!(exponent, slot, "{what}: exponent of member {member}");
+    }
+    // Looking up members by their slots is slow: only now and then where there are many.
+    if geometry.members() <= 16 || stripe % 64 == 0 {
+        for slot in 0..=u8::MAX {
+            assert_eq!(
+                roles.member_of_slot(slot),
+                row.slots.get(usize::from(slot)).copied().flatten(),
+                "{what}: member of slot {slot}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_sector_lies_where_the_model_dealt_it() {
-    for layout in Layout::ALL {
-        for members in 2..=16 {
+    for layout in Layout::all() {
+        for members in layout.least_members()..=16 {
             for chunk in [8, 16, 64, 128, 256] {
                 compare_with_model(layout, members, chunk);
             }
@@ -165,7 +420,7 @@ fn every_sector_lies_where_the_model_dealt_it() {
 
 #[test]
 fn the_widest_arrays_lie_where_the_model_dealt_them() {
-    for layout in Layout::ALL {
+    for layout in Layout::all() {
         for members in [17, 128, 254, 255] {
             compare_with_model(layout, members, 8);
         }
@@ -174,7 +429,7 @@ fn the_widest_arrays_lie_where_the_model_dealt_them() {
 
 #[test]
 fn no_member_beyond_the_last_holds_data() {
-    for layout in Layout::ALL {
+    for layout in Layout::all() {
         let geometry = layout.geometry(5, 8);
         for member in [5, 6, 255, 256, u16::MAX] {
             for sector in 0..80 {

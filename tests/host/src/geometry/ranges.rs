@@ -2,7 +2,7 @@
 
 //! Which spans, strips and sectors a range of the array covers, against counting sector by sector.
 
-use super::model::{deal, Layout, Model};
+use super::model::{deal, Layout, Model, Turn};
 use crate::raid::geometry::Geometry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -68,10 +68,10 @@ fn compare(geometry: &Geometry, model: &Model, range: Range<usize>) {
 }
 
 /// Compares every range of sectors of the second row that begins and ends at some of `points`.
-fn compare_between(members: u16, chunk: u32, points: &BTreeSet<usize>) {
-    let geometry = Layout::LeftSymmetric.geometry(u32::from(members), chunk);
-    let model = deal(Layout::LeftSymmetric, members, chunk, 4);
-    let stripe = usize::from(members - 1) * chunk as usize;
+fn compare_between(layout: Layout, members: u16, chunk: u32, points: &BTreeSet<usize>) {
+    let geometry = layout.geometry(u32::from(members), chunk);
+    let model = deal(layout, members, chunk, 4);
+    let stripe = usize::from(members - layout.parities()) * chunk as usize;
     for &start in points {
         for &end in points.range(start..) {
             if start < stripe {
@@ -94,7 +94,19 @@ fn every_range_of_a_small_stripe() {
         (3, 32),
     ] {
         let stripe = usize::from(members - 1u16) * chunk as usize;
-        compare_between(members, chunk, &(0..=stripe).collect());
+        compare_between(
+            Layout::LeftSymmetric,
+            members,
+            chunk,
+            &(0..=stripe).collect(),
+        );
+    }
+    for layout in [
+        Layout::Level6(Turn::LeftSymmetric),
+        Layout::DdfNContinue,
+        Layout::QLast(Turn::RightAsymmetric),
+    ] {
+        compare_between(layout, 5, 16, &(0..=48).collect());
     }
 }
 
@@ -110,7 +122,7 @@ fn ranges_around_the_edges_of_strips_spans_and_chunks() {
                 points.insert(edge.saturating_sub(distance));
             }
         }
-        compare_between(members, chunk, &points);
+        compare_between(Layout::LeftSymmetric, members, chunk, &points);
     }
 }
 
