@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=8 timeout=360
+# guest: kernels=uml disks=8 disk-size=8 timeout=360
 """The kernel's own driver as the oracle: the same operations leave the same bytes on every member, and each driver
 assembles, checks and reads what the other one wrote."""
 
@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from compare import drivers, under_each
 from disk import Disk, SECTOR, Shadow, pattern
-from geometry import LAYOUTS
+from geometry import LAYOUTS, LAYOUTS6
 from raid import Array, rams, stop_all
 from report import Failed, expect, note, run
 import kernel
@@ -61,10 +61,10 @@ def digests(array, paths):
 
 
 def session(shape, members):
-    """A life with every kind of write; returns {moment: digests}."""
+    """A life with every kind of write, which loses as many members as parity can replace; returns {moment: digests}."""
     disks = rams(members)
-    spare = rams(1, 6)[0]
-    seed_members(disks + [spare])
+    spares = rams(2 if shape["level"] == 6 else 1, 6)
+    seed_members(disks + spares)
     moments = {}
     array = Array.create(disks, size=SIZE, **shape)
     moments["resynced"] = digests(array, disks)
@@ -77,21 +77,31 @@ def session(shape, members):
         parallel_writes(array.path, 3)
         moments["parallel writes"] = digests(array, disks)
         shadow.bytes[:] = shadow.disk.read(0, shadow.length)
-        lost = 1
-        array.fail(disks[lost])
-        survivors = [disk for disk in disks if disk != disks[lost]]
-        shadow.random_writes(seed=4, count=40)
-        parallel_writes(array.path, 5)
-        moments["degraded writes"] = digests(array, survivors)
-        array.remove(disks[lost])
-        array.add(spare)
+        for lost in range(1, len(spares) + 1):
+            array.fail(disks[lost])
+            survivors = [disk for disk in disks if disk not in disks[1:lost + 1]]
+            shadow.random_writes(seed=4 * lost, count=40)
+            parallel_writes(array.path, 4 * lost + 1)
+            moments[f"degraded writes, {lost} missing"] = digests(array, survivors)
+            shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+        for lost in disks[1:len(spares) + 1]:
+            array.remove(lost)
+        array.add_together(spares)
         array.wait_rebuilt()
-        disks[lost] = spare
+        disks[1:len(spares) + 1] = spares
         moments["rebuilt"] = digests(array, disks)
-        slot, sector = array.geometry().parity_of(1000)
-        array.damage(slot, sector, 4096)
-        expect("repair", 8, array.scan("repair"))
+        array.expect_parity(shadow.bytes)
+        geometry = array.geometry()
+        array.damage(*geometry.parity_of(1000), 4096)
+        if geometry.level == 6:
+            # Q alone, P and Q of one row, and a block of data, which repair believes.
+            array.damage(*geometry.q_of(2000), 4096)
+            array.damage(*geometry.parity_of(3000), 512)
+            array.damage(*geometry.q_of(3000), 4096)
+            array.damage(*geometry.locate(4000), 512)
+        expect("repair", 8 * (4 if geometry.level == 6 else 1), array.scan("repair"))
         moments["repaired"] = digests(array, disks)
+        array.expect_parity()
     array.stop()
     return moments
 
@@ -113,13 +123,13 @@ def same_bytes(shape, members):
 
 
 def handover(first, second, shape):
-    """An array goes from one driver to the other and back, whole and degraded."""
+    """An array goes from one driver to the other and back, whole and without as many members as parity can replace."""
     before = kernel.driver()
     disks = rams(5)
-    spare = rams(1, 6)[0]
+    lost, spares = (disks[2:4], rams(2, 6)) if shape["level"] == 6 else (disks[2:3], rams(1, 6))
     try:
         kernel.use_driver(first)
-        seed_members(disks + [spare])
+        seed_members(disks + spares)
         array = Array.create(disks, size=SIZE, **shape)
         shadow = Shadow(array.path)
         shadow.fill()
@@ -133,17 +143,18 @@ def handover(first, second, shape):
             shadow.verify(f"what {first if driver == second else second} wrote, read by {driver}")
             array.expect_clean()
             shadow.random_writes(seed=turn + 20, count=40)
-        array.fail(disks[2])
-        shadow.random_writes(seed=9, count=60)
-        array.remove(disks[2])
+        for path in lost:
+            array.fail(path)
+            shadow.random_writes(seed=9, count=60)
+            array.remove(path)
         shadow.close()
         array.stop()
         kernel.use_driver(first)
-        array = Array.assemble([disk for disk in disks if disk != disks[2]], "--run")
+        array = Array.assemble([disk for disk in disks if disk not in lost], "--run")
         shadow.reopen()
-        shadow.verify(f"what {second} wrote without a member, read by {first} without it")
+        shadow.verify(f"what {second} wrote without {len(lost)} of its members, read by {first} without them")
         shadow.random_writes(seed=10, count=60)
-        array.add(spare)
+        array.add_together(spares)
         array.wait_rebuilt()
         shadow.close()
         array = array.reassemble()
@@ -153,6 +164,7 @@ def handover(first, second, shape):
         array.expect_clean()
         shadow.reopen()
         shadow.verify(f"what {first} rebuilt, read by {second}")
+        array.expect_parity(shadow.bytes)
         shadow.close()
     finally:
         stop_all()
@@ -162,16 +174,18 @@ def handover(first, second, shape):
 def cases():
     """Every layout, with shapes that take turns."""
     shapes = [(3, 64, "none"), (4, 4, "internal"), (5, 512, "none"), (6, 64, "internal")]
-    for turn, (level, layout) in enumerate([(4, None)] + [(5, layout) for layout in LAYOUTS]):
+    layouts = [(4, None)] + [(5, layout) for layout in LAYOUTS] + [(6, layout) for layout in LAYOUTS6]
+    for turn, (level, layout) in enumerate(layouts):
         members, chunk, bitmap = shapes[turn % 4]
+        members = max(members, 4) if level == 6 else members
         shape = {"level": level, "layout": layout, "chunk": chunk, "bitmap": bitmap}
         yield (f"same bytes: raid{level} {layout or 'parity-last'}, {members} members, chunk {chunk}K, bitmap {bitmap}",
                lambda shape=shape, members=members: same_bytes(shape, members))
-    for turn in range(2):
-        pair = ("the first driver", "the second")
-        yield (f"{pair[turn]} creates, the other takes over",
-               lambda turn=turn: handover(drivers()[turn], drivers()[1 - turn],
-                                          {"chunk": 16, "bitmap": ("internal", "none")[turn]}))
+    pair = ("the first driver", "the second")
+    for turn, (level, layout) in enumerate([(5, None), (5, None), (6, None), (6, "ddf-zero-restart")]):
+        shape = {"level": level, "layout": layout, "chunk": 16, "bitmap": ("internal", "none")[turn % 2]}
+        yield (f"raid{level}: {pair[turn % 2]} creates, the other takes over",
+               lambda turn=turn, shape=shape: handover(drivers()[turn % 2], drivers()[1 - turn % 2], shape))
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ class BlockTrace:
                     self.bios.append(Bio(self._names[number], flags, int(sector), int(sectors)))
         self._set("trace", "")
 
-    def reads(self, path=None):
-        """Reads, of one device or of all."""
-        return [bio for bio in self.bios if "R" in bio.flags and path in (None, bio.disk)]
+    def reads(self, path=None, low=0):
+        """Reads at or after sector `low`, of one device or of all."""
+        return [bio for bio in self.bios if "R" in bio.flags and bio.sector >= low and path in (None, bio.disk)]
 
     def writes(self, path=None, low=0):
         """Writes with data at or after sector `low`, of one device or of all."""

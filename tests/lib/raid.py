@@ -7,7 +7,7 @@ import re
 import time
 
 from disk import Disk, SECTOR
-from geometry import Geometry
+from geometry import Geometry, LAYOUTS, LAYOUTS6
 from kernel import sh
 from report import Failed, expect, note, wait_for
 
@@ -142,9 +142,8 @@ class Array:
     def geometry(self):
         """The array's shape, as the kernel tells it."""
         level = int(self.get("level").removeprefix("raid"))
-        layouts = ["left-asymmetric", "right-asymmetric", "left-symmetric", "right-symmetric", "parity-first",
-                   "parity-last"]
-        layout = layouts[int(self.get("layout"))] if level == 5 else "parity-last"
+        names = {number: name for name, number in (LAYOUTS6 if level == 6 else LAYOUTS).items()}
+        layout = "parity-last" if level == 4 else names[int(self.get("layout"))]
         return Geometry(level, layout, int(self.get("raid_disks")), int(self.get("chunk_size")) // SECTOR)
 
     def size(self):
@@ -240,6 +239,13 @@ class Array:
         if path not in self.members:
             self.members.append(path)
 
+    def add_together(self, paths):
+        """Adds spares that are rebuilt in one pass: none begins before the last is there."""
+        self.set("sync_action", "frozen")
+        for path in paths:
+            self.add(path)
+        self.set("sync_action", "idle")
+
     # The bitmap
 
     def dirty_bits(self, path=None):
@@ -266,12 +272,29 @@ class Array:
             return disk.read(self.data_offset(path), self.data_size())
 
     def row_parity_right(self, sector):
-        """Whether the 4 KiB row at this sector of the members adds up to zero (all members present)."""
-        total = 0
-        for path in self.slots().values():
+        """Whether P (and Q) fit the data in the 4 KiB row at this sector of the members (all members present)."""
+        blocks = {}
+        for slot, path in self.slots().items():
             with Disk(path) as disk:
-                total ^= int.from_bytes(disk.read(self.data_offset(path) + sector * SECTOR // 4096 * 4096, 4096))
-        return total == 0
+                blocks[slot] = disk.read(self.data_offset(path) + sector * SECTOR // 4096 * 4096, 4096)
+        geometry = self.geometry()
+        stripe = sector // geometry.chunk
+        row = geometry.row(stripe)
+        return geometry.parity(stripe, blocks) == (blocks[row.p], blocks.get(row.q))
+
+    def expect_parity(self, content=None):
+        """Ends the case unless, by the tests' own arithmetic, every P and Q on the members fits the data (all members
+        present), and the data is `content`. Reads the members themselves."""
+        images = [self.image(path) for _, path in sorted(self.slots().items())]
+        geometry = self.geometry()
+        wrong = geometry.wrong_parity(images)
+        if wrong:
+            raise Failed(f"{self.name}: (stripe, which) of parity that does not fit the data: expected none, "
+                         f"came {len(wrong)}: {wrong[:8]}")
+        if content is not None and geometry.assemble(images) != content:
+            raise Failed(f"{self.name}: the members do not hold the array's data where the layout says")
+        note(f"ok: P{' and Q' if geometry.level == 6 else ''} of all {len(images[0]) // SECTOR // geometry.chunk} stripes "
+             f"as computed by the test{'' if content is None else ', the data where the layout says'}")
 
     def damage(self, slot, sector, length=SECTOR, flip=0x5a):
         """Changes bytes of a member behind the array's back. sector: from the start of its data area."""
