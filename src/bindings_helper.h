@@ -10,6 +10,7 @@
 #include <linux/badblocks.h>
 #include <linux/blk_types.h>
 #include <linux/gfp.h>
+#include <linux/raid/pq.h>
 #include <linux/raid/xor.h>
 
 #include "shim.h"

@@ -1,136 +1,152 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Parity: the XOR of a strip's blocks, made by one of several engines.
+//! Parity: P, the XOR of a strip's data blocks, and Q, their sum weighted with powers of two in the field of [`gf`].
 //!
-//! An engine works on runs of [`Sector`]s, in groups of at most [`GROUP`] sources, so that no array grows with the
-//! number of members. The functions here cut the work into such groups. A missing block is the XOR of all others, data
-//! and parity alike, so [`generate`] recovers too.
+//! The work is done by one of several [`Engine`]s, of which [`engine`] chooses one when the module is loaded. An engine
+//! works on runs of [`Line`]s and on groups of at most [`GROUP`] inputs, so that nothing grows with the number of members.
+//! What cuts a strip into such groups, for every case of writing, checking and recovering, is [`strip::Blocks`].
 //!
-//! The blocks are the driver's own pages while no I/O is in flight on them. Pages of requests are never operands: their
-//! owner may change them at any time.
+//! Q is made by Horner's rule: from the highest slot down to slot 0, Q becomes twice Q plus the block. So each step
+//! multiplies by two alone, and the next group goes on with the Q that the group before has left in memory.
+//!
+//! Blocks are the driver's own pages while no I/O is in flight on them. Pages of requests are never blocks, for their owner
+//! may change them at any time: they are [`Source`]s, of which each byte is loaded once.
 
-// What needs the kernel; the host builds the rest for its tests.
+// Until jobs use all of it.
+#![allow(dead_code)]
+
+// The host builds all but what needs the kernel, for its tests.
 #[cfg(MODULE)]
 pub(crate) mod blocks;
+pub(crate) mod gf;
 #[cfg(MODULE)]
 pub(crate) mod kernel;
-#[cfg(MODULE)]
-mod kunit;
-// The kernel's tests measure the others by it.
-#[cfg(any(not(MODULE), CONFIG_KUNIT = "y"))]
+mod lender;
+pub(crate) mod locate;
+mod recover;
 pub(crate) mod scalar;
+mod source;
+pub(crate) mod strip;
 
-/// Words of a sector.
-const SECTOR_WORDS: usize = 64;
+pub(crate) use source::Source;
 
-/// Sectors of a block.
-pub(crate) const BLOCK_SECTORS: usize = 8;
+use gf::Element;
 
-/// The most sources that an engine is given at once.
-pub(crate) const GROUP: usize = 8;
+/// Bytes of a line.
+pub(crate) const LINE_BYTES: usize = 64;
 
-/// One sector of a block: 512 bytes, aligned as every engine needs it.
+/// Lines of a block.
+pub(crate) const BLOCK_LINES: usize = 64;
+
+/// The most inputs that an engine is given at once.
+pub(crate) const GROUP: usize = 16;
+
+/// What engines count in: 64 bytes, aligned to as many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub(crate) struct Sector(pub(crate) [u64; SECTOR_WORDS]);
+pub(crate) struct Line(pub(crate) [u64; LINE_BYTES / 8]);
 
-impl Sector {
-    /// A sector of zeros.
-    pub(crate) const ZERO: Self = Self([0; SECTOR_WORDS]);
+impl Line {
+    /// A line of zeros.
+    pub(crate) const ZERO: Self = Self([0; LINE_BYTES / 8]);
 }
 
 /// A strip's block on one member: a page of 4 KiB.
-pub(crate) type Block = [Sector; BLOCK_SECTORS];
+pub(crate) type Block = [Line; BLOCK_LINES];
 
-/// A way to XOR.
+/// What takes part in parity at one slot.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    /// Zeros: the slot has no data, or what it has is lost.
+    Zero,
+    /// A block, or a part of one.
+    Block(&'a [Line]),
+    /// Bytes that become the block: each is loaded once, stored to it, and counts in parity as it was loaded.
+    Copy {
+        /// Where they are.
+        from: Source<'a>,
+        /// The block.
+        to: &'a mut [Line],
+    },
+}
+
+impl Input<'_> {
+    /// How many lines it has; `None` if as many as anybody wants.
+    fn lines(&self) -> Option<usize> {
+        match self {
+            Self::Zero => None,
+            Self::Block(block) => Some(block.len()),
+            Self::Copy { from, to } => Some((from.len() / LINE_BYTES).min(to.len())),
+        }
+    }
+}
+
+/// Where P and Q go; each may be missing.
+#[derive(Debug, Default)]
+pub(crate) struct Parity<'a> {
+    pub(crate) p: Option<&'a mut [Line]>,
+    pub(crate) q: Option<&'a mut [Line]>,
+}
+
+/// P and Q, to be read; each may be missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums<'a> {
+    pub(crate) p: Option<&'a [Line]>,
+    pub(crate) q: Option<&'a [Line]>,
+}
+
+/// What P and Q begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Zeros: the inputs are those of the highest slots.
+    Zero,
+    /// What a group of higher slots has left in them.
+    Begun,
+}
+
+/// Which of the two does not match the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub(crate) p: bool,
+    pub(crate) q: bool,
+}
+
+/// A way to make parity.
 ///
-/// No method sleeps or allocates. Some engines may only run in task context with interrupts on; each says so.
+/// No method sleeps or allocates. Scalar may run in any context, the others in task context with interrupts on.
 ///
-/// Each source has as many sectors as `dst`. If one is shorter, then which of the last sectors of `dst` the sources
-/// reach is not specified; nothing else happens.
+/// Every run of lines in a call is as long as the others. If one is shorter, then which lines beyond its end are worked on
+/// is not specified; nothing outside of what is given to be changed is.
 pub(crate) trait Engine: Sync {
     /// The name by which logs and settings call the engine.
-    #[cfg_attr(
-        MODULE,
-        expect(dead_code, reason = "for tests, as long as nobody chooses")
-    )]
     fn name(&self) -> &'static str;
 
-    /// Makes `dst` the XOR of at most [`GROUP`] `sources`: zeros if there is none.
-    fn set(&self, dst: &mut [Sector], sources: &[&[Sector]]);
+    /// Makes P and Q of at most [`GROUP`] inputs, from higher slots to lower ones: for each of them, P becomes P plus the
+    /// input, and Q twice Q plus the input. Inputs that are copies are copied, also if there is neither P nor Q.
+    fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start);
 
-    /// Changes `dst` by the XOR of at most [`GROUP`] `sources`.
-    fn add(&self, dst: &mut [Sector], sources: &[&[Sector]]);
-}
+    /// Whether `stored` is what [`Self::generate`] would make of the inputs, from what is `begun` on, or from zeros. What is
+    /// not stored is not wrong.
+    fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong;
 
-/// Makes `dst` the XOR of `sources`: zeros if there is none.
-///
-/// Each source has as many sectors as `dst`.
-pub(crate) fn generate<'a>(
-    engine: &dyn Engine,
-    dst: &mut [Sector],
-    sources: impl IntoIterator<Item = &'a [Sector]>,
-) {
-    let mut sources = sources.into_iter();
-    engine.set(dst, Group::next(&mut sources).sources());
-    accumulate(engine, dst, sources);
-}
+    /// Makes `data` what `new` is, each byte of which is loaded once, and has parity follow: P changes by the difference,
+    /// Q by `factor` times that.
+    fn change(&self, data: &mut [Line], new: Source<'_>, parity: Parity<'_>, factor: Element);
 
-/// Changes `dst` by the XOR of `sources`.
-///
-/// Each source has as many sectors as `dst`.
-pub(crate) fn accumulate<'a>(
-    engine: &dyn Engine,
-    dst: &mut [Sector],
-    sources: impl IntoIterator<Item = &'a [Sector]>,
-) {
-    let mut sources = sources.into_iter();
-    loop {
-        let group = Group::next(&mut sources);
-        if group.sources().is_empty() {
-            return;
-        }
-        engine.add(dst, group.sources());
-    }
-}
+    /// Has parity follow a block that was `old` and is `new`.
+    fn delta(&self, old: &[Line], new: &[Line], parity: Parity<'_>, factor: Element);
 
-/// Whether the XOR of `blocks` is zero everywhere, as that of a strip's data and parity must be.
-pub(crate) fn cancels<'a, I>(engine: &dyn Engine, blocks: I) -> bool
-where
-    I: IntoIterator<Item = &'a Block> + Clone,
-{
-    (0..BLOCK_SECTORS).all(|index| {
-        let mut sum = [Sector::ZERO];
-        let sectors = blocks
-            .clone()
-            .into_iter()
-            .filter_map(|block| block.get(index));
-        generate(engine, &mut sum, sectors.map(core::slice::from_ref));
-        sum == [Sector::ZERO]
-    })
-}
+    /// Computes a data block by Q. `lost` is the Q of the other blocks before, and becomes `by` times the difference of
+    /// that and `q`. `p` is the P of the other blocks, and has the block added.
+    fn recover_one(&self, lost: &mut [Line], q: &[Line], by: Element, p: Option<&mut [Line]>);
 
-/// Up to [`GROUP`] sources.
-struct Group<'a> {
-    sources: [&'a [Sector]; GROUP],
-    count: usize,
-}
-
-impl<'a> Group<'a> {
-    /// The next sources; none when `sources` is at its end.
-    fn next(sources: &mut impl Iterator<Item = &'a [Sector]>) -> Self {
-        let mut group = Self {
-            sources: [&[]; GROUP],
-            count: 0,
-        };
-        for (slot, source) in group.sources.iter_mut().zip(sources) {
-            *slot = source;
-            group.count = group.count.saturating_add(1);
-        }
-        group
-    }
-
-    fn sources(&self) -> &[&'a [Sector]] {
-        self.sources.get(..self.count).unwrap_or(&[])
-    }
+    /// Computes two data blocks by P and Q, which are `stored`. `x` is the P of the other blocks before, and `y` their Q.
+    /// Then `x` becomes `by.0` times the difference of P plus `by.1` times that of Q, and `y` what `x` lacks to that of P.
+    fn recover_two(
+        &self,
+        x: &mut [Line],
+        y: &mut [Line],
+        stored: (&[Line], &[Line]),
+        by: (Element, Element),
+    );
 }
