@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=8 disk-size=8 timeout=360
+# guest: kernels=uml disks=8 disk-size=8 timeout=480
 """The kernel's own driver as the oracle: the same operations leave the same bytes on every member, and each driver
 assembles, checks and reads what the other one wrote."""
 
@@ -81,7 +81,8 @@ def session(shape, members):
             array.fail(disks[lost])
             survivors = [disk for disk in disks if disk not in disks[1:lost + 1]]
             shadow.random_writes(seed=4 * lost, count=40)
-            parallel_writes(array.path, 4 * lost + 1)
+            if lost == len(spares):
+                parallel_writes(array.path, 4 * lost + 1)
             moments[f"degraded writes, {lost} missing"] = digests(array, survivors)
             shadow.bytes[:] = shadow.disk.read(0, shadow.length)
         for lost in disks[1:len(spares) + 1]:
@@ -101,7 +102,6 @@ def session(shape, members):
             array.damage(*geometry.locate(4000), 512)
         expect("repair", 8 * (4 if geometry.level == 6 else 1), array.scan("repair"))
         moments["repaired"] = digests(array, disks)
-        array.expect_parity()
     array.stop()
     return moments
 

@@ -7,7 +7,7 @@ import re
 import time
 
 from disk import Disk, SECTOR
-from geometry import Geometry, LAYOUTS, LAYOUTS6
+from geometry import Geometry, LAYOUTS, LAYOUTS6, xor
 from kernel import sh
 from report import Failed, expect, note, wait_for
 
@@ -301,7 +301,7 @@ class Array:
         path = self.slots()[slot]
         with Disk(path) as disk:
             place = self.data_offset(path) + sector * SECTOR
-            disk.write(place, bytes(byte ^ flip for byte in disk.read(place, length)))
+            disk.write(place, xor([disk.read(place, length), bytes([flip]) * length]))
 
 
 def snapshot(paths):
