@@ -6,7 +6,7 @@ set -euo pipefail
 
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${RAID456_CACHE:-$HOME/.cache/raid456-rs}
-KERNELS=(uml debian debug)
+KERNELS=(uml debian debug arm64)
 
 # The build trees hold absolute names, so the cache needs one too.
 [[ $CACHE == /* ]] || CACHE=$PWD/$CACHE
@@ -27,7 +27,7 @@ need_root() {
 	[[ $(id -u) == 0 ]] || die "this needs root (it mounts and enters a directory tree): run it with sudo"
 }
 
-# is_kernel NAME: is it one of the three?
+# is_kernel NAME: is it one of them?
 is_kernel() {
 	local k
 	for k in "${KERNELS[@]}"; do
@@ -60,5 +60,6 @@ kernel_make() {
 	uml) printf '%s\n' ARCH=um ;;
 	debian) printf '%s\n' ARCH=x86_64 "KERNELRELEASE=$(debian_release)" ;;
 	debug) printf '%s\n' ARCH=x86_64 LLVM=1 ;;
+	arm64) printf '%s\n' ARCH=arm64 LLVM=1 ;;
 	esac
 }
