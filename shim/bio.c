@@ -170,11 +170,11 @@ void raid456_slice_end(struct bio *bio, bool counted)
 }
 
 /*
- * Copies len bytes between a slice, from byte offset on, and pages, from byte `at` on, counted from the start of the
- * first and on through the next. The caller has checked that the slice and the pages are long enough.
+ * Copies len bytes of pages, from byte `at` on, counted from the start of the first and on through the next, to a slice,
+ * from byte offset on. The caller has checked that the slice and the pages are long enough.
  */
-void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
-			unsigned int at, bool to_pages)
+void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len,
+			const void *const *pages, unsigned int at)
 {
 	struct bvec_iter iter = slice->iter;
 	struct bio_vec bv;
@@ -185,18 +185,14 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 	iter.bi_size = len;
 	__bio_for_each_segment(bv, slice->bio, iter, iter) {
 		char *user = bvec_kmap_local(&bv);
-		char *from = user;
+		char *to = user;
 		unsigned int left = bv.bv_len;
 
 		while (left) {
 			unsigned int n = min_t(unsigned int, left, PAGE_SIZE - at);
-			char *page = (char *)*pages + at;
 
-			if (to_pages)
-				memcpy(page, from, n);
-			else
-				memcpy(from, page, n);
-			from += n;
+			memcpy(to, *pages + at, n);
+			to += n;
 			left -= n;
 			at += n;
 			if (at == PAGE_SIZE) {
@@ -204,10 +200,30 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 				pages++;
 			}
 		}
-		if (!to_pages)
-			flush_dcache_page(bv.bv_page);
+		flush_dcache_page(bv.bv_page);
 		kunmap_local(user);
 	}
+}
+
+/* Where a slice's bytes from offset on lie; the caller has checked that it has so many. */
+void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, unsigned int len, struct bvec_iter *iter)
+{
+	*iter = slice->iter;
+	bio_advance_iter(slice->bio, iter, offset);
+	iter->bi_size = len;
+}
+
+/* Pages of requests have addresses of their own. */
+static_assert(!IS_ENABLED(CONFIG_HIGHMEM));
+
+/* The address and length of what lies together at iter, which has bytes left and moves behind them. */
+const void *raid456_slice_segment(const struct raid456_slice *slice, struct bvec_iter *iter, unsigned int *len)
+{
+	struct bio_vec bv = mp_bvec_iter_bvec(slice->bio->bi_io_vec, *iter);
+
+	bio_advance_iter_single(slice->bio, iter, bv.bv_len);
+	*len = bv.bv_len;
+	return bvec_virt(&bv);
 }
 
 /* Flushes */

@@ -107,8 +107,10 @@ bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct ra
 void raid456_slice_hold(struct bio *bio, bool counted);
 void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool counted, struct raid456_slice *front);
 void raid456_slice_end(struct bio *bio, bool counted);
-void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len, void *const *pages,
-			unsigned int at, bool to_pages);
+void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len,
+			const void *const *pages, unsigned int at);
+void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, unsigned int len, struct bvec_iter *iter);
+const void *raid456_slice_segment(const struct raid456_slice *slice, struct bvec_iter *iter, unsigned int *len);
 bool raid456_slice_is_whole(const struct raid456_slice *slice);
 void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private);
 void *raid456_flush_finish(struct bio *bio);
@@ -164,5 +166,9 @@ bool raid456_page_may_view(void *page);
 bool raid456_page_may_change(void *page);
 mempool_t *raid456_mempool_create(int min, size_t size);
 void *raid456_mempool_alloc(mempool_t *pool, bool may_block);
+
+/* fpu.c: vector registers, where engines use them */
+void raid456_fpu_begin(void);
+void raid456_fpu_end(void);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Linux md personality for RAID levels 4 and 5.
+//! The Linux md personality for RAID levels 4, 5 and 6.
 
 use kernel::prelude::*;
 
@@ -17,7 +17,7 @@ mod sync;
 module! {
     type: md::personality::Driver<array::Array>,
     name: "raid456",
-    description: "RAID4/5 personality for md, in Rust",
+    description: "RAID4/5/6 personality for md, in Rust",
     license: "GPL",
     alias: [
         "md-personality-4",
@@ -25,6 +25,10 @@ module! {
         "md-raid4",
         "md-level-5",
         "md-level-4",
+        "md-personality-8",
+        "md-raid6",
+        "md-level-6",
         "raid5",
+        "raid6",
     ],
 }

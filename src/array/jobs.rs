@@ -2,39 +2,50 @@
 
 //! Jobs of a span, done by this CPU at once: copying between requests and pages, and parity.
 
+use super::copies::{self, Parity};
 use super::env::RunEnv;
-use super::part::{Origin, PartList};
-use crate::parity::blocks::Blocks;
+use super::part::PartList;
+use crate::mem::pages::Page;
+use crate::parity::locate::Located;
+use crate::parity::strip::{Blocks, Make};
 use crate::raid::column::Column;
-use crate::raid::geometry::Geometry;
 use crate::raid::job::{Job, Method, Outcome};
-use crate::raid::part::{Part, PartKind};
-use crate::raid::strips::{Run, Strips, STRIP_BYTES, STRIP_SECTORS};
+use crate::raid::roles::Roles;
+use crate::raid::strips::{Strips, STRIP_BYTES};
 
 /// Runs a job on strips that have no member I/O in flight. Task context with interrupts on; does not sleep.
 pub(super) fn run(
     env: &mut RunEnv<'_>,
     job: Job,
     strips: Strips,
-    columns: &[Column],
+    columns: &mut [Column],
     parts: &PartList,
 ) -> Outcome {
     let mut mismatch = Strips::NONE;
     match job {
         Job::Write(method) => write(env, method, strips, columns, parts),
-        Job::Recover => recover(env, strips, columns),
-        Job::Deliver => copy(env, PartKind::Read, strips, parts),
+        Job::Recover => each_strip(env, strips, |strip, blocks| recover(blocks, strip, columns)),
+        Job::Deliver => copies::read(env, strips, parts),
         Job::Check => {
-            for strip in strips.iter() {
-                let matches = with_blocks(env, strip, |blocks| blocks.match_parity());
-                if matches != Some(true) {
-                    mismatch |= Strips::one(strip);
+            mismatch = strips;
+            each_strip(env, strips, |strip, blocks| {
+                let wrong = blocks.check(parity_of(blocks.roles(), strip, columns, |c| c.uptodate));
+                if !wrong.p && !wrong.q {
+                    mismatch -= strip;
+                }
+            });
+        }
+        Job::Parity => each_strip(env, strips, |strip, blocks| {
+            blocks.generate(parity_of(blocks.roles(), strip, columns, |c| c.rebuild));
+        }),
+        Job::Locate => each_strip(env, strips, |strip, blocks| {
+            if let Located::Member(member) = blocks.locate() {
+                if let Some(column) = columns.get_mut(usize::from(member)) {
+                    blocks.mend(member);
+                    column.rebuild |= strip;
                 }
             }
-        }
-        Job::Parity => make_parity(env, strips),
-        // Only where there are two parities.
-        Job::Locate => {}
+        }),
     }
     Outcome::Done { mismatch }
 }
@@ -47,142 +58,79 @@ fn write(
     columns: &[Column],
     parts: &PartList,
 ) {
-    match method {
-        // Parity changes by the old blocks and the new ones of what is written.
-        Method::Rmw => {
-            add_dirty(env, strips, columns);
-            copy(env, PartKind::Write, strips, parts);
-            add_dirty(env, strips, columns);
+    let roles = roles(env);
+    let make = |strip| parity_of(roles, Strips::one(strip), columns, |column| column.rebuild);
+    let parity = match method {
+        Method::Rmw => Parity::Follow(make),
+        Method::Rcw => Parity::Make(make),
+        Method::NoParity => Parity::Leave,
+    };
+    copies::write(env, strips, parts, parity);
+}
+
+/// Computes the marked blocks of a strip: as many as there are parities at most.
+fn recover(blocks: &mut Blocks<'_, Page>, strip: Strips, columns: &[Column]) {
+    let mut lost = [0; 2];
+    let mut count = 0_usize;
+    let marked = (0..).zip(columns);
+    for (member, _) in marked.filter(|(_, column)| column.rebuild.meets(strip)) {
+        if let Some(place) = lost.get_mut(count) {
+            *place = member;
         }
-        Method::Rcw => {
-            copy(env, PartKind::Write, strips, parts);
-            make_parity(env, strips);
-        }
-        Method::NoParity => copy(env, PartKind::Write, strips, parts),
+        count = count.saturating_add(1);
+    }
+    let roles = blocks.roles();
+    // Not in memory, and not to be.
+    let is_absent = |member: &u16| {
+        let column = columns.get(usize::from(*member));
+        column.is_none_or(|column| !(column.uptodate | column.rebuild).meets(strip))
+    };
+    let absent = Some(roles.p()).into_iter().chain(roles.q()).find(is_absent);
+    if let Some(lost) = lost.get(..count) {
+        blocks.recover(lost, absent);
     }
 }
 
-/// Adds the blocks that are written to parity.
-fn add_dirty(env: &mut RunEnv<'_>, strips: Strips, columns: &[Column]) {
-    let parity = parity_member(env);
-    for strip in strips.iter() {
-        let is_dirty = |member: u16| {
-            let column = columns.get(usize::from(member));
-            column.is_some_and(|column| column.dirty.meets(Strips::one(strip)))
-        };
-        with_blocks(env, strip, |blocks| blocks.accumulate(parity, is_dirty));
+/// The parity blocks of a strip whose columns say so.
+fn parity_of(
+    roles: Roles,
+    strip: Strips,
+    columns: &[Column],
+    says: impl Fn(&Column) -> Strips,
+) -> Make {
+    let is_so = |member: u16| {
+        let column = columns.get(usize::from(member));
+        column.is_some_and(|column| says(column).meets(strip))
+    };
+    Make {
+        p: is_so(roles.p()),
+        q: roles.q().is_some_and(is_so),
     }
 }
 
-/// Makes parity from the data in memory.
-fn make_parity(env: &mut RunEnv<'_>, strips: Strips) {
-    let parity = parity_member(env);
-    for strip in strips.iter() {
-        with_blocks(env, strip, |blocks| blocks.generate(parity, |_| true));
-    }
-}
-
-/// Computes the marked block of each strip from its other blocks.
-fn recover(env: &mut RunEnv<'_>, strips: Strips, columns: &[Column]) {
-    for (column, lost) in columns.iter().zip(0..) {
-        for strip in (column.rebuild & strips).iter() {
-            with_blocks(env, strip, |blocks| blocks.generate(lost, |_| true));
-        }
-    }
-}
-
-/// Copies between the pages of `strips` and the active parts of a kind: into the pages for writes, out of them for reads.
-fn copy(env: &mut RunEnv<'_>, kind: PartKind, strips: Strips, parts: &PartList) {
-    let (array, sector) = (env.array, env.sector);
-    parts.for_each(|part, origin| {
-        let Origin::Request(slice) = origin else {
-            return;
-        };
-        if part.kind != kind {
-            return;
-        }
-        let active = part.active() & (strips - part.failed());
-        each_piece(&array.geometry, sector, part, active, |piece| {
-            let (sector, sectors, at) = (piece.array_sector, piece.sectors, piece.at);
-            let copied = if kind == PartKind::Write {
-                let pages = env.pages_mut(piece.run, piece.member);
-                slice.copy_to_pages(sector, sectors, pages, at)
-            } else {
-                let pages = env.pages(piece.run, piece.member);
-                slice.copy_from_pages(sector, sectors, pages, at)
-            };
-            debug_assert!(
-                copied,
-                "a part lies within its slice, and its strips have kits"
-            );
-        });
-    });
-}
-
-/// Neighbouring sectors of a part on one member.
-struct Piece {
-    member: u16,
-    /// The strips that they are in.
-    run: Run,
-    /// The first sector in the array.
-    array_sector: u64,
-    /// The first sector, counted from the start of the run.
-    at: u32,
-    sectors: u32,
-}
-
-/// Calls `f` with each piece of a part in `strips`.
-fn each_piece(
-    geometry: &Geometry,
-    span_sector: u64,
-    part: &Part,
-    strips: Strips,
-    mut f: impl FnMut(Piece),
-) {
-    let stripe = geometry.stripe_of(span_sector);
-    for index in 0..geometry.data_disks() {
-        let sectors = geometry.slice(span_sector, part.start, part.end, index);
-        let Some(column_start) = geometry.column_start(span_sector, index) else {
-            continue;
-        };
-        if sectors.is_empty() {
-            continue;
-        }
-        let member = geometry.member_of(stripe, index);
-        let first = sectors.start / STRIP_SECTORS;
-        let behind = sectors.end.div_ceil(STRIP_SECTORS);
-        let touched = Strips::range(first, behind.saturating_sub(first));
-        for run in (strips & touched).runs() {
-            let run_start = run.first.wrapping_mul(STRIP_SECTORS);
-            let run_end = run_start.wrapping_add(run.count.wrapping_mul(STRIP_SECTORS));
-            let start = sectors.start.max(run_start);
-            let end = sectors.end.min(run_end);
-            f(Piece {
-                member,
-                run,
-                array_sector: column_start.wrapping_add(u64::from(start)),
-                at: start.wrapping_sub(run_start),
-                sectors: end.saturating_sub(start),
-            });
-        }
-    }
-}
-
-/// The member that holds the span's parity.
-fn parity_member(env: &RunEnv<'_>) -> u16 {
+/// What the members hold in the span.
+fn roles(env: &RunEnv<'_>) -> Roles {
     let geometry = &env.array.geometry;
-    geometry.parity_member(geometry.stripe_of(env.sector))
+    geometry.roles(geometry.stripe_of(env.sector))
 }
 
-/// Calls `work` with the blocks of one strip, if it has a kit.
-fn with_blocks<R>(
+/// Calls `work` with each strip that has a kit, and its blocks.
+fn each_strip(
     env: &mut RunEnv<'_>,
-    strip: u32,
-    work: impl FnOnce(&mut Blocks<'_>) -> R,
-) -> Option<R> {
+    strips: Strips,
+    mut work: impl FnMut(Strips, &mut Blocks<'_, Page>),
+) {
+    let roles = roles(env);
     let engine = env.array.engine;
-    let node = env.kits.get_mut(strip as usize)?.as_mut()?;
-    Some(work(&mut Blocks::new(&mut node.kit, engine)))
+    for (strip, node) in (0..).zip(env.kits.iter_mut()) {
+        let strip = strips & Strips::one(strip);
+        if let Some(node) = node.as_mut().filter(|_| !strip.is_empty()) {
+            work(
+                strip,
+                &mut Blocks::over(node.kit.pages_mut(), engine, roles),
+            );
+        }
+    }
 }
 
 const _: () = assert!(STRIP_BYTES == crate::mem::pages::PAGE_SIZE);

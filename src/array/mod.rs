@@ -20,6 +20,7 @@
 #![deny(unsafe_code)]
 
 mod control;
+mod copies;
 mod direct;
 mod env;
 mod errors;

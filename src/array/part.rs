@@ -113,7 +113,7 @@ impl PartList {
     }
 
     /// Calls `f` with each part that is not complete, in order.
-    pub(super) fn for_each(&self, mut f: impl FnMut(&Part, &Origin)) {
+    pub(super) fn for_each<'a>(&'a self, mut f: impl FnMut(&'a Part, &'a Origin)) {
         let mut at = self.head.as_ref();
         while let Some(item) = at {
             f(&item.part, &item.origin);

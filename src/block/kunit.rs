@@ -12,6 +12,7 @@ mod tests {
     use crate::md::slots::Slots;
     use crate::mem::pages::{Page, PAGE_SIZE};
     use crate::mem::Wait;
+    use crate::parity::strip::Holder;
     use core::mem::ManuallyDrop;
     use core::ptr::NonNull;
     use kernel::prelude::*;
@@ -153,33 +154,45 @@ mod tests {
         Ok(pages)
     }
 
+    /// The bytes of a write's memory from a sector on.
+    fn gather(slice: &Slice, sector: u64, sectors: u32) -> Result<KVec<u8>> {
+        let mut bytes = KVec::new();
+        for segment in slice.segments(sector, sectors) {
+            let mut part = KVec::from_elem(0u8, segment.len(), GFP_KERNEL)?;
+            // SAFETY: There are so many bytes, which nobody changes, and a vector that is as long.
+            unsafe { part.as_mut_ptr().copy_from(segment.as_ptr(), segment.len()) };
+            bytes.extend_from_slice(&part, GFP_KERNEL)?;
+        }
+        Ok(bytes)
+    }
+
     #[test]
-    fn write_is_copied_into_pages() -> Result {
+    fn memory_of_a_write_is_found_piece_by_piece() -> Result {
         for layout in LAYOUTS {
             let mut request = Request::new(true, layout)?;
             request.fill()?;
-            for (first, sectors, at) in COPIES {
-                let mut pages = pages(3, 0xee)?;
-                let slice = request.slice();
-                let sector = START + u64::from(*first);
-                let copied = slice.copy_to_pages(sector, *sectors, pages.iter_mut().map(Some), *at);
-                assert!(copied);
-                let (from, to) = (*at as usize * 512, (*at + *sectors) as usize * 512);
-                let mut right = true;
-                for (number, page) in pages.iter().enumerate() {
-                    let bytes = page.view::<[u8; PAGE_SIZE]>().ok_or(EBUSY)?;
-                    for (byte, offset) in bytes.iter().zip(number * PAGE_SIZE..) {
-                        let expected = if (from..to).contains(&offset) {
-                            pattern(offset - from + *first as usize * 512)
-                        } else {
-                            0xee
-                        };
-                        right &= *byte == expected;
-                    }
-                }
-                assert!(right);
+            let slice = request.slice();
+            for (first, sectors, _) in COPIES {
+                let bytes = gather(&slice, START + u64::from(*first), *sectors)?;
+                assert_eq!(bytes.len(), *sectors as usize * 512);
+                let expected = (*first as usize * 512..).map(pattern);
+                assert!(bytes.iter().copied().eq(expected.take(bytes.len())));
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn no_memory_lies_past_the_end_or_belongs_to_a_read() -> Result {
+        let mut write = Request::new(true, LAYOUTS[0])?;
+        let write = write.slice();
+        let wrong = [(START, 13), (START + 12, 1), (START - 1, 1), (u64::MAX, 2)];
+        for (sector, sectors) in wrong {
+            assert!(write.segments(sector, sectors).next().is_none());
+        }
+        assert!(write.segments(START, 0).next().is_none());
+        let mut read = Request::new(false, LAYOUTS[0])?;
+        assert!(read.slice().segments(START, 1).next().is_none());
         Ok(())
     }
 
@@ -210,8 +223,9 @@ mod tests {
 
     #[test]
     fn nothing_is_copied_past_the_end() -> Result {
-        let mut request = Request::new(true, LAYOUTS[0])?;
+        let mut request = Request::new(false, LAYOUTS[0])?;
         request.fill()?;
+        let before = request.bytes()?;
         // First sector, sectors, pages, at.
         let wrong = [
             (START, 13, 3, 0),
@@ -226,24 +240,21 @@ mod tests {
             (START, 1, 0, 0),
         ];
         for (sector, sectors, count, at) in wrong {
-            let mut pages = pages(count, 0xee)?;
+            let pages = pages(count, 0xee)?;
             let slice = request.slice();
-            assert!(!slice.copy_to_pages(sector, sectors, pages.iter_mut().map(Some), at));
-            let untouched = pages.iter().all(|page| {
-                page.view::<[u8; PAGE_SIZE]>()
-                    .is_some_and(|bytes| bytes.iter().all(|b| *b == 0xee))
-            });
-            assert!(untouched);
+            assert!(!slice.copy_from_pages(sector, sectors, pages.iter().map(Some), at));
+            assert!(request.bytes()?[..] == before[..]);
         }
         // Nor in the wrong direction, nor without a page.
-        let mut pages = pages(3, 0xee)?;
-        let slice = request.slice();
-        assert!(!slice.copy_from_pages(START, 1, pages.iter().map(Some), 0));
+        let pages = pages(3, 0xee)?;
+        let mut write = Request::new(true, LAYOUTS[0])?;
+        let write = write.slice();
+        assert!(!write.copy_from_pages(START, 1, pages.iter().map(Some), 0));
         let missing = pages
-            .iter_mut()
+            .iter()
             .zip(0..)
             .map(|(page, index)| (index != 2).then_some(page));
-        assert!(!slice.copy_to_pages(START, 1, missing, 0));
+        assert!(!request.slice().copy_from_pages(START, 1, missing, 0));
         Ok(())
     }
 
@@ -259,22 +270,20 @@ mod tests {
 
     #[test]
     fn page_that_a_bio_holds_is_left_alone() -> Result {
-        let mut write = Request::new(true, LAYOUTS[0])?;
-        write.fill()?;
         let mut read = Request::new(false, LAYOUTS[0])?;
-        let (write, read) = (write.slice(), read.slice());
+        let read = read.slice();
         let mut pages = pages(2, 0xee)?;
         let held = pages[1].address().ok_or(EBUSY)?;
-        // Whether the bio changes the page; whether it may be copied into, and out of.
-        for (to_change, to_pages, from_pages) in [(false, false, true), (true, false, false)] {
-            let copied = while_held(held, to_change, || {
-                let to = write.copy_to_pages(START, 12, pages.iter_mut().map(Some), 0);
-                let from = read.copy_from_pages(START, 12, pages.iter().map(Some), 0);
-                (to, from)
+        // Whether the bio changes the page; whether it may be changed meanwhile, and be copied.
+        for (to_change, changed, copied) in [(false, false, true), (true, false, false)] {
+            let found = while_held(held, to_change, || {
+                let changed = pages[1].block_mut().is_some();
+                let copied = read.copy_from_pages(START, 12, pages.iter().map(Some), 0);
+                (changed, copied)
             });
-            assert_eq!(copied, (to_pages, from_pages));
+            assert_eq!(found, (changed, copied));
         }
-        assert!(write.copy_to_pages(START, 12, pages.iter_mut().map(Some), 0));
+        assert!(pages[1].block_mut().is_some());
         Ok(())
     }
 
@@ -289,15 +298,16 @@ mod tests {
         let front = rest.split_front(5).ok_or(EINVAL)?;
         assert_eq!((front.sector(), front.sectors()), (START, 5));
         assert_eq!((rest.sector(), rest.sectors()), (START + 5, 7));
-        // Each piece copies its own part, and no other.
-        let mut pages = pages(1, 0)?;
-        assert!(!front.copy_to_pages(START + 5, 1, pages.iter_mut().map(Some), 0));
-        assert!(!rest.copy_to_pages(START + 4, 1, pages.iter_mut().map(Some), 0));
-        assert!(front.copy_to_pages(START + 4, 1, pages.iter_mut().map(Some), 0));
-        assert!(rest.copy_to_pages(START + 5, 1, pages.iter_mut().map(Some), 1));
-        let bytes = pages[0].view::<[u8; PAGE_SIZE]>().ok_or(EBUSY)?;
-        let right = (0..1024).all(|at| bytes[at] == pattern(4 * 512 + at));
-        assert!(right);
+        // Each piece has its own part, and no other.
+        assert!(front.segments(START + 5, 1).next().is_none());
+        assert!(rest.segments(START + 4, 1).next().is_none());
+        for (slice, sector) in [(&front, 4), (&*rest, 5)] {
+            let bytes = gather(slice, START + sector as u64, 1)?;
+            assert!(bytes
+                .iter()
+                .copied()
+                .eq((sector * 512..).map(pattern).take(512)));
+        }
         let shared = front.clone();
         drop(front);
         assert_eq!(shared.sectors(), 5);

@@ -10,6 +10,7 @@ use super::{Flags, Op, Status};
 use crate::bindings;
 use crate::md::mddev::Mddev;
 use crate::mem::pages::{Page, PAGE_SIZE};
+use crate::parity::Source;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
@@ -283,26 +284,43 @@ impl Slice {
         unsafe { field.write_volatile(status.0) }
     }
 
-    /// Copies `sectors` sectors, from array sector `sector` on, into pages, from sector `at` on, counted from the start of
-    /// the first page and on through the next. For writes.
+    /// The memory of `sectors` sectors from array sector `sector` on, piece by piece as it lies together. For writes.
     ///
-    /// Copies nothing and returns false if that is not all within the slice and the pages, if there are more than sixteen
-    /// pages, or a `None` among them, or one that a bio holds.
-    #[must_use = "nothing is copied if the range is wrong"]
-    pub(crate) fn copy_to_pages<'p>(
-        &self,
-        sector: u64,
-        sectors: u32,
-        pages: impl IntoIterator<Item = Option<&'p mut Page>>,
-        at: u32,
-    ) -> bool {
-        let pages = pages
-            .into_iter()
-            .map(|page| Some(page?.address_mut()?.as_ptr()));
-        self.copy(sector, sectors, pages, at, true)
+    /// There is none if that is not all within the slice. Who wrote may change the bytes until the request ends.
+    pub(crate) fn segments(&self, sector: u64, sectors: u32) -> Segments<'_> {
+        let mut iter = bindings::bvec_iter::default();
+        if self.has(sector, sectors) && self.op() == Op::Write {
+            // SAFETY: By the invariant the slice is valid; it has so many bytes from there on, and a write has data.
+            unsafe {
+                bindings::raid456_slice_seek(
+                    &self.raw,
+                    self.offset(sector),
+                    sectors.wrapping_mul(SECTOR),
+                    &mut iter,
+                )
+            };
+        }
+        // INVARIANT: either nothing is left, or the range lies within the slice.
+        Segments { slice: self, iter }
     }
 
-    /// As [`Self::copy_to_pages`], the other way round, where bios that only read a page do no harm. For reads.
+    /// Whether these sectors lie within the slice.
+    fn has(&self, sector: u64, sectors: u32) -> bool {
+        let end = sector.checked_add(sectors.into());
+        sector >= self.sector() && end.is_some_and(|end| end <= self.end_sector())
+    }
+
+    /// Bytes from the slice's start to a sector of it.
+    fn offset(&self, sector: u64) -> u32 {
+        // CAST: less than the slice's length in bytes, which is a u32.
+        (sector.wrapping_sub(self.sector()) as u32).wrapping_mul(SECTOR)
+    }
+
+    /// Copies pages, from sector `at` on, counted from the start of the first page and on through the next, to `sectors`
+    /// sectors from array sector `sector` on. For reads. Bios that only read a page do no harm.
+    ///
+    /// Copies nothing and returns false if that is not all within the slice and the pages, if there are more than sixteen
+    /// pages, or a `None` among them, or one that a bio changes.
     #[must_use = "nothing is copied if the range is wrong"]
     pub(crate) fn copy_from_pages<'p>(
         &self,
@@ -311,53 +329,58 @@ impl Slice {
         pages: impl IntoIterator<Item = Option<&'p Page>>,
         at: u32,
     ) -> bool {
-        let pages = pages
-            .into_iter()
-            .map(|page| Some(page?.address()?.as_ptr()));
-        self.copy(sector, sectors, pages, at, false)
-    }
-
-    fn copy(
-        &self,
-        sector: u64,
-        sectors: u32,
-        pages: impl Iterator<Item = Option<*mut u8>>,
-        at: u32,
-        to_pages: bool,
-    ) -> bool {
-        let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); PAGES];
+        let mut addresses = [core::ptr::null::<kernel::ffi::c_void>(); PAGES];
         let mut count = 0usize;
         for page in pages {
+            let page = page.and_then(Page::address);
             let (Some(address), Some(page)) = (addresses.get_mut(count), page) else {
                 return false;
             };
-            *address = page.cast();
+            *address = page.as_ptr().cast_const().cast();
             count += 1;
         }
-        let within_slice = sector >= self.sector()
-            && sector
-                .checked_add(sectors.into())
-                .is_some_and(|end| end <= self.end_sector());
         let within_pages = u64::from(at) + u64::from(sectors) <= (count * (PAGE_SIZE / 512)) as u64;
-        let direction = if to_pages { Op::Write } else { Op::Read };
-        if !within_slice || !within_pages || self.op() != direction {
+        if !self.has(sector, sectors) || !within_pages || self.op() != Op::Read {
             return false;
         }
-        // CAST: less than the slice's length in bytes, which is a u32.
-        let offset = (sector.wrapping_sub(self.sector()) as u32).wrapping_mul(SECTOR);
-        // SAFETY: By the invariant the slice is valid; the range lies within it and within the pages, and a request of this
-        // direction has data.
+        // SAFETY: By the invariant the slice is valid; the range lies within it and within the pages, and a read has
+        // memory for its data.
         unsafe {
             bindings::raid456_slice_copy(
                 &self.raw,
-                offset,
+                self.offset(sector),
                 sectors.wrapping_mul(SECTOR),
                 addresses.as_ptr(),
                 at.wrapping_mul(SECTOR),
-                to_pages,
             )
         };
         true
+    }
+}
+
+/// The memory of a part of a slice: see [`Slice::segments`].
+///
+/// # Invariants
+///
+/// `iter` lies within the slice, which is a write's, or has nothing left.
+pub(crate) struct Segments<'a> {
+    slice: &'a Slice,
+    iter: bindings::bvec_iter,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Source<'a>;
+
+    fn next(&mut self) -> Option<Source<'a>> {
+        if self.iter.bi_size == 0 {
+            return None;
+        }
+        let mut len = 0;
+        // SAFETY: By the invariant of the slice its bio is valid, and by ours it has data at `iter`, which stays within it.
+        let start =
+            unsafe { bindings::raid456_slice_segment(&self.slice.raw, &mut self.iter, &mut len) };
+        // SAFETY: The pages of a request are there, and may be read, for as long as a slice of it.
+        Some(unsafe { Source::from_raw(start.cast(), len as usize) })
     }
 }
 

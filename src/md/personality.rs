@@ -160,7 +160,8 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
 }
 
 /// The levels and the names by which md core calls their personalities.
-const LEVELS: [(bindings::md_submodule_id, &CStr); 2] = [
+const LEVELS: [(bindings::md_submodule_id, &CStr); 3] = [
+    (bindings::md_submodule_id_ID_RAID6, c"raid6"),
     (bindings::md_submodule_id_ID_RAID5, c"raid5"),
     (bindings::md_submodule_id_ID_RAID4, c"raid4"),
 ];

@@ -2,8 +2,11 @@
 
 //! What a strip needs, all or nothing.
 
-use super::pages::Page;
+use super::pages::{Page, PAGE_SIZE};
 use super::Wait;
+use crate::parity::Source;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
 use kernel::alloc::AllocError;
 use kernel::prelude::*;
 
@@ -13,7 +16,19 @@ use kernel::prelude::*;
 /// strips can each hold a part of what both need.
 pub(crate) struct Kit {
     pages: KVec<Page>,
+    /// As many; of use while a job runs.
+    sources: KVec<Place>,
 }
+
+/// Where a page's worth of bytes is that a job will copy.
+#[derive(Clone, Copy)]
+struct Place(Option<NonNull<u8>>);
+
+// SAFETY: An address may be sent; who reads what is there answers for it.
+unsafe impl Send for Place {}
+
+// SAFETY: As above.
+unsafe impl Sync for Place {}
 
 impl Kit {
     /// Allocates a kit for `members` members.
@@ -30,7 +45,8 @@ impl Kit {
         for _ in 0..members {
             pages.push(Page::new(wait)?, flags)?;
         }
-        Ok(Self { pages })
+        let sources = KVec::from_elem(Place(None), usize::from(members), flags)?;
+        Ok(Self { pages, sources })
     }
 
     /// The page of a member; `None` past the last.
@@ -51,5 +67,57 @@ impl Kit {
     /// As [`Self::pages`], to change them.
     pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
         &mut self.pages
+    }
+
+    /// The pages of all members, and an empty list of what is to be copied to them.
+    pub(crate) fn with_sources<'s>(&mut self) -> (&mut [Page], Sources<'_, 's>) {
+        self.sources.fill(Place(None));
+        // INVARIANT: nothing is in the list.
+        let sources = Sources {
+            places: &mut self.sources,
+            _sources: PhantomData,
+        };
+        (&mut self.pages, sources)
+    }
+}
+
+/// What is to be copied to the pages of a kit: for each member perhaps a page's worth of bytes.
+///
+/// # Invariants
+///
+/// Each place was the start of a source of this lifetime, with as many bytes as a page has.
+pub(crate) struct Sources<'k, 's> {
+    places: &'k mut [Place],
+    _sources: PhantomData<Source<'s>>,
+}
+
+impl<'s> Sources<'_, 's> {
+    /// Notes what is to become the page of `member`, in place of what was noted before. Returns false, and notes nothing,
+    /// if it is not as long as a page, or there is no such member.
+    pub(crate) fn set(&mut self, member: u16, source: Source<'s>) -> bool {
+        match self.places.get_mut(usize::from(member)) {
+            Some(place) if source.len() == PAGE_SIZE => {
+                // INVARIANT: it has the length and the lifetime.
+                place.0 = NonNull::new(source.as_ptr().cast_mut());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What is noted for `member`.
+    pub(crate) fn get(&self, member: u16) -> Option<Source<'s>> {
+        let start = self.places.get(usize::from(member))?.0?;
+        // SAFETY: By the invariant the source of the same place and length may be read for as long.
+        Some(unsafe { Source::from_raw(start.as_ptr(), PAGE_SIZE) })
+    }
+
+    /// Takes out what is noted for `member`.
+    pub(crate) fn take(&mut self, member: u16) -> Option<Source<'s>> {
+        let source = self.get(member);
+        if let Some(place) = self.places.get_mut(usize::from(member)) {
+            place.0 = None;
+        }
+        source
     }
 }

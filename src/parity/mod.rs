@@ -16,8 +16,6 @@
 #![allow(dead_code)]
 
 // The host builds all but what needs the kernel, for its tests.
-#[cfg(MODULE)]
-pub(crate) mod blocks;
 pub(crate) mod gf;
 #[cfg(MODULE)]
 pub(crate) mod kernel;
@@ -27,6 +25,8 @@ mod recover;
 pub(crate) mod scalar;
 mod source;
 pub(crate) mod strip;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
 
 pub(crate) use source::Source;
 

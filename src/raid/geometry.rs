@@ -101,10 +101,6 @@ impl fmt::Display for InvalidGeometry {
 
 /// What a member holds in one stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    MODULE,
-    expect(dead_code, reason = "the way back from members, for tests")
-)]
 pub(crate) enum Role {
     /// The data of this column.
     Data(u16),

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copying between requests and the pages of a span.
+//!
+//! Whoever submitted a write may change its memory until it ends, so each byte of it is read once: what is stored to the
+//! page and what goes into parity is what was read then. So whole blocks are not copied at once; it is noted where they
+//! are, and the pass that makes parity copies them ([`Blocks::generate_copying`]).
+
+use super::env::RunEnv;
+use super::part::{Origin, PartList};
+use crate::block::request::Slice;
+use crate::mem::kit::Sources;
+use crate::mem::pages::{Page, PAGE_SIZE};
+use crate::parity::strip::{Blocks, Make};
+use crate::parity::{Engine, Source};
+use crate::raid::geometry::Geometry;
+use crate::raid::part::{Part, PartKind};
+use crate::raid::roles::Roles;
+use crate::raid::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
+
+/// What is to be made of a strip's parity when data is written.
+pub(super) enum Parity<F> {
+    /// It changes with the data: each block is valid before, and so is the parity that changes.
+    Follow(F),
+    /// It is made from all data, of which what is not written is valid before.
+    Make(F),
+    /// None.
+    Leave,
+}
+
+/// Copies in what the active writes of `strips` change, in the order of the parts, and has parity become right: that which
+/// the function names for each strip.
+pub(super) fn write(
+    env: &mut RunEnv<'_>,
+    strips: Strips,
+    parts: &PartList,
+    parity: Parity<impl Fn(u32) -> Make>,
+) {
+    let array = env.array;
+    let (geometry, sector) = (&array.geometry, env.sector);
+    let roles = geometry.roles(geometry.stripe_of(sector));
+    let mut table: [Option<StripCopies<'_, '_>>; SPAN_STRIPS as usize] = [const { None }; _];
+    for (copies, (index, node)) in table.iter_mut().zip((0..).zip(env.kits.iter_mut())) {
+        if let Some(node) = node.as_mut().filter(|_| strips.meets(Strips::one(index))) {
+            let (pages, sources) = node.kit.with_sources();
+            *copies = Some(StripCopies {
+                pages,
+                sources,
+                engine: array.engine,
+                roles,
+            });
+        }
+    }
+    each_piece(
+        geometry,
+        sector,
+        PartKind::Write,
+        strips,
+        parts,
+        |slice, piece| {
+            each_source(slice, &piece, |strip, at, source| {
+                let Some(Some(copies)) = table.get_mut(strip as usize) else {
+                    return;
+                };
+                match &parity {
+                    Parity::Follow(make) => {
+                        copies
+                            .blocks()
+                            .change(piece.member, at, source, make(strip))
+                    }
+                    Parity::Make(_) => copies.note(piece.member, at, source),
+                    Parity::Leave => copies.copy(piece.member, at, source),
+                }
+            });
+        },
+    );
+    if let Parity::Make(make) = parity {
+        for (copies, strip) in table.iter_mut().zip(0..) {
+            if let Some(copies) = copies {
+                copies.generate(make(strip));
+            }
+        }
+    }
+}
+
+/// Copies blocks of `strips` to the active reads.
+pub(super) fn read(env: &RunEnv<'_>, strips: Strips, parts: &PartList) {
+    let (geometry, sector) = (&env.array.geometry, env.sector);
+    each_piece(
+        geometry,
+        sector,
+        PartKind::Read,
+        strips,
+        parts,
+        |slice, piece| {
+            let pages = env.pages(piece.run, piece.member);
+            let copied = slice.copy_from_pages(piece.array_sector, piece.sectors, pages, piece.at);
+            debug_assert!(
+                copied,
+                "a part lies within its slice, and its strips have kits"
+            );
+        },
+    );
+}
+
+/// A strip that data is copied to.
+struct StripCopies<'k, 's> {
+    pages: &'k mut [Page],
+    sources: Sources<'k, 's>,
+    engine: &'static dyn Engine,
+    roles: Roles,
+}
+
+impl<'s> StripCopies<'_, 's> {
+    fn blocks(&mut self) -> Blocks<'_, Page> {
+        Blocks::over(self.pages, self.engine, self.roles)
+    }
+
+    /// Copies now.
+    fn copy(&mut self, member: u16, at: usize, source: Source<'_>) {
+        self.blocks().change(member, at, source, Make::default());
+    }
+
+    /// Notes a whole block; copies less at once, behind what was to be copied before it.
+    fn note(&mut self, member: u16, at: usize, source: Source<'s>) {
+        if at == 0 && self.sources.set(member, source) {
+            return;
+        }
+        if let Some(before) = self.sources.take(member) {
+            self.copy(member, 0, before);
+        }
+        self.copy(member, at, source);
+    }
+
+    /// Copies what is noted, and makes parity.
+    fn generate(&mut self, make: Make) {
+        let sources = &self.sources;
+        Blocks::over(self.pages, self.engine, self.roles)
+            .generate_copying(make, |member| sources.get(member));
+    }
+}
+
+/// Neighbouring sectors of a part on one member.
+struct Piece {
+    member: u16,
+    /// The strips that they are in.
+    run: Run,
+    /// The first sector in the array.
+    array_sector: u64,
+    /// The first sector, counted from the start of the run.
+    at: u32,
+    sectors: u32,
+}
+
+/// Calls `f` with each piece of the active parts of a kind in `strips`, in the order of the parts.
+fn each_piece<'a>(
+    geometry: &Geometry,
+    span_sector: u64,
+    kind: PartKind,
+    strips: Strips,
+    parts: &'a PartList,
+    mut f: impl FnMut(&'a Slice, Piece),
+) {
+    parts.for_each(|part, origin| {
+        let Origin::Request(slice) = origin else {
+            return;
+        };
+        if part.kind == kind {
+            let active = part.active() & (strips - part.failed());
+            pieces_of(geometry, span_sector, part, active, |piece| f(slice, piece));
+        }
+    });
+}
+
+/// Calls `f` with each piece of a part in `strips`.
+fn pieces_of(
+    geometry: &Geometry,
+    span_sector: u64,
+    part: &Part,
+    strips: Strips,
+    mut f: impl FnMut(Piece),
+) {
+    let stripe = geometry.stripe_of(span_sector);
+    for index in 0..geometry.data_disks() {
+        let sectors = geometry.slice(span_sector, part.start, part.end, index);
+        let Some(column_start) = geometry.column_start(span_sector, index) else {
+            continue;
+        };
+        if sectors.is_empty() {
+            continue;
+        }
+        let member = geometry.member_of(stripe, index);
+        let first = sectors.start / STRIP_SECTORS;
+        let behind = sectors.end.div_ceil(STRIP_SECTORS);
+        let touched = Strips::range(first, behind.saturating_sub(first));
+        for run in (strips & touched).runs() {
+            let run_start = run.first.wrapping_mul(STRIP_SECTORS);
+            let run_end = run_start.wrapping_add(run.count.wrapping_mul(STRIP_SECTORS));
+            let start = sectors.start.max(run_start);
+            let end = sectors.end.min(run_end);
+            f(Piece {
+                member,
+                run,
+                array_sector: column_start.wrapping_add(u64::from(start)),
+                at: start.wrapping_sub(run_start),
+                sectors: end.saturating_sub(start),
+            });
+        }
+    }
+}
+
+/// Calls `f` with what is written of each strip of a piece, as it lies together in memory: the strip, the byte of its block,
+/// and the new bytes from there on.
+fn each_source<'s>(slice: &'s Slice, piece: &Piece, mut f: impl FnMut(u32, usize, Source<'s>)) {
+    let mut strip = piece.run.first;
+    // CAST: a sector within a span.
+    let mut at = piece.at as usize * 512;
+    for mut segment in slice.segments(piece.array_sector, piece.sectors) {
+        while segment.len() > 0 {
+            while at >= PAGE_SIZE {
+                strip = strip.wrapping_add(1);
+                at = at.wrapping_sub(PAGE_SIZE);
+            }
+            let len = segment.len().min(PAGE_SIZE.wrapping_sub(at));
+            let (Some(front), Some(rest)) = (segment.get(0..len), segment.get(len..segment.len()))
+            else {
+                return;
+            };
+            f(strip, at, front);
+            segment = rest;
+            at = at.wrapping_add(len);
+        }
+    }
+}
