@@ -16,7 +16,10 @@ use crate::parity::{Block, Engine, Line, BLOCK_LINES, LINE_BYTES};
 
 /// Every engine that this machine can run.
 fn engines() -> Vec<&'static dyn Engine> {
-    vec![&Scalar]
+    let mut engines: Vec<&'static dyn Engine> = vec![&Scalar];
+    #[cfg(target_arch = "x86_64")]
+    engines.extend(crate::parity::x86::engines().filter_map(|(_, engine)| engine));
+    engines
 }
 
 /// Bytes that look random and are the same in each run: SplitMix64.

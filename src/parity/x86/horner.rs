@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! P and Q of a group of inputs in one pass: made and stored, or compared with what is stored.
+//!
+//! A step of the outer loop makes as many bytes of P and Q as a few registers hold, from the same bytes of all inputs in
+//! turn; so parity is stored once, and never loaded unless it goes on from another group.
+
+/// An input: where it is, and where it is to be copied to; null if nowhere.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Entry {
+    pub(super) from: *const u8,
+    pub(super) to: *mut u8,
+}
+
+/// What a pass works on. Every pointer is one to the first byte; null where what it says is optional is missing.
+pub(super) struct Pass {
+    /// The first input, and the end of the last; one at least.
+    pub(super) inputs: *const Entry,
+    pub(super) end: *const Entry,
+    /// What P and Q begin with; optional.
+    pub(super) begun_p: *const u8,
+    pub(super) begun_q: *const u8,
+    /// Where they go, or what they are compared with. P is optional if there is Q.
+    pub(super) p: *mut u8,
+    pub(super) q: *mut u8,
+}
+
+/// Functions that make, or check, bytes `from..to` of P, or of P and Q; these must be multiples of `step` apart.
+///
+/// Each lane is a vector at an offset: registers for P, Q, an input, and what is of use meanwhile.
+macro_rules! passes {
+    (
+        $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]
+    ) => {
+        /// Makes P alone.
+        ///
+        /// # Safety
+        ///
+        /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
+        /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and P for
+        /// writes, by nobody else. `to - from` is a multiple of the step and not zero.
+        pub(in super::super) unsafe fn make_p(pass: &Pass, from: usize, to: usize) {
+            // SAFETY: By the requirements of this function the code reads and writes what it may.
+            unsafe {
+                vector_asm!(
+                    "2:",
+                    "mov {cur}, {inputs}",
+                    "test {begun}, {begun}",
+                    "jnz 3f",
+                    // P begins with the first input.
+                    "mov {src}, [{cur}]",
+                    "mov {dst}, [{cur} + 8]",
+                    "add {cur}, 16",
+                    $($isa!(load $p "{src}" $o),)*
+                    "test {dst}, {dst}",
+                    "jz 4f",
+                    $($isa!(store "{dst}" $o $p),)*
+                    "jmp 4f",
+                    "3:",
+                    $($isa!(load $p "{begun}" $o),)*
+                    "4:",
+                    "cmp {cur}, {end}",
+                    "jae 7f",
+                    "5:",
+                    "mov {src}, [{cur}]",
+                    "mov {dst}, [{cur} + 8]",
+                    "add {cur}, 16",
+                    $($isa!(load $d "{src}" $o),)*
+                    "test {dst}, {dst}",
+                    "jz 6f",
+                    $($isa!(store "{dst}" $o $d),)*
+                    "6:",
+                    $($isa!(xor $p $d),)*
+                    "cmp {cur}, {end}",
+                    "jb 5b",
+                    "7:",
+                    $($isa!(store "{p}" $o $p),)*
+                    concat!("add {at}, ", $step),
+                    "cmp {at}, {to}",
+                    "jb 2b";
+                    inputs = in(reg) pass.inputs,
+                    end = in(reg) pass.end,
+                    begun = in(reg) pass.begun_p,
+                    p = in(reg) pass.p,
+                    to = in(reg) to,
+                    at = inout(reg) from => _,
+                    cur = out(reg) _,
+                    src = out(reg) _,
+                    dst = out(reg) _,
+                );
+            }
+        }
+
+        /// Makes P and Q.
+        ///
+        /// # Safety
+        ///
+        /// As for P alone; and Q for writes as P.
+        pub(in super::super) unsafe fn make_pq(pass: &Pass, from: usize, to: usize) {
+            // SAFETY: By the requirements of this function the code reads and writes what it may.
+            unsafe {
+                vector_asm!(
+                    $isa!(horner_setup "{src}"),
+                    "2:",
+                    "mov {cur}, {inputs}",
+                    "test {begun_q}, {begun_q}",
+                    "jnz 3f",
+                    // P and Q begin with the first input.
+                    "mov {src}, [{cur}]",
+                    "mov {dst}, [{cur} + 8]",
+                    "add {cur}, 16",
+                    $($isa!(load $p "{src}" $o),)*
+                    $($isa!(copy $q $p),)*
+                    "test {dst}, {dst}",
+                    "jz 4f",
+                    $($isa!(store "{dst}" $o $p),)*
+                    "jmp 4f",
+                    "3:",
+                    $($isa!(load $q "{begun_q}" $o),)*
+                    $($isa!(zero $p),)*
+                    "test {begun_p}, {begun_p}",
+                    "jz 4f",
+                    $($isa!(load $p "{begun_p}" $o),)*
+                    "4:",
+                    "cmp {cur}, {end}",
+                    "jae 7f",
+                    "5:",
+                    "mov {src}, [{cur}]",
+                    "mov {dst}, [{cur} + 8]",
+                    "add {cur}, 16",
+                    $($isa!(load $d "{src}" $o),)*
+                    "test {dst}, {dst}",
+                    "jz 6f",
+                    $($isa!(store "{dst}" $o $d),)*
+                    "6:",
+                    $($isa!(horner $q $d $t),)*
+                    $($isa!(xor $p $d),)*
+                    "cmp {cur}, {end}",
+                    "jb 5b",
+                    "7:",
+                    "test {p}, {p}",
+                    "jz 8f",
+                    $($isa!(store "{p}" $o $p),)*
+                    "8:",
+                    $($isa!(store "{q}" $o $q),)*
+                    concat!("add {at}, ", $step),
+                    "cmp {at}, {to}",
+                    "jb 2b";
+                    inputs = in(reg) pass.inputs,
+                    end = in(reg) pass.end,
+                    begun_p = in(reg) pass.begun_p,
+                    begun_q = in(reg) pass.begun_q,
+                    p = in(reg) pass.p,
+                    q = in(reg) pass.q,
+                    to = in(reg) to,
+                    at = inout(reg) from => _,
+                    cur = out(reg) _,
+                    src = inout(reg) $two => _,
+                    dst = out(reg) _,
+                );
+            }
+        }
+
+        /// Compares P alone: not zero if it differs. Nothing is copied.
+        ///
+        /// # Safety
+        ///
+        /// As for making it, but P is only read.
+        pub(in super::super) unsafe fn check_p(pass: &Pass, from: usize, to: usize) -> u32 {
+            let found: u32;
+            // SAFETY: By the requirements of this function the code reads what it may.
+            unsafe {
+                vector_asm!(
+                    "2:",
+                    "mov {cur}, {inputs}",
+                    $($isa!(load $p "{p}" $o),)*
+                    "test {begun}, {begun}",
+                    "jz 5f",
+                    $($isa!(xor_from $p $p "{begun}" $o),)*
+                    "5:",
+                    "cmp {cur}, {end}",
+                    "jae 7f",
+                    "mov {src}, [{cur}]",
+                    "add {cur}, 16",
+                    $($isa!(xor_from $p $p "{src}" $o),)*
+                    "jmp 5b",
+                    "7:",
+                    all_zero!($isa $($p)*),
+                    "jz 8f",
+                    "mov {found:e}, 1",
+                    "8:",
+                    concat!("add {at}, ", $step),
+                    "cmp {at}, {to}",
+                    "jb 2b";
+                    inputs = in(reg) pass.inputs,
+                    end = in(reg) pass.end,
+                    begun = in(reg) pass.begun_p,
+                    p = in(reg) pass.p,
+                    to = in(reg) to,
+                    at = inout(reg) from => _,
+                    cur = out(reg) _,
+                    src = out(reg) _,
+                    found = inout(reg) 0_u32 => found,
+                );
+            }
+            found
+        }
+
+        /// Compares P and Q: bit 0 says that P differs, and bit 1 that Q does. Nothing is copied.
+        ///
+        /// # Safety
+        ///
+        /// As for making them, but P and Q are only read.
+        pub(in super::super) unsafe fn check_pq(pass: &Pass, from: usize, to: usize) -> u32 {
+            let found: u32;
+            // SAFETY: By the requirements of this function the code reads what it may.
+            unsafe {
+                vector_asm!(
+                    $isa!(horner_setup "{src}"),
+                    "2:",
+                    "mov {cur}, {inputs}",
+                    $($isa!(zero $p),)*
+                    $($isa!(zero $q),)*
+                    "test {begun_q}, {begun_q}",
+                    "jz 4f",
+                    $($isa!(load $q "{begun_q}" $o),)*
+                    "4:",
+                    "test {begun_p}, {begun_p}",
+                    "jz 5f",
+                    $($isa!(load $p "{begun_p}" $o),)*
+                    "5:",
+                    "cmp {cur}, {end}",
+                    "jae 7f",
+                    "mov {src}, [{cur}]",
+                    "add {cur}, 16",
+                    $($isa!(load $d "{src}" $o),)*
+                    $($isa!(horner $q $d $t),)*
+                    $($isa!(xor $p $d),)*
+                    "jmp 5b",
+                    "7:",
+                    $($isa!(xor_from $q $q "{q}" $o),)*
+                    all_zero!($isa $($q)*),
+                    "jz 8f",
+                    "or {found:e}, 2",
+                    "8:",
+                    "test {p}, {p}",
+                    "jz 9f",
+                    $($isa!(xor_from $p $p "{p}" $o),)*
+                    all_zero!($isa $($p)*),
+                    "jz 9f",
+                    "or {found:e}, 1",
+                    "9:",
+                    concat!("add {at}, ", $step),
+                    "cmp {at}, {to}",
+                    "jb 2b";
+                    inputs = in(reg) pass.inputs,
+                    end = in(reg) pass.end,
+                    begun_p = in(reg) pass.begun_p,
+                    begun_q = in(reg) pass.begun_q,
+                    p = in(reg) pass.p,
+                    q = in(reg) pass.q,
+                    to = in(reg) to,
+                    at = inout(reg) from => _,
+                    cur = out(reg) _,
+                    src = inout(reg) $two => _,
+                    found = inout(reg) 0_u32 => found,
+                );
+            }
+            found
+        }
+    };
+}
+
+/// ZF says whether all of some vectors are zero; the first is spoilt.
+macro_rules! all_zero {
+    ($isa:ident $a:tt) => { $isa!(is_zero $a) };
+    ($isa:ident $a:tt $b:tt) => { concat!($isa!(or $a $b), $isa!(is_zero $a)) };
+    ($isa:ident $a:tt $b:tt $c:tt $d:tt) => {
+        concat!($isa!(or $a $b), $isa!(or $c $d), $isa!(or $a $c), $isa!(is_zero $a))
+    };
+}
+
+pub(super) use {all_zero, passes};

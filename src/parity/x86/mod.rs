@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Engines for x86-64: AVX2, AVX-512, and GFNI with registers of either size.
+//!
+//! The kernel is compiled for CPUs without floating point, where vectors are unknown to the compiler: it would turn what
+//! the intrinsics say into scalar code. So loops are written in assembly, whole, with pointers in general registers
+//! ([`horner`], [`products`]), in the words of each instruction set ([`words`]). Here is what makes calls of it safe.
+
+mod cpu;
+mod fpu;
+mod horner;
+mod products;
+mod sets;
+mod words;
+
+use super::gf::Element;
+use super::scalar::{parity_lines, Scalar};
+use super::{Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong};
+use super::{BLOCK_LINES, GROUP, LINE_BYTES};
+use core::marker::PhantomData;
+use core::ops::Range;
+use cpu::Features;
+use fpu::Fpu;
+use horner::{Entry, Pass};
+use products::{Change, One, Two};
+use sets::{Avx2, Avx512, Code, Gfni256, Gfni512};
+
+/// Every engine for this kind of CPU: its name, and the engine if this CPU can run it. Any context.
+pub(crate) fn engines() -> impl Iterator<Item = (&'static str, Option<&'static dyn Engine>)> {
+    let features = Features::detect();
+    [
+        offer::<Avx2>(features),
+        offer::<Avx512>(features),
+        offer::<Gfni256>(features),
+        offer::<Gfni512>(features),
+    ]
+    .into_iter()
+}
+
+fn offer<C: Code>(features: Features) -> (&'static str, Option<&'static dyn Engine>) {
+    // INVARIANT: only where the CPU has what it needs.
+    let engine: &'static dyn Engine = &Simd::<C>(PhantomData);
+    (C::NAME, features.have(C::NEEDS).then_some(engine))
+}
+
+/// An engine that runs the code of an instruction set, a block's length at a time: so vector registers are not kept for
+/// long. Only in task context with interrupts on.
+///
+/// # Invariants
+///
+/// Where there is a value that others can see, there the CPU has what [`Code::NEEDS`] says.
+#[derive(Debug)]
+struct Simd<C>(PhantomData<C>);
+
+/// Lines that are worked on before vector registers are given back: those of a block.
+const PIECE: usize = BLOCK_LINES;
+
+/// What slots hold that have no data.
+static ZEROS: Block = [Line::ZERO; PIECE];
+
+impl<C: Code> Engine for Simd<C> {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+
+    fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start) {
+        let Parity { mut p, mut q } = parity;
+        if p.is_none() && q.is_none() {
+            // To copy alone takes no vectors.
+            Scalar.generate(inputs, Parity::default(), start);
+            return;
+        }
+        let lines = parity_lines(inputs, p.as_deref(), q.as_deref());
+        for piece in pieces(lines) {
+            let mut table = Table::new();
+            // Zeros before all else leave zeros as they are.
+            let skip = if start == Start::Zero {
+                leading_zeros(inputs)
+            } else {
+                0
+            };
+            for input in inputs.iter_mut().skip(skip) {
+                table.push(input, &piece);
+            }
+            let part_of_p = part_mut(&mut p, &piece);
+            let part_of_q = part_mut(&mut q, &piece);
+            if table.count == 0 {
+                if start == Start::Zero {
+                    part_of_p
+                        .into_iter()
+                        .chain(part_of_q)
+                        .for_each(|part| part.fill(Line::ZERO));
+                }
+                continue;
+            }
+            let has_q = part_of_q.is_some();
+            let (p, q) = (address_mut(part_of_p), address_mut(part_of_q));
+            let goes_on = start == Start::Begun;
+            let begun = |of: *mut u8| {
+                if goes_on {
+                    of.cast_const()
+                } else {
+                    core::ptr::null()
+                }
+            };
+            let (inputs, end) = table.range();
+            let pass = Pass {
+                inputs,
+                end,
+                begun_p: begun(p),
+                begun_q: begun(q),
+                p,
+                q,
+            };
+            let bytes = piece.len().wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            if has_q {
+                // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
+                // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used, and
+                // P alone may be missing. The table is not empty.
+                unsafe { C::make_pq(&pass, bytes) }
+            } else {
+                // SAFETY: As above; P is there, as Q is not.
+                unsafe { C::make_p(&pass, bytes) }
+            }
+        }
+    }
+
+    fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
+        let lines = parity_lines(inputs, stored.p, stored.q);
+        let lines = [begun.p, begun.q]
+            .into_iter()
+            .flatten()
+            .map(<[Line]>::len)
+            .fold(lines, usize::min);
+        let mut wrong = Wrong::default();
+        if stored.p.is_none() && stored.q.is_none() {
+            return wrong;
+        }
+        for piece in pieces(lines) {
+            let mut table = Table::new();
+            for input in inputs.iter_mut() {
+                table.push(input, &piece);
+            }
+            let (inputs, end) = table.range();
+            let pass = Pass {
+                inputs,
+                end,
+                begun_p: address(part(begun.p, &piece)),
+                begun_q: address(part(begun.q, &piece)),
+                p: address(part(stored.p, &piece)).cast_mut(),
+                q: address(part(stored.q, &piece)).cast_mut(),
+            };
+            let bytes = piece.len().wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            if stored.q.is_some() {
+                // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
+                // inputs, what parity begins with and what is stored have the lines of this piece, `bytes` bytes, if they
+                // are there; Q is. They are only read.
+                let found = unsafe { C::check_pq(&pass, bytes) };
+                wrong.p |= found & 1 != 0;
+                wrong.q |= found & 2 != 0;
+            } else {
+                // SAFETY: As above; P is there, as Q is not.
+                wrong.p |= unsafe { C::check_p(&pass, bytes) } != 0;
+            }
+        }
+        wrong
+    }
+
+    fn change(&self, data: &mut [Line], new: Source<'_>, parity: Parity<'_>, factor: Element) {
+        if parity.p.is_none() && parity.q.is_none() {
+            Scalar.change(data, new, parity, factor);
+            return;
+        }
+        let lines = data.len().min(new.len() / LINE_BYTES);
+        let copy = data.as_mut_ptr().cast::<u8>();
+        // SAFETY: The old lines may be read, and written to as a copy, for they are borrowed mutably; there are so many of
+        // them, and as many new bytes, which may be read while others write to them.
+        unsafe { self.follow(copy, new.as_ptr(), copy, lines, parity, factor) }
+    }
+
+    fn delta(&self, old: &[Line], new: &[Line], parity: Parity<'_>, factor: Element) {
+        let lines = old.len().min(new.len());
+        let copy = core::ptr::null_mut();
+        // SAFETY: The old and the new lines may be read, for they are borrowed, and there are so many of both.
+        unsafe {
+            self.follow(
+                old.as_ptr().cast(),
+                new.as_ptr().cast(),
+                copy,
+                lines,
+                parity,
+                factor,
+            )
+        }
+    }
+
+    fn recover_one(&self, lost: &mut [Line], q: &[Line], by: Element, mut p: Option<&mut [Line]>) {
+        let lines = lost.len().min(q.len());
+        let lines = p.as_deref().map_or(lines, |p| lines.min(p.len()));
+        for piece in pieces(lines) {
+            let one = One {
+                lost: address_mut(lost.get_mut(piece.clone())),
+                q: address(q.get(piece.clone())),
+                p: address_mut(part_mut(&mut p, &piece)),
+            };
+            let bytes = piece.len().wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All have
+            // the lines of this piece, `bytes` bytes, and are borrowed as they are used; P alone may be missing.
+            unsafe { C::recover_one(&one, by, bytes) }
+        }
+    }
+
+    fn recover_two(
+        &self,
+        x: &mut [Line],
+        y: &mut [Line],
+        stored: (&[Line], &[Line]),
+        by: (Element, Element),
+    ) {
+        let lines = x.len().min(y.len()).min(stored.0.len()).min(stored.1.len());
+        for piece in pieces(lines) {
+            let two = Two {
+                x: address_mut(x.get_mut(piece.clone())),
+                y: address_mut(y.get_mut(piece.clone())),
+                p: address(stored.0.get(piece.clone())),
+                q: address(stored.1.get(piece.clone())),
+            };
+            let bytes = piece.len().wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All have
+            // the lines of this piece, `bytes` bytes, and are borrowed as they are used.
+            unsafe { C::recover_two(&two, by, bytes) }
+        }
+    }
+}
+
+impl<C: Code> Simd<C> {
+    /// Has parity follow a change of `lines` lines, and copies the new ones unless `copy` is null.
+    ///
+    /// # Safety
+    ///
+    /// So many lines at `old` and `new` may be read, those at `new` while others write to them, and those at `copy`, if it
+    /// is not null, written to, by nobody else. `copy` may be `old`.
+    unsafe fn follow(
+        &self,
+        old: *const u8,
+        new: *const u8,
+        copy: *mut u8,
+        lines: usize,
+        parity: Parity<'_>,
+        factor: Element,
+    ) {
+        let Parity { mut p, mut q } = parity;
+        let lengths = [p.as_deref(), q.as_deref()]
+            .into_iter()
+            .flatten()
+            .map(<[Line]>::len);
+        for piece in pieces(lengths.fold(lines, usize::min)) {
+            let at = piece.start.wrapping_mul(LINE_BYTES);
+            let part_of_q = part_mut(&mut q, &piece);
+            let has_q = part_of_q.is_some();
+            let change = Change {
+                old: old.wrapping_add(at),
+                new: new.wrapping_add(at),
+                copy: if copy.is_null() {
+                    copy
+                } else {
+                    copy.wrapping_add(at)
+                },
+                p: address_mut(part_mut(&mut p, &piece)),
+                q: address_mut(part_of_q),
+            };
+            let bytes = piece.len().wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            if has_q {
+                // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. The
+                // old, the new and the copied lines are valid by the requirements of this function, and P and Q, of which
+                // P may be missing, are borrowed mutably; all have the lines of this piece, `bytes` bytes.
+                unsafe { C::change_pq(&change, factor, bytes) }
+            } else if !change.p.is_null() {
+                // SAFETY: As above; P is there.
+                unsafe { C::change_p(&change, bytes) }
+            }
+        }
+    }
+}
+
+/// The inputs of a pass, as the assembly takes them.
+struct Table {
+    entries: [Entry; GROUP],
+    count: usize,
+}
+
+impl Table {
+    fn new() -> Self {
+        let none = Entry {
+            from: core::ptr::null(),
+            to: core::ptr::null_mut(),
+        };
+        Self {
+            entries: [none; GROUP],
+            count: 0,
+        }
+    }
+
+    /// Adds some lines of an input, as far as there is room: they must be lines that it has.
+    fn push(&mut self, input: &mut Input<'_>, lines: &Range<usize>) {
+        let at = lines.start.wrapping_mul(LINE_BYTES);
+        let entry = match input {
+            Input::Zero => Entry {
+                from: ZEROS.as_ptr().cast(),
+                to: core::ptr::null_mut(),
+            },
+            Input::Block(block) => Entry {
+                from: block.as_ptr().cast::<u8>().wrapping_add(at),
+                to: core::ptr::null_mut(),
+            },
+            Input::Copy { from, to } => Entry {
+                from: from.as_ptr().wrapping_add(at),
+                to: to.as_mut_ptr().cast::<u8>().wrapping_add(at),
+            },
+        };
+        if let Some(place) = self.entries.get_mut(self.count) {
+            *place = entry;
+            self.count = self.count.wrapping_add(1);
+        }
+    }
+
+    /// The first entry, and the end of the last.
+    fn range(&self) -> (*const Entry, *const Entry) {
+        let first = self.entries.as_ptr();
+        (first, first.wrapping_add(self.count))
+    }
+}
+
+/// Runs of lines, none longer than is worked on at once.
+fn pieces(lines: usize) -> impl Iterator<Item = Range<usize>> {
+    let piece = move |first: usize| first..first.saturating_add(PIECE).min(lines);
+    (0..lines).step_by(PIECE).map(piece)
+}
+
+fn leading_zeros(inputs: &[Input<'_>]) -> usize {
+    inputs
+        .iter()
+        .take_while(|input| matches!(input, Input::Zero))
+        .count()
+}
+
+fn part<'a>(lines: Option<&'a [Line]>, piece: &Range<usize>) -> Option<&'a [Line]> {
+    lines?.get(piece.clone())
+}
+
+fn part_mut<'a>(
+    lines: &'a mut Option<&mut [Line]>,
+    piece: &Range<usize>,
+) -> Option<&'a mut [Line]> {
+    lines.as_deref_mut()?.get_mut(piece.clone())
+}
+
+/// The address of lines; null if there are none.
+fn address(lines: Option<&[Line]>) -> *const u8 {
+    lines.map_or(core::ptr::null(), |lines| lines.as_ptr().cast())
+}
+
+fn address_mut(lines: Option<&mut [Line]>) -> *mut u8 {
+    lines.map_or(core::ptr::null_mut(), |lines| lines.as_mut_ptr().cast())
+}

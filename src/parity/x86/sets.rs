@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The instruction sets: the assembly of each, in wide steps and, for what is left of them, in steps of one line.
+
+use super::cpu::Features;
+use super::horner::{all_zero, passes, Pass};
+use super::products::{products, Change, One, Two};
+use super::words::{avx2, avx512, evex, gfni256, gfni512, vector_asm, vex};
+use crate::parity::gf::{Element, POLYNOMIAL};
+
+/// The code of an instruction set.
+///
+/// Every function works on the first `bytes` bytes, whole lines, of what it is given.
+///
+/// # Safety
+///
+/// Each function may only be called with [`Self::NEEDS`] on this CPU, while vector registers may be used. What the
+/// arguments name must be valid for so many bytes: for reads, or for writes by nobody else where they are mutable; a null
+/// pointer is allowed where the argument's type says so. Inputs that are copied and the new bytes of a change may be
+/// written to by others meanwhile.
+pub(super) trait Code: Sync + 'static {
+    const NAME: &'static str;
+    const NEEDS: Features;
+
+    /// The table by which a factor is multiplied with.
+    fn table(factor: Element) -> *const u8;
+    unsafe fn make_p(pass: &Pass, bytes: usize);
+    unsafe fn make_pq(pass: &Pass, bytes: usize);
+    /// Not zero if P differs.
+    unsafe fn check_p(pass: &Pass, bytes: usize) -> u32;
+    /// Bit 0: P differs; bit 1: Q does.
+    unsafe fn check_pq(pass: &Pass, bytes: usize) -> u32;
+    unsafe fn change_p(change: &Change, bytes: usize);
+    unsafe fn change_pq(change: &Change, factor: Element, bytes: usize);
+    unsafe fn recover_one(one: &One, by: Element, bytes: usize);
+    unsafe fn recover_two(two: &Two, by: (Element, Element), bytes: usize);
+}
+
+/// What [`avx2`] and [`avx512`] double with: the polynomial in each byte.
+static POLYNOMIALS: u64 = u64::from_ne_bytes([POLYNOMIAL; 8]);
+
+fn polynomials() -> *const u64 {
+    &POLYNOMIALS
+}
+
+/// What GFNI doubles with: the matrix of two.
+fn matrix_of_two() -> *const u64 {
+    Element::power(1).matrix()
+}
+
+fn nibbles(factor: Element) -> *const u8 {
+    core::ptr::from_ref(factor.nibbles()).cast()
+}
+
+fn matrix(factor: Element) -> *const u8 {
+    core::ptr::from_ref(factor.matrix()).cast()
+}
+
+/// Wide steps as far as they go, then narrow ones.
+macro_rules! steps {
+    ($module:ident::$function:ident($($argument:expr),*), $bytes:expr, $step:tt) => {
+        steps!($module::$function($($argument),*), $bytes, $step, |_done| ())
+    };
+    ($module:ident::$function:ident($($argument:expr),*), $bytes:expr, $step:tt, |$result:ident| $use:expr) => {{
+        let wide = $bytes / $step * $step;
+        if wide > 0 {
+            // SAFETY: By the requirements of the caller; the range is a multiple of the step, and not empty.
+            let $result = unsafe { $module::wide::$function($($argument,)* 0, wide) };
+            $use
+        }
+        if wide < $bytes {
+            // SAFETY: As above: whole lines are left.
+            let $result = unsafe { $module::narrow::$function($($argument,)* wide, $bytes) };
+            $use
+        }
+    }};
+}
+
+/// The code of a set, and what it is known by.
+macro_rules! set {
+    (
+        $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
+        passes $step:tt $wide:tt $narrow:tt, products $product_step:tt $product_wide:tt $product_narrow:tt
+    ) => {
+        mod $module {
+            pub(super) mod wide {
+                use super::super::*;
+                passes!($isa, $step, $two(), $wide);
+                products!($isa, $product_step, $product_wide);
+            }
+            pub(super) mod narrow {
+                use super::super::*;
+                passes!($isa, 64, $two(), $narrow);
+                products!($isa, 64, $product_narrow);
+            }
+        }
+
+        #[derive(Clone, Copy, Debug)]
+        pub(super) struct $type;
+
+        impl Code for $type {
+            const NAME: &'static str = $name;
+            const NEEDS: Features = $needs;
+
+            fn table(factor: Element) -> *const u8 {
+                $table(factor)
+            }
+            unsafe fn make_p(pass: &Pass, bytes: usize) {
+                steps!($module::make_p(pass), bytes, $step)
+            }
+            unsafe fn make_pq(pass: &Pass, bytes: usize) {
+                steps!($module::make_pq(pass), bytes, $step)
+            }
+            unsafe fn check_p(pass: &Pass, bytes: usize) -> u32 {
+                let mut found = 0;
+                steps!($module::check_p(pass), bytes, $step, |differs| found |=
+                    differs);
+                found
+            }
+            unsafe fn check_pq(pass: &Pass, bytes: usize) -> u32 {
+                let mut found = 0;
+                steps!($module::check_pq(pass), bytes, $step, |differs| found |=
+                    differs);
+                found
+            }
+            unsafe fn change_p(change: &Change, bytes: usize) {
+                steps!($module::change_p(change), bytes, $product_step)
+            }
+            unsafe fn change_pq(change: &Change, factor: Element, bytes: usize) {
+                let table = $table(factor);
+                steps!($module::change_pq(change, table), bytes, $product_step)
+            }
+            unsafe fn recover_one(one: &One, by: Element, bytes: usize) {
+                let table = $table(by);
+                steps!($module::one(one, table), bytes, $product_step)
+            }
+            unsafe fn recover_two(two: &Two, by: (Element, Element), bytes: usize) {
+                let tables = [$table(by.0), $table(by.1)];
+                steps!($module::two(two, tables), bytes, $product_step)
+            }
+        }
+    };
+}
+
+const AVX2_FEATURES: Features = Features {
+    avx2: true,
+    avx512: false,
+    gfni: false,
+};
+
+const AVX512_FEATURES: Features = Features {
+    avx2: true,
+    avx512: true,
+    gfni: false,
+};
+
+const fn and_gfni(mut features: Features) -> Features {
+    features.gfni = true;
+    features
+}
+
+set!(
+    "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
+    passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
+        [(0 4 8 12 0) (1 5 9 13 32)],
+    products 64 [(0 2 4 6 0) (1 3 5 7 32)]
+        [(0 2 4 6 0) (1 3 5 7 32)]
+);
+
+set!(
+    "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
+    passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
+        [(0 4 8 12 0) (1 5 9 12 32)],
+    products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
+        [(0 4 8 12 0) (1 5 9 12 32)]
+);
+
+set!(
+    "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
+    passes 256 [(0 4 8 12 0) (1 5 9 13 64) (2 6 10 12 128) (3 7 11 13 192)]
+        [(0 4 8 12 0)],
+    products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
+        [(0 4 16 20 0)]
+);
+
+set!(
+    "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
+    passes 256 [(0 4 8 12 0) (1 5 9 12 64) (2 6 10 12 128) (3 7 11 12 192)]
+        [(0 4 8 12 0)],
+    products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
+        [(0 4 16 20 0)]
+);
