@@ -170,12 +170,17 @@ impl Array {
         count
     }
 
-    /// Whether some member lacks what it should hold at a sector: there is nothing to compare there.
-    pub(super) fn row_lacks_member(&self, sector: u64) -> bool {
+    /// How many members lack what they should hold at a sector: with as many as there are parities, or more, there is
+    /// nothing to compare there.
+    pub(super) fn lacking_at(&self, sector: u64) -> u16 {
         let holds = |rdev: &Rdev| {
             !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || rdev.recovery_offset() > sector)
         };
-        self.slots.iter().any(|slot| slot.with(holds) != Some(true))
+        let lacking = self
+            .slots
+            .iter()
+            .filter(|slot| slot.with(holds) != Some(true));
+        u16::try_from(lacking.count()).unwrap_or(u16::MAX)
     }
 
     /// Whether some slot is empty or its member has failed: a sync cannot make every member right.

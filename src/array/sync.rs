@@ -49,7 +49,7 @@ impl Array {
         let strip = u64::from(STRIP_SECTORS);
         if mddev.test_recovery(Recovery::Sync)
             && mddev.degraded() >= i32::from(self.geometry.parity_disks())
-            && self.row_lacks_member(sector)
+            && self.lacking_at(sector) >= self.geometry.parity_disks()
         {
             // Nothing is left to compare parity with.
             return Synced::Skipped(mddev.dev_sectors().saturating_sub(sector).max(1));
