@@ -5,17 +5,17 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
 
-.PHONY: all help setup module demo test lint guest clean
+.PHONY: all help setup module demo test bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
 	@scripts/build-here "$(KDIR)"
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
-		[ "$$target" != all ] || target=; printf 'make %-8s %s\n' "$$target" "$$text"; done
+	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
+		[ "$$target" != all ] || target=; printf 'make %-12s %s\n' "$$target" "$$text"; done
 	@echo
 	@echo 'One test, one kernel, one command: see scripts/test --help, scripts/build-module, scripts/guest --help.'
 
-setup: ## the build root and the three kernels in ~/.cache/raid456-rs (RAID456_CACHE=...)
+setup: ## the build root and the kernels in ~/.cache/raid456-rs (RAID456_CACHE=...)
 	@scripts/setup
 
 module: ## raid456.ko for a guest's kernel, KERNEL=uml|debian|debug (default: uml)
@@ -29,6 +29,9 @@ demo: ## a RAID 5 array in a guest: files on it, a member lost, rebuilt, checked
 test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time
 	@scripts/test $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
 
+bench-parity: ## the parity engines against the kernel's lib/raid on this CPU: a table and a picture in build/bench
+	@scripts/bench-parity
+
 lint: ## rustfmt, clippy, rustdoc, checkpatch, shellcheck, pyflakes
 	@scripts/lint
 
@@ -37,4 +40,4 @@ guest: ## a shell in a guest with four disks; KERNEL=uml|debian|debug
 	@scripts/guest --kernel $(KERNEL) --disks 4 --disk-size 128
 
 clean: ## remove what was built here (the cache stays)
-	rm -rf build tests/host/target
+	rm -rf build tests/host/target bench/target

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's engines, used as the driver uses them: on the pages of one strip after the other.
+
+use crate::contenders::Contender;
+use crate::memory::LINE;
+use crate::operation::Operation;
+use crate::parity::strip::{Blocks, Make};
+use crate::parity::{Engine, Line, Source};
+use crate::strip::Strip;
+
+/// One of the engines.
+pub(crate) struct Ours(&'static dyn Engine);
+
+/// The engines that this CPU can run, or those of them that are named.
+pub(crate) fn all(names: &[String]) -> Vec<Ours> {
+    let all: Vec<&'static dyn Engine> = vec![&crate::parity::scalar::Scalar];
+    let wanted =
+        |engine: &&dyn Engine| names.is_empty() || names.iter().any(|name| name == engine.name());
+    all.into_iter().filter(wanted).map(Ours).collect()
+}
+
+/// A user's page as the driver sees it.
+fn source(page: &[Line]) -> Source<'_> {
+    // SAFETY: The bytes of the lines are borrowed for as long as the source.
+    unsafe { Source::from_raw(page.as_ptr().cast(), page.len() * LINE) }
+}
+
+impl Ours {
+    fn piece(&self, op: Operation, strip: &mut Strip<'_>, turn: usize, piece: usize) -> bool {
+        let (slot, two, p) = (
+            strip.slot(turn) as u16,
+            strip.two_slots(turn),
+            strip.data as u16,
+        );
+        let roles = strip.roles;
+        let (members, user) = strip.piece(piece);
+        let user = |slot: u16| user(slot.into()).map(source);
+        let make = Make {
+            p: true,
+            q: op.has_q(),
+        };
+        let mut blocks = Blocks::over(members, self.0, roles);
+        match op {
+            Operation::CopyP | Operation::CopyPq => blocks.generate_copying(make, user),
+            Operation::GenP | Operation::GenPq => blocks.generate(make),
+            Operation::DeltaP | Operation::DeltaPq => {
+                if let Some(source) = user(0) {
+                    blocks.change(slot, 0, source, make);
+                }
+            }
+            Operation::DataByP => blocks.recover(&[slot], None),
+            Operation::DataAndPByQ => blocks.recover(&[slot, p], None),
+            Operation::TwoData => blocks.recover(&[two.0 as u16, two.1 as u16], None),
+            Operation::CheckP | Operation::CheckPq => {
+                let wrong = blocks.check(make);
+                return !wrong.p && !wrong.q;
+            }
+        }
+        true
+    }
+}
+
+impl Contender for Ours {
+    fn side(&self) -> &'static str {
+        "ours"
+    }
+
+    fn name(&self) -> String {
+        self.0.name().into()
+    }
+
+    fn run(&self, op: Operation, strip: &mut Strip<'_>, turn: usize) -> bool {
+        (0..strip.pieces()).fold(true, |said, piece| {
+            said & self.piece(op, strip, turn, piece)
+        })
+    }
+}

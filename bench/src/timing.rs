@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Rounds in which every contender has a turn, so that whatever disturbs the machine disturbs all of them.
+
+use crate::contenders::Contender;
+use crate::operation::Operation;
+use crate::strip::Strip;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// How long and how often.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    /// Rounds.
+    pub(crate) rounds: usize,
+    /// About the time that a contender has in a round.
+    pub(crate) sample: Duration,
+    /// Run once over the strips before the clock starts: they are meant to be in the cache.
+    pub(crate) warm: bool,
+}
+
+/// Nanoseconds of one operation, for each contender and each round.
+pub(crate) fn run(
+    op: Operation,
+    contenders: &[Box<dyn Contender>],
+    strips: &mut [Strip<'_>],
+    plan: Plan,
+) -> Vec<Vec<f64>> {
+    let mut turn = 0;
+    let mut times = vec![Vec::with_capacity(plan.rounds); contenders.len()];
+    let counts: Vec<usize> = contenders
+        .iter()
+        .map(|contender| {
+            // The first time is that of cold code.
+            let try_strips = strips.len().min(16);
+            sample(op, contender.as_ref(), strips, &mut turn, try_strips);
+            let one = sample(op, contender.as_ref(), strips, &mut turn, try_strips);
+            let fit = (plan.sample.as_nanos() as f64 / one) as usize;
+            if plan.warm {
+                // Whole passes.
+                fit.div_ceil(strips.len()).max(1) * strips.len()
+            } else {
+                fit.clamp(1, strips.len() / 2)
+            }
+        })
+        .collect();
+    for round in 0..plan.rounds {
+        for at in 0..contenders.len() {
+            // Another order in each round: nobody always comes after the same.
+            let at = if round % 2 == 0 {
+                (at + round) % contenders.len()
+            } else {
+                (contenders.len() * 2 - 1 - at + round) % contenders.len()
+            };
+            let contender = contenders[at].as_ref();
+            if plan.warm {
+                sample(op, contender, strips, &mut turn, strips.len());
+            }
+            times[at].push(sample(op, contender, strips, &mut turn, counts[at]));
+        }
+    }
+    times
+}
+
+/// Nanoseconds of one operation, of `count` on the strips that come next.
+fn sample(
+    op: Operation,
+    contender: &dyn Contender,
+    strips: &mut [Strip<'_>],
+    turn: &mut usize,
+    count: usize,
+) -> f64 {
+    let began = Instant::now();
+    for _ in 0..count {
+        let at = *turn % strips.len();
+        black_box(contender.run(op, &mut strips[at], *turn));
+        *turn += 1;
+    }
+    began.elapsed().as_nanos() as f64 / count as f64
+}
