@@ -14,7 +14,8 @@ pub(crate) struct Ours(&'static dyn Engine);
 
 /// The engines that this CPU can run, or those of them that are named.
 pub(crate) fn all(names: &[String]) -> Vec<Ours> {
-    let all: Vec<&'static dyn Engine> = vec![&crate::parity::scalar::Scalar];
+    let mut all: Vec<&'static dyn Engine> = vec![&crate::parity::scalar::Scalar];
+    all.extend(crate::parity::x86::engines().filter_map(|(_, engine)| engine));
     let wanted =
         |engine: &&dyn Engine| names.is_empty() || names.iter().any(|name| name == engine.name());
     all.into_iter().filter(wanted).map(Ours).collect()
