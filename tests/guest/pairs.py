@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=7 disk-size=8 timeout=240
+"""Every pair of members of a level 6 array is lost, for 4, 5 and 6 members: what was written is there, writes without the
+two are right, and both are rebuilt in one pass over garbage."""
+
+import itertools
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Disk, Shadow, pattern
+from raid import Array, rams, stop_all
+from report import note, run
+
+
+def spoil(path, low, size):
+    """Fills a member's data area with garbage: what a rebuild leaves out is seen."""
+    with Disk(path) as disk:
+        disk.write(low, pattern(("garbage", path), size))
+
+
+def every_pair(members, layout):
+    """One array loses each pair in turn."""
+    disks = rams(members)
+    array = Array.create(disks, level=6, layout=layout, chunk=16, size=1)
+    low, size = array.data_offset(disks[0]), array.data_size()
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        for turn, pair in enumerate(itertools.combinations(range(members), 2)):
+            slots = array.slots()
+            lost = [slots[slot] for slot in (pair if turn % 2 else reversed(pair))]
+            note(f"slots {pair}")
+            for path in lost:
+                array.fail(path)
+                array.remove(path)
+                spoil(path, low, size)
+            shadow.verify("without both")
+            shadow.random_writes(seed=turn, count=20, longest=128 * 1024)
+            # A block of each member, one after the other: each is written where it is there, or in P and Q only.
+            for index in range(members - 2):
+                shadow.write((turn * (members - 2) + index) * 16 * 1024 % (shadow.length - 4096), pattern((turn, index), 4096))
+            shadow.verify("after writing without both")
+            array.add_together(lost)
+            array.wait_rebuilt()
+            shadow.verify("after the rebuild")
+            array.expect_parity(shadow.bytes)
+    array.expect_clean()
+
+
+if __name__ == "__main__":
+    run([(f"{members} members, {layout}", lambda members=members, layout=layout: every_pair(members, layout))
+         for members, layout in ((4, "left-symmetric"), (5, "ddf-N-continue"), (6, "right-asymmetric"),
+                                 (4, "left-symmetric-6"))], cleanup=stop_all)
