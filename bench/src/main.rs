@@ -2,7 +2,7 @@
 
 //! Times the module's parity engines against the kernel's lib/raid, in one run. `scripts/bench-parity` runs it.
 //!
-//! `raid456-bench LIBRARY [--rounds N] [--data N,N] [--bytes N,N] [--heat hot,cold] [--only TEXT] [--engine NAME,NAME]` prints
+//! `raid456-bench LIBRARY [--rounds N] [--data N,N] [--bytes N,N] [--heat same,hot,cold] [--only TEXT] [--engine NAME,NAME]` prints
 //! a line for each contender and round, and before them lines `# NAME=VALUE` about the machine. Every contender has to give
 //! the right result before it is timed.
 
@@ -52,7 +52,7 @@ impl Options {
             rounds: 31,
             data: vec![4, 8, 16],
             bytes: vec![4096, 65536],
-            heat: vec!["hot".into(), "cold".into()],
+            heat: ["same", "hot", "cold"].map(String::from).to_vec(),
             only: String::new(),
             engines: Vec::new(),
         };
@@ -171,12 +171,12 @@ fn one_case(
 
     let footprint = op.blocks(data) * bytes;
     for heat in &options.heat {
-        let hot = heat == "hot";
-        // Half of the cache, and one strip at the least.
-        let limit = if hot {
-            footprint.max(l2 / 2 / footprint * footprint)
-        } else {
-            usize::MAX
+        let hot = heat != "cold";
+        let limit = match heat.as_str() {
+            "same" => footprint,
+            // Half of the cache, and one strip at the least.
+            "hot" => footprint.max(l2 / 2 / footprint * footprint),
+            _ => usize::MAX,
         };
         let mut blocks = memory.blocks(bytes, limit).into_iter();
         let mut strips: Vec<_> =
