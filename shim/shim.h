@@ -167,8 +167,10 @@ bool raid456_page_may_change(void *page);
 mempool_t *raid456_mempool_create(int min, size_t size);
 void *raid456_mempool_alloc(mempool_t *pool, bool may_block);
 
-/* fpu.c: vector registers, where engines use them */
+/* parity.c: parity engines */
 void raid456_fpu_begin(void);
 void raid456_fpu_end(void);
+const char *raid456_engine_wanted(void);
+void raid456_engine_chosen(const char *name, size_t length);
 
 #endif

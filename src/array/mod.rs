@@ -56,7 +56,7 @@ use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Added, Slots};
 use crate::md::sysfs::Group;
 use crate::mem::mempool::Mempool;
-use crate::parity::Engine;
+use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
 use crate::sync::irqlock::IrqSpinLock;
 use crate::sync::percpu_ref::Gate;
@@ -101,6 +101,10 @@ pub(crate) struct Array {
 
 impl Personality for Array {
     const ATTRIBUTES: &'static Group<Self> = &settings::ATTRIBUTES;
+
+    fn load() -> Result {
+        engine::choose()
+    }
 
     fn run(mddev: Handle, locked: &Locked<'_>) -> Result<Arc<Gate<Self>>> {
         setup::run(mddev, locked)

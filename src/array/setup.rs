@@ -21,7 +21,7 @@ use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::Slots;
 use crate::mem::mempool::Mempool;
 use crate::new_irq_spinlock;
-use crate::parity::kernel::Kernel;
+use crate::parity::engine;
 use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
 use crate::sync::percpu_ref::Gate;
 use core::fmt;
@@ -224,7 +224,7 @@ fn allocate(
         geometry,
         generation: 0,
         slots,
-        engine: &Kernel,
+        engine: engine::selected(),
         settings: Settings::new(),
         lanes: Lanes::new(cpus)?,
         table <- Table::new(span_sectors, cpus),

@@ -43,6 +43,13 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// The attributes of its arrays in sysfs.
     const ATTRIBUTES: &'static Group<Self>;
 
+    /// Prepares what all arrays use, before the first of them. When the module is loaded; may sleep.
+    ///
+    /// # Errors
+    ///
+    /// What the one who loads the module gets.
+    fn load() -> Result;
+
     /// Starts an array: checks what the superblocks say, sets it up, and tells md core its sizes and how many members are
     /// lost. Requests come once this has returned.
     ///
@@ -186,6 +193,7 @@ impl<P: Personality> kernel::Module for Driver<P> {
         if LOADED.swap(true, Ordering::Relaxed) {
             return Err(EBUSY);
         }
+        P::load().inspect_err(|_| LOADED.store(false, Ordering::Relaxed))?;
         let mut this = Self {
             registered: KVec::with_capacity(LEVELS.len(), GFP_KERNEL)?,
             _personality: PhantomData,

@@ -16,6 +16,8 @@
 #![allow(dead_code)]
 
 // The host builds all but what needs the kernel, for its tests.
+#[cfg(MODULE)]
+pub(crate) mod engine;
 pub(crate) mod gf;
 #[cfg(MODULE)]
 pub(crate) mod kernel;
