@@ -16,9 +16,9 @@ from report import expect, expect_match, expect_no_match, expect_range, note, ru
 import kernel
 
 
-def filled(bitmap="internal"):
+def filled(bitmap="internal", level=5):
     """A synced, filled array of four members, its bits all clear, and its shadow."""
-    array = Array.create(rams(4), size=8, bitmap=bitmap)
+    array = Array.create(rams(4), level=level, size=8, bitmap=bitmap)
     shadow = Shadow(array.path)
     shadow.fill()
     if bitmap != "none":
@@ -63,37 +63,40 @@ def bits_follow_writes():
     shadow.close()
 
 
-def readd():
-    """A member that was away comes back: what changed meanwhile is written to it, and nothing else."""
-    array, shadow = filled()
+def readd(level=5):
+    """Members that were away come back (two of them at level 6): what changed meanwhile is written to them, and nothing
+    else."""
+    array, shadow = filled(level=level)
     geometry = array.geometry()
-    away = array.members[2]
-    slot = 2
-    array.fail(away)
-    array.remove(away)
+    gone = {2: array.members[2]} if level == 5 else {1: array.members[1], 2: array.members[2]}
+    for away in gone.values():
+        array.fail(away)
+        array.remove(away)
     for turn, place in enumerate((10, 11, 70)):
         shadow.write(place * geometry.chunk * geometry.data * SECTOR, pattern(turn, 64 * 1024 * geometry.data))
-    shadow.verify("without the member")
+    shadow.verify("without them")
     # Damage in a row that was not written, to see that re-add does not touch it.
     low = array.data_offset(array.members[0])
     row = 40 * geometry.chunk
-    with Disk(away) as disk:
+    with Disk(gone[2]) as disk:
         place = low + row * SECTOR
         disk.write(place, bytes(byte ^ 0x5a for byte in disk.read(place, SECTOR)))
     log = kernel.Log()
-    with BlockTrace([away]) as trace:
-        array.add(away, "--re-add")
+    with BlockTrace(gone.values()) as trace:
+        array.add_together(gone.values(), "--re-add")
         array.wait_rebuilt()
-    expect_match("md", r"recover of RAID array md0", log.text())
-    expect("it has its old slot", away, array.slots()[slot])
-    written = sectors(trace.writes(away, low // SECTOR))
-    expect_range("sectors written to it (3 chunks of 128 were changed)", 3 * 128, 4 * 128, written)
+    expect("recoveries in the log", 1, log.text().count("recover of RAID array md0"))
+    for slot, away in gone.items():
+        expect("it has its old slot", away, array.slots()[slot])
+        written = sectors(trace.writes(away, low // SECTOR))
+        expect_range(f"sectors written to {away} (3 chunks of 128 were changed)", 3 * 128, 4 * 128, written)
     expect("mismatch_cnt: the damage in a row that did not change is still there", 8, array.scan())
-    array.damage(slot, row)
+    array.damage(2, row)
     array.expect_clean()
     shadow.verify("after re-add")
-    array.fail(array.members[0])
-    shadow.verify("read through the member that came back")
+    for away in [path for path in array.members if path not in gone.values()][:len(gone)]:
+        array.fail(away)
+    shadow.verify("read through the members that came back")
     shadow.close()
 
 
@@ -166,6 +169,7 @@ if __name__ == "__main__":
         ("the bit is durable before the data", set_before_data),
         ("one bit for each chunk that was written", bits_follow_writes),
         ("re-add recovers what changed", readd),
+        ("re-add of two members recovers what changed", lambda: readd(6)),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),

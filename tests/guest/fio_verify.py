@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=40 timeout=240
+# guest: kernels=uml disks=7 disk-size=40 timeout=300
 """Random requests of 512 bytes to 1 MiB from several jobs, all read back and compared, while members fail and are
 rebuilt, and checks run."""
 
@@ -14,40 +14,48 @@ from raid import Array, rams, stop_all
 from report import expect, note, run
 
 
-def rounds(array, spare, load):
-    """While the load runs: fail a member, rebuild onto the spare, which the failed one then becomes; and check."""
+def rounds(array, spares, load):
+    """While the load runs: fail as many members as there are spares and rebuild onto those, which the failed ones then
+    become; and check."""
     count = 0
     while load.running():
-        lost = array.slots()[count % int(array.get("raid_disks"))]
-        array.fail(lost)
-        array.remove(lost)
-        array.add(spare)
+        lost = [array.slots()[(count + turn) % int(array.get("raid_disks"))] for turn in range(len(spares))]
+        for path in lost:
+            array.fail(path)
+            array.remove(path)
+        if count % 2:
+            array.add_together(spares)
+        else:
+            for path in spares:
+                array.add(path)
         array.wait_rebuilt()
-        spare = lost
+        spares = lost
         count += 1
         if load.running():
             array.set("sync_action", "check")
             array.wait_idle()
             expect("mismatch_cnt of a check under load", "0", array.get("mismatch_cnt"))
-    note(f"{count} members failed and were rebuilt under load")
+    note(f"{count} times {len(spares)} members failed and were rebuilt under load")
     return count
 
 
-def load_and_failures(shape, members, workers=0, **load):
+def load_and_failures(shape, members, workers=0, rmw_level=1, **load):
     """A verifying load with failures."""
     disks = rams(members)
     array = Array.create(disks, size=24, **shape)
     array.set("group_thread_cnt", workers)
+    array.set("rmw_level", rmw_level)
     work = Load(array.path, array.size(), **load)
-    count = rounds(array, rams(1, members)[0], work)
+    count = rounds(array, rams(2 if shape.get("level") == 6 else 1, members), work)
     work.finish()
     expect("at least one failure and rebuild while fio ran", True, count > 0)
     array.expect_clean()
+    array.expect_parity()
 
 
-def starved():
+def starved(level=5):
     """The smallest stripe cache and many small requests in flight."""
-    array = Array.create(rams(4), size=24)
+    array = Array.create(rams(4), level=level, size=24)
     array.set("stripe_cache_size", "17")
     work = Load(array.path, array.size(), seconds=5, jobs=2, depth=256, largest="16k")
     work.finish()
@@ -72,6 +80,14 @@ if __name__ == "__main__":
         ("raid4, 3 members, chunk 512K", lambda: load_and_failures({"level": 4, "chunk": 512}, 3, largest="512k")),
         ("4 members, worker threads",
          lambda: load_and_failures({"chunk": 16, "layout": "right-asymmetric"}, 4, workers=2, mix="randwrite")),
+        ("raid6, 5 members, chunk 64K, 512 bytes to 1 MiB",
+         lambda: load_and_failures({"level": 6, "chunk": 64}, 5, largest="1m")),
+        ("raid6, 4 members, chunk 4K, small requests, internal bitmap",
+         lambda: load_and_failures({"level": 6, "chunk": 4, "bitmap": "internal"}, 4, largest="16k", depth=32)),
+        ("raid6 ddf-N-continue, 5 members, worker threads, RMW preferred",
+         lambda: load_and_failures({"level": 6, "layout": "ddf-N-continue", "chunk": 16}, 5, workers=2, rmw_level=2,
+                                   mix="randwrite", largest="64k")),
         ("17 stripes for 512 requests", starved),
+        ("raid6, 17 stripes for 512 requests", lambda: starved(6)),
         ("overlapping writers", overlapping),
     ], cleanup=stop_all)

@@ -239,11 +239,11 @@ class Array:
         if path not in self.members:
             self.members.append(path)
 
-    def add_together(self, paths):
+    def add_together(self, paths, how="--add"):
         """Adds spares that are rebuilt in one pass: none begins before the last is there."""
         self.set("sync_action", "frozen")
         for path in paths:
-            self.add(path)
+            self.add(path, how)
         self.set("sync_action", "idle")
 
     # The bitmap
