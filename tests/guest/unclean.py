@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=4 disk-size=12 timeout=150
+# guest: kernels=uml disks=5 disk-size=12 timeout=200
 """Stops without a clean shutdown, and resyncs that were interrupted. A power cut is a copy of all members taken while
 the array is active, put back after the array was stopped."""
 
@@ -29,9 +29,9 @@ def cut(array, shadow):
     restore(images)
 
 
-def active_array(bitmap):
+def active_array(bitmap, level=5, members=4):
     """A synced and filled array that will not become clean."""
-    array = Array.create(rams(4), size=8, bitmap=bitmap)
+    array = Array.create(rams(members), level=level, size=8, bitmap=bitmap)
     stay_active(array)
     shadow = Shadow(array.path)
     shadow.fill()
@@ -67,6 +67,79 @@ def torn_write():
     array.expect_clean()
     array.fail(array.members[array.geometry().locate(5 * 8)[0]])
     shadow.verify("data read through the mended parity")
+
+
+def torn_write6():
+    """At level 6 data reached its member, P or Q or both did not: the resync makes both right."""
+    array, shadow = active_array("none", 6)
+    geometry = array.geometry()
+    places = [(5 * 8, "P"), (900 * 8, "Q"), (1700 * 8, "PQ"), (3999 * 8, "PQ")]
+    for sector, torn in places:
+        shadow.write(sector * SECTOR, pattern(sector, 4096))
+        if "P" in torn:
+            array.damage(*geometry.parity_of(sector), 4096)
+        if "Q" in torn:
+            array.damage(*geometry.q_of(sector), 4096)
+    cut(array, shadow)
+    array = Array.assemble(array.members)
+    array.wait_synced()
+    shadow.reopen()
+    shadow.verify("data after the resync")
+    array.expect_parity(shadow.bytes)
+    array.expect_clean()
+    for slot in (geometry.locate(5 * 8)[0], geometry.parity_of(5 * 8)[0]):
+        array.fail(array.members[slot])
+    shadow.verify("data read through the mended Q")
+    shadow.close()
+
+
+def dirty_and_degraded6():
+    """A level 6 array that was cut off while one member was missing, or loses one by the cut: refused, but not with md's
+    start_dirty_degraded; then the resync makes right what is left, and a spare is rebuilt."""
+    array, shadow = active_array("none", 6, 5)
+    shadow.random_writes(seed=3, count=30)
+    geometry = array.geometry()
+    # Q of a row was on its way. The member that goes holds data there.
+    sector = next(sector for sector in range(0, 16000, 8)
+                  if 2 not in (geometry.parity_of(sector)[0], geometry.q_of(sector)[0]))
+    shadow.write(sector * SECTOR, pattern(8, 4096))
+    array.damage(*geometry.q_of(sector), 4096)
+    present = [path for path in array.members if path != array.members[2]]
+    gone = array.members[2]
+    cut(array, shadow)
+    log = kernel.Log()
+    status = kernel.sh("mdadm", "--assemble", "/dev/md0", "--run", *present, check=False)[0]
+    expect("mdadm --run fails", True, status != 0)
+    expect_match("the log", r"cannot start dirty degraded array", log.text())
+    kernel.sh("mdadm", "--stop", "/dev/md0", check=False)
+    parameter = "/sys/module/md_mod/parameters/start_dirty_degraded"
+    try:
+        write_file(parameter, "1")
+        log = kernel.Log()
+        array = Array.assemble(present, "--run")
+        expect_match("the log", r"starting dirty degraded array", log.text())
+        array.wait_synced()
+        expect_match("md", r"resync of RAID array md0", log.text())
+    finally:
+        write_file(parameter, "0")
+    shadow.reopen()
+    shadow.verify("data, without the member")
+    images = [None if slot == 2 else array.image(array.slots()[slot]) for slot in range(5)]
+    expect("the members that are there hold the array's data", True, geometry.assemble(images) == shadow.bytes)
+    array.add(gone)
+    array.wait_rebuilt()
+    shadow.verify("after the rebuild")
+    array.expect_parity(shadow.bytes)
+    for slot in (0, 2):
+        array.fail(array.slots()[slot])
+    shadow.verify("through Q that was torn")
+    shadow.close()
+
+
+def write_file(path, text):
+    """Writes a small file."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def with_bitmap():
@@ -139,17 +212,19 @@ def member_offset(path):
     return int(text.split("Data Offset :")[1].split()[0]) * SECTOR
 
 
-def writes_before_resync():
+def writes_before_resync(level=5):
     """Where parity is not known to be right, a write of a part of a row makes it right, and reads are right."""
     for path in rams(4):
         with Disk(path) as disk:
             disk.write(0, pattern(path, disk.size))
-    array = Array.create(rams(4), size=8, wait=False, extra=["--readonly"])
+    array = Array.create(rams(4), level=level, size=8, wait=False, extra=["--readonly"])
     array.set("sync_max", 0)
     array.set("array_state", "active")
     geometry = array.geometry()
     with Shadow(array.path) as shadow:
         shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+        if level == 6:
+            array.set("rmw_level", 2)
         for turn, (sector, length) in enumerate(((3, 1), (1000, 8), (7001, 20), (20000, 9))):
             row = geometry.locate(sector)[1]
             expect(f"parity at sector {row} before the write", False, array.row_parity_right(row))
@@ -163,8 +238,9 @@ def writes_before_resync():
         array.wait_synced()
         shadow.verify("reads after the resync")
         array.expect_clean()
-        array.fail(array.members[1])
-        shadow.verify("reads without a member")
+        for path in array.members[1:level - 3]:
+            array.fail(path)
+        shadow.verify("reads without as many members as parity can replace")
 
 
 if __name__ == "__main__":
@@ -175,4 +251,7 @@ if __name__ == "__main__":
         ("a clean stop needs no resync", clean_stop),
         ("an interrupted resync goes on", resumed),
         ("writes before the resync", writes_before_resync),
+        ("raid6: a torn write is mended", torn_write6),
+        ("raid6: cut off with a member missing", dirty_and_degraded6),
+        ("raid6: writes before the resync", lambda: writes_before_resync(6)),
     ], cleanup=stop_all)
