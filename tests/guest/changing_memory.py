@@ -70,5 +70,5 @@ if __name__ == "__main__":
          lambda level=level, members=members, rmw_level=rmw_level, largest=largest:
          parity_matches(level, members, rmw_level, largest))
         for level, members in ((5, 4), (6, 6))
-        for rmw_level, largest in ((2, 16 << 10), (0, 16 << 10), (1, 256 << 10))
+        for rmw_level, largest in ((2, 64 << 10), (0, 16 << 10), (1, 256 << 10))
     ], cleanup=stop_all)
