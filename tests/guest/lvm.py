@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=48 timeout=150
+# guest: kernels=uml disks=7 disk-size=48 timeout=240
 """LVM's RAID volumes: dm-raid drives the same personality without an md device of its own."""
 
 import os
@@ -17,7 +17,7 @@ import kernel
 # No udev runs in a guest.
 CONFIG = ("activation { udev_sync=0 udev_rules=0 monitoring=0 } devices { obtain_device_list_from_udev=0 "
           "external_device_info_source=\"none\" scan=[\"/dev\"] use_devicesfile=0 "
-          "filter=[\"a|^/dev/ram[0234]$|\", \"a|^/dev/mapper/dies$|\", \"r|.*|\"] } global { use_lvmpolld=0 event_activation=0 }")
+          "filter=[\"a|^/dev/ram[03456]$|\", \"a|^/dev/mapper/dies[12]$|\", \"r|.*|\"] } global { use_lvmpolld=0 event_activation=0 }")
 
 
 def lvm(*words, check=True):
@@ -40,16 +40,20 @@ def wait_synced():
     wait_for("dm-raid in sync", done, 60, 0.05)
 
 
-def life(kind):
-    """Create, write, lose a member, read and write, repair onto a spare, scrub, deactivate, activate, read."""
+def life(kind, parities=1):
+    """Create, write, lose as many members as there are parities, read and write, repair onto spares, scrub, deactivate,
+    activate, read."""
     if not kernel.modprobe("dm-raid"):
         raise Skipped("this kernel has no dm-raid")
-    disks = rams(5)
-    under, disks[1] = disks[1], dm("dies", linear(disks[1]))
+    members = 3 + parities
+    disks = rams(members + parities)
+    # These can be made to fail.
+    under = disks[1:3]
+    disks[1:3] = [dm(f"dies{slot}", linear(disks[slot])) for slot in (1, 2)]
     for disk in disks:
         lvm("pvcreate", "-qq", "-y", disk)
     lvm("vgcreate", "-qq", "vg", *disks)
-    lvm("lvcreate", "-qq", "-y", "--type", kind, "-i", "3", "-L", "48M", "-n", "lv", "vg", *disks[:4])
+    lvm("lvcreate", "-qq", "-y", "--type", kind, "-i", "3", "-L", "24M", "-n", "lv", "vg", *disks[:members])
     wait_synced()
     path = "/dev/mapper/vg-lv"
     expect_match("dmsetup status", rf"raid {kind}", kernel.sh("dmsetup", "status", "vg-lv")[1])
@@ -57,10 +61,12 @@ def life(kind):
         shadow.fill()
         shadow.random_writes(seed=1, count=60)
         shadow.verify("after writing")
-        dm("dies", broken(under))
-        shadow.random_writes(seed=2, count=60)
-        shadow.verify("after the loss of a member")
-        expect_match("dmsetup status names the dead one", r" [Aa]*D[Aa]* ", kernel.sh("dmsetup", "status", "vg-lv")[1])
+        for lost in range(1, parities + 1):
+            dm(f"dies{lost}", broken(under[lost - 1]))
+            shadow.random_writes(seed=lost + 1, count=40)
+            shadow.verify(f"after the loss of {lost}")
+        expect_match("dmsetup status names the dead ones", rf" [Aa]+D{{{parities}}}[Aa]+ ",
+                     kernel.sh("dmsetup", "status", "vg-lv")[1])
         status, text = lvm("lvconvert", "-y", "--repair", "vg/lv", check=False)
         note(f"lvconvert --repair: {text.strip().splitlines()[-1] if text.strip() else 'no message'}")
         expect("its status", 0, status)
@@ -70,7 +76,7 @@ def life(kind):
         lvm("lvchange", "--syncaction", "check", "vg/lv")
         wait_synced()
         expect("mismatches", "0", field("raid_mismatch_count"))
-        shadow.random_writes(seed=3, count=30)
+        shadow.random_writes(seed=9, count=30)
         shadow.close()
         lvm("lvchange", "-an", "vg/lv")
         lvm("lvchange", "-ay", "vg/lv")
@@ -86,4 +92,8 @@ def cleanup():
 
 
 if __name__ == "__main__":
-    run([("raid5", lambda: life("raid5_ls")), ("raid4", lambda: life("raid4"))], cleanup=cleanup)
+    run([
+        ("raid5", lambda: life("raid5_ls")),
+        ("raid4", lambda: life("raid4")),
+        *[(kind, lambda kind=kind: life(kind, 2)) for kind in ("raid6_zr", "raid6_nc", "raid6_ls_6")],
+    ], cleanup=cleanup)
