@@ -38,7 +38,9 @@ impl Array {
         let reached = mddev.curr_resync();
         if reached < max_sector {
             mddev.bitmap_end_sync(reached);
-        } else {
+        } else if mddev.test_recovery(Recovery::Recover) && !self.stays_degraded() {
+            // A member that comes into an empty slot later may lack more than the bitmap knows: its bits may have been
+            // cleared for another one that failed while it was rebuilt. And a resync has rebuilt nobody.
             self.full_sync.store(false, Ordering::Relaxed);
         }
         mddev.bitmap_close_sync();
