@@ -4,7 +4,7 @@
 
 use super::gf::Element;
 use super::lender::Lender;
-use super::strip::{optional_mut, take_mut, Blocks, Holder, Make, Targets, WHOLE};
+use super::strip::{optional_mut, take_mut, Blocks, Holder, Lost, Make, Targets, WHOLE};
 use super::{Input, Parity, Start};
 
 impl<T: Holder> Blocks<'_, T> {
@@ -52,19 +52,25 @@ impl<T: Holder> Blocks<'_, T> {
             q,
             begun: Start::Zero,
         };
-        self.pass(others, &[x], |_| None)?;
+        let lost = Lost {
+            members: &[x],
+            // Without Q the order of blocks does not matter, and P is one of them.
+            instead: q.is_none().then_some(p),
+        };
+        self.pass(others, lost, |_| None)?;
+        if q.is_none() {
+            return Some(());
+        }
         let factor = self.factor(x)?;
         let mut lender = Lender::new(self.pages);
         let lost = take_mut(&mut lender, x, &WHOLE)?;
         let p = lender.take(p)?.block()?;
-        if q.is_some() {
-            // What P and the P of the other blocks differ by is the block, which has to go into Q.
-            let parity = Parity {
-                p: None,
-                q: optional_mut(&mut lender, q, &WHOLE)?,
-            };
-            self.engine.delta(lost, p, parity, factor);
-        }
+        // What P and the P of the other blocks differ by is the block, which has to go into Q.
+        let parity = Parity {
+            p: None,
+            q: optional_mut(&mut lender, q, &WHOLE)?,
+        };
+        self.engine.delta(lost, p, parity, factor);
         let parity = Parity {
             p: Some(lost),
             q: None,
@@ -82,7 +88,7 @@ impl<T: Holder> Blocks<'_, T> {
             q: Some(x),
             begun: Start::Zero,
         };
-        self.pass(others, &[x], |_| None)?;
+        self.pass(others, Lost::of(&[x]), |_| None)?;
         let by = self.factor(x)?.inverse()?;
         let mut lender = Lender::new(self.pages);
         let lost = take_mut(&mut lender, x, &WHOLE)?;
@@ -102,7 +108,7 @@ impl<T: Holder> Blocks<'_, T> {
             q: Some(y),
             begun: Start::Zero,
         };
-        self.pass(others, &[x, y], |_| None)?;
+        self.pass(others, Lost::of(&[x, y]), |_| None)?;
         let (f, g) = (self.factor(x)?, self.factor(y)?);
         // There is none if the two are the same.
         let by_q: Element = f.add(g).inverse()?;

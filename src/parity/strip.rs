@@ -91,7 +91,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
             q: self.roles.q().filter(|_| make.q),
             begun: Start::Zero,
         };
-        let done = self.pass(targets, &[], inputs);
+        let done = self.pass(targets, Lost::default(), inputs);
         Self::expect(done);
     }
 
@@ -181,13 +181,13 @@ impl<'a, T: Holder> Blocks<'a, T> {
         self.roles.exponent(member).map(Element::power)
     }
 
-    /// Makes P and Q, both if they are there, of all data blocks but those of `lost`, which count as zeros.
+    /// Makes P and Q, both if they are there, of all data blocks but those that are lost.
     ///
     /// Returns `None` if a block cannot be had; the targets are half done then.
     pub(super) fn pass<'s>(
         &mut self,
         targets: Targets,
-        lost: &[u16],
+        lost: Lost<'_>,
         inputs: impl Fn(u16) -> Option<Source<'s>>,
     ) -> Option<()>
     where
@@ -199,8 +199,12 @@ impl<'a, T: Holder> Blocks<'a, T> {
             let mut lender = Lender::new(self.pages);
             let mut group = Group::new();
             for slot in slots.by_ref() {
-                let input = match slot.filter(|member| !lost.contains(member)) {
+                let input = match slot {
                     None => Input::Zero,
+                    Some(member) if lost.members.contains(&member) => match lost.instead {
+                        Some(other) => Input::Block(lender.take(other)?.block()?),
+                        None => Input::Zero,
+                    },
                     Some(member) => match inputs(member) {
                         Some(from) => Input::Copy {
                             from,
@@ -323,6 +327,24 @@ pub(super) struct Targets {
     pub(super) p: Option<u16>,
     pub(super) q: Option<u16>,
     pub(super) begun: Start,
+}
+
+/// Data members whose blocks do not count in a pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost<'a> {
+    pub(super) members: &'a [u16],
+    /// The member whose block counts in the place of the one that is lost; else that place counts as zeros.
+    pub(super) instead: Option<u16>,
+}
+
+impl<'a> Lost<'a> {
+    /// These count as zeros.
+    pub(super) fn of(members: &'a [u16]) -> Self {
+        Self {
+            members,
+            instead: None,
+        }
+    }
 }
 
 /// Up to [`GROUP`] inputs.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! P and Q of a group of inputs in one pass: made and stored, or compared with what is stored.
+//! P and Q of a group of inputs in one pass: made and stored, or compared with what is stored; and what all passes
+//! work on.
 //!
 //! A step of the outer loop makes as many bytes of P and Q as a few registers hold, from the same bytes of all inputs in
 //! turn; so parity is stored once, and never loaded unless it goes on from another group.
@@ -26,78 +27,21 @@ pub(super) struct Pass {
     pub(super) q: *mut u8,
 }
 
-/// Functions that make, or check, bytes `from..to` of P, or of P and Q; these must be multiples of `step` apart.
+/// Functions that make, or check, bytes `from..to` of P and Q, of which P may be missing; these must be multiples of `step` apart.
 ///
 /// Each lane is a vector at an offset: registers for P, Q, an input, and what is of use meanwhile.
 macro_rules! passes {
     (
         $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]
     ) => {
-        /// Makes P alone.
+        /// Makes P and Q, and copies the inputs that are to be copied.
         ///
         /// # Safety
         ///
         /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
-        /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and P for
-        /// writes, by nobody else. `to - from` is a multiple of the step and not zero.
-        pub(in super::super) unsafe fn make_p(pass: &Pass, from: usize, to: usize) {
-            // SAFETY: By the requirements of this function the code reads and writes what it may.
-            unsafe {
-                vector_asm!(
-                    "2:",
-                    "mov {cur}, {inputs}",
-                    "test {begun}, {begun}",
-                    "jnz 3f",
-                    // P begins with the first input.
-                    "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
-                    "add {cur}, 16",
-                    $($isa!(load $p "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 4f",
-                    $($isa!(store "{dst}" $o $p),)*
-                    "jmp 4f",
-                    "3:",
-                    $($isa!(load $p "{begun}" $o),)*
-                    "4:",
-                    "cmp {cur}, {end}",
-                    "jae 7f",
-                    "5:",
-                    "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
-                    "add {cur}, 16",
-                    $($isa!(load $d "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 6f",
-                    $($isa!(store "{dst}" $o $d),)*
-                    "6:",
-                    $($isa!(xor $p $d),)*
-                    "cmp {cur}, {end}",
-                    "jb 5b",
-                    "7:",
-                    $($isa!(store "{p}" $o $p),)*
-                    concat!("add {at}, ", $step),
-                    "cmp {at}, {to}",
-                    "jb 2b";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
-                    begun = in(reg) pass.begun_p,
-                    p = in(reg) pass.p,
-                    to = in(reg) to,
-                    at = inout(reg) from => _,
-                    cur = out(reg) _,
-                    src = out(reg) _,
-                    dst = out(reg) _,
-                );
-            }
-        }
-
-        /// Makes P and Q.
-        ///
-        /// # Safety
-        ///
-        /// As for P alone; and Q for writes as P.
-        pub(in super::super) unsafe fn make_pq(pass: &Pass, from: usize, to: usize) {
+        /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and parity
+        /// for writes, by nobody else. `to - from` is a multiple of the step and not zero.
+        pub(in super::super) unsafe fn copy_pq(pass: &Pass, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -162,49 +106,64 @@ macro_rules! passes {
             }
         }
 
-        /// Compares P alone: not zero if it differs. Nothing is copied.
+        /// Makes P and Q; nothing is copied.
         ///
         /// # Safety
         ///
-        /// As for making it, but P is only read.
-        pub(in super::super) unsafe fn check_p(pass: &Pass, from: usize, to: usize) -> u32 {
-            let found: u32;
-            // SAFETY: By the requirements of this function the code reads what it may.
+        /// As with copies.
+        pub(in super::super) unsafe fn make_pq(pass: &Pass, from: usize, to: usize) {
+            // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
+                    $isa!(horner_setup "{src}"),
                     "2:",
                     "mov {cur}, {inputs}",
-                    $($isa!(load $p "{p}" $o),)*
-                    "test {begun}, {begun}",
-                    "jz 5f",
-                    $($isa!(xor_from $p $p "{begun}" $o),)*
-                    "5:",
-                    "cmp {cur}, {end}",
-                    "jae 7f",
+                    "test {begun_q}, {begun_q}",
+                    "jnz 3f",
+                    // P and Q begin with the first input.
                     "mov {src}, [{cur}]",
                     "add {cur}, 16",
-                    $($isa!(xor_from $p $p "{src}" $o),)*
-                    "jmp 5b",
+                    $($isa!(load $p "{src}" $o),)*
+                    $($isa!(copy $q $p),)*
+                    "jmp 4f",
+                    "3:",
+                    $($isa!(load $q "{begun_q}" $o),)*
+                    $($isa!(zero $p),)*
+                    "test {begun_p}, {begun_p}",
+                    "jz 4f",
+                    $($isa!(load $p "{begun_p}" $o),)*
+                    "4:",
+                    "cmp {cur}, {end}",
+                    "jae 6f",
+                    "5:",
+                    "mov {src}, [{cur}]",
+                    "add {cur}, 16",
+                    $($isa!(load $d "{src}" $o),)*
+                    $($isa!(horner $q $d $t),)*
+                    $($isa!(xor $p $d),)*
+                    "cmp {cur}, {end}",
+                    "jb 5b",
+                    "6:",
+                    "test {p}, {p}",
+                    "jz 7f",
+                    $($isa!(store "{p}" $o $p),)*
                     "7:",
-                    all_zero!($isa $($p)*),
-                    "jz 8f",
-                    "mov {found:e}, 1",
-                    "8:",
+                    $($isa!(store "{q}" $o $q),)*
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b";
                     inputs = in(reg) pass.inputs,
                     end = in(reg) pass.end,
-                    begun = in(reg) pass.begun_p,
+                    begun_p = in(reg) pass.begun_p,
+                    begun_q = in(reg) pass.begun_q,
                     p = in(reg) pass.p,
+                    q = in(reg) pass.q,
                     to = in(reg) to,
                     at = inout(reg) from => _,
                     cur = out(reg) _,
-                    src = out(reg) _,
-                    found = inout(reg) 0_u32 => found,
+                    src = inout(reg) $two => _,
                 );
             }
-            found
         }
 
         /// Compares P and Q: bit 0 says that P differs, and bit 1 that Q does. Nothing is copied.
@@ -232,12 +191,14 @@ macro_rules! passes {
                     "5:",
                     "cmp {cur}, {end}",
                     "jae 7f",
+                    "6:",
                     "mov {src}, [{cur}]",
                     "add {cur}, 16",
                     $($isa!(load $d "{src}" $o),)*
                     $($isa!(horner $q $d $t),)*
                     $($isa!(xor $p $d),)*
-                    "jmp 5b",
+                    "cmp {cur}, {end}",
+                    "jb 6b",
                     "7:",
                     $($isa!(xor_from $q $q "{q}" $o),)*
                     all_zero!($isa $($q)*),
@@ -272,13 +233,4 @@ macro_rules! passes {
     };
 }
 
-/// ZF says whether all of some vectors are zero; the first is spoilt.
-macro_rules! all_zero {
-    ($isa:ident $a:tt) => { $isa!(is_zero $a) };
-    ($isa:ident $a:tt $b:tt) => { concat!($isa!(or $a $b), $isa!(is_zero $a)) };
-    ($isa:ident $a:tt $b:tt $c:tt $d:tt) => {
-        concat!($isa!(or $a $b), $isa!(or $c $d), $isa!(or $a $c), $isa!(is_zero $a))
-    };
-}
-
-pub(super) use {all_zero, passes};
+pub(super) use passes;

@@ -4,13 +4,14 @@
 //!
 //! The kernel is compiled for CPUs without floating point, where vectors are unknown to the compiler: it would turn what
 //! the intrinsics say into scalar code. So loops are written in assembly, whole, with pointers in general registers
-//! ([`horner`], [`products`]), in the words of each instruction set ([`words`]). Here is what makes calls of it safe.
+//! ([`sums`], [`horner`], [`products`]), in the words of each instruction set ([`words`]). Here is what makes calls of it safe.
 
 mod cpu;
 mod fpu;
 mod horner;
 mod products;
 mod sets;
+mod sums;
 mod words;
 
 use super::gf::Element;
@@ -114,15 +115,10 @@ impl<C: Code> Engine for Simd<C> {
             };
             let bytes = piece.len().wrapping_mul(LINE_BYTES);
             let _fpu = Fpu::begin();
-            if has_q {
-                // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
-                // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used, and
-                // P alone may be missing. The table is not empty.
-                unsafe { C::make_pq(&pass, bytes) }
-            } else {
-                // SAFETY: As above; P is there, as Q is not.
-                unsafe { C::make_p(&pass, bytes) }
-            }
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
+            // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used. One of P
+            // and Q is there, and both are if Q is wanted, or P is null. The table is not empty.
+            unsafe { C::make(&pass, has_q, table.copies, bytes) }
         }
     }
 
@@ -292,6 +288,8 @@ impl<C: Code> Simd<C> {
 struct Table {
     entries: [Entry; GROUP],
     count: usize,
+    /// Whether any is to be copied.
+    copies: bool,
 }
 
 impl Table {
@@ -303,6 +301,7 @@ impl Table {
         Self {
             entries: [none; GROUP],
             count: 0,
+            copies: false,
         }
     }
 
@@ -318,10 +317,13 @@ impl Table {
                 from: block.as_ptr().cast::<u8>().wrapping_add(at),
                 to: core::ptr::null_mut(),
             },
-            Input::Copy { from, to } => Entry {
-                from: from.as_ptr().wrapping_add(at),
-                to: to.as_mut_ptr().cast::<u8>().wrapping_add(at),
-            },
+            Input::Copy { from, to } => {
+                self.copies = true;
+                Entry {
+                    from: from.as_ptr().wrapping_add(at),
+                    to: to.as_mut_ptr().cast::<u8>().wrapping_add(at),
+                }
+            }
         };
         if let Some(place) = self.entries.get_mut(self.count) {
             *place = entry;

@@ -3,8 +3,9 @@
 //! The instruction sets: the assembly of each, in wide steps and, for what is left of them, in steps of one line.
 
 use super::cpu::Features;
-use super::horner::{all_zero, passes, Pass};
+use super::horner::{passes, Pass};
 use super::products::{products, Change, One, Two};
+use super::sums::{all_zero, sums};
 use super::words::{avx2, avx512, evex, gfni256, gfni512, vector_asm, vex};
 use crate::parity::gf::{Element, POLYNOMIAL};
 
@@ -24,8 +25,8 @@ pub(super) trait Code: Sync + 'static {
 
     /// The table by which a factor is multiplied with.
     fn table(factor: Element) -> *const u8;
-    unsafe fn make_p(pass: &Pass, bytes: usize);
-    unsafe fn make_pq(pass: &Pass, bytes: usize);
+    /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied.
+    unsafe fn make(pass: &Pass, want_q: bool, copies: bool, bytes: usize);
     /// Not zero if P differs.
     unsafe fn check_p(pass: &Pass, bytes: usize) -> u32;
     /// Bit 0: P differs; bit 1: Q does.
@@ -80,16 +81,19 @@ macro_rules! steps {
 macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
+        sums $sum_step:tt $sum_wide:tt $sum_narrow:tt,
         passes $step:tt $wide:tt $narrow:tt, products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
             pub(super) mod wide {
                 use super::super::*;
+                sums!($isa, $sum_step, $sum_wide);
                 passes!($isa, $step, $two(), $wide);
                 products!($isa, $product_step, $product_wide);
             }
             pub(super) mod narrow {
                 use super::super::*;
+                sums!($isa, 64, $sum_narrow);
                 passes!($isa, 64, $two(), $narrow);
                 products!($isa, 64, $product_narrow);
             }
@@ -105,15 +109,17 @@ macro_rules! set {
             fn table(factor: Element) -> *const u8 {
                 $table(factor)
             }
-            unsafe fn make_p(pass: &Pass, bytes: usize) {
-                steps!($module::make_p(pass), bytes, $step)
-            }
-            unsafe fn make_pq(pass: &Pass, bytes: usize) {
-                steps!($module::make_pq(pass), bytes, $step)
+            unsafe fn make(pass: &Pass, want_q: bool, copies: bool, bytes: usize) {
+                match (want_q, copies) {
+                    (false, false) => steps!($module::make_p(pass), bytes, $sum_step),
+                    (false, true) => steps!($module::copy_p(pass), bytes, $sum_step),
+                    (true, false) => steps!($module::make_pq(pass), bytes, $step),
+                    (true, true) => steps!($module::copy_pq(pass), bytes, $step),
+                }
             }
             unsafe fn check_p(pass: &Pass, bytes: usize) -> u32 {
                 let mut found = 0;
-                steps!($module::check_p(pass), bytes, $step, |differs| found |=
+                steps!($module::check_p(pass), bytes, $sum_step, |differs| found |=
                     differs);
                 found
             }
@@ -161,6 +167,8 @@ const fn and_gfni(mut features: Features) -> Features {
 
 set!(
     "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
+    sums 256 [(0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)]
+        [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
         [(0 4 8 12 0) (1 5 9 13 32)],
     products 64 [(0 2 4 6 0) (1 3 5 7 32)]
@@ -169,6 +177,8 @@ set!(
 
 set!(
     "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
+    sums 256 [(0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)]
+        [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)],
     products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
@@ -177,16 +187,26 @@ set!(
 
 set!(
     "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
-    passes 256 [(0 4 8 12 0) (1 5 9 13 64) (2 6 10 12 128) (3 7 11 13 192)]
-        [(0 4 8 12 0)],
+    sums 512 [(0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)]
+        [(0 8 0)],
+    passes 512 [
+        (0 8 16 24 0) (1 9 17 25 64) (2 10 18 26 128) (3 11 19 27 192)
+        (4 12 20 24 256) (5 13 21 25 320) (6 14 22 26 384) (7 15 23 27 448)
+    ]
+        [(0 8 16 24 0)],
     products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
         [(0 4 16 20 0)]
 );
 
 set!(
     "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
-    passes 256 [(0 4 8 12 0) (1 5 9 12 64) (2 6 10 12 128) (3 7 11 12 192)]
-        [(0 4 8 12 0)],
+    sums 512 [(0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)]
+        [(0 8 0)],
+    passes 512 [
+        (0 8 16 24 0) (1 9 17 24 64) (2 10 18 24 128) (3 11 19 24 192)
+        (4 12 20 24 256) (5 13 21 24 320) (6 14 22 24 384) (7 15 23 24 448)
+    ]
+        [(0 8 16 24 0)],
     products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
         [(0 4 16 20 0)]
 );

@@ -2,8 +2,7 @@
 
 //! The words that the assembly is written in: one macro for each instruction set, with the same words in each.
 //!
-//! A vector register is named by its number alone. Constants lie in registers 13 to 15, or 11 to 15 where two products are
-//! made. Address operands are those of the block that uses the words; `{at}` is the offset that all of them are read and
+//! A vector register is named by its number alone. Constants lie in registers 11 to 15; where parity is made, in 14, 15 and 31. Address operands are those of the block that uses the words; `{at}` is the offset that all of them are read and
 //! written at.
 //!
 //! | word | meaning |
@@ -11,6 +10,7 @@
 //! | `load d from at o`, `store to at o d` | a vector at an address, unaligned as it may be |
 //! | `zero d`, `copy d a`, `xor d a`, `or d a` | d = 0, a, d + a, d \| a |
 //! | `xor_from d a from at o` | d = a + what is at an address |
+//! | `xor_near d from o` | d = d + what is at an address that has the offset in it already |
 //! | `horner_setup from`, `horner q d t` | q = 2q + d; from: the set's word for that |
 //! | `scale_setup n from`, `scale n m d t` | m = c·d, where c is the n-th of two; from: the set's table for c |
 //! | `is_zero a` | ZF says whether a is zero |
@@ -115,6 +115,9 @@ macro_rules! vex {
             "]\n"
         )
     };
+    (xor_near $d:tt $from:tt $o:tt) => {
+        concat!("vpxor ymm", $d, ", ymm", $d, ", [", $from, " + ", $o, "]\n")
+    };
     (is_zero $a:tt) => {
         concat!("vptest ymm", $a, ", ymm", $a, "\n")
     };
@@ -122,12 +125,12 @@ macro_rules! vex {
 
 /// AVX-512 without GFNI.
 macro_rules! avx512 {
-    (horner_setup $from:tt) => { concat!("vpbroadcastq zmm14, [", $from, "]\n") };
+    (horner_setup $from:tt) => { concat!("vpbroadcastq zmm31, [", $from, "]\n") };
     (horner $q:tt $d:tt $t:tt) => {
         concat!(
             "vpmovb2m k1, zmm", $q, "\n",
             "vpaddb zmm", $q, ", zmm", $q, ", zmm", $q, "\n",
-            "vmovdqu8 zmm", $t, " {{k1}} {{z}}, zmm14\n",
+            "vmovdqu8 zmm", $t, " {{k1}} {{z}}, zmm31\n",
             "vpternlogq zmm", $q, ", zmm", $d, ", zmm", $t, ", 0x96\n",
         )
     };
@@ -163,10 +166,10 @@ macro_rules! avx512 {
 
 /// GFNI with registers of 512 bits.
 macro_rules! gfni512 {
-    (horner_setup $from:tt) => { concat!("vpbroadcastq zmm14, [", $from, "]\n") };
+    (horner_setup $from:tt) => { concat!("vpbroadcastq zmm31, [", $from, "]\n") };
     (horner $q:tt $d:tt $t:tt) => {
         concat!(
-            "vgf2p8affineqb zmm", $q, ", zmm", $q, ", zmm14, 0\n",
+            "vgf2p8affineqb zmm", $q, ", zmm", $q, ", zmm31, 0\n",
             "vpxorq zmm", $q, ", zmm", $q, ", zmm", $d, "\n",
         )
     };
@@ -214,6 +217,19 @@ macro_rules! evex {
             "]\n"
         )
     };
+    (xor_near $d:tt $from:tt $o:tt) => {
+        concat!(
+            "vpxorq zmm",
+            $d,
+            ", zmm",
+            $d,
+            ", [",
+            $from,
+            " + ",
+            $o,
+            "]\n"
+        )
+    };
     (is_zero $a:tt) => {
         concat!(
             "vptestmq k1, zmm",
@@ -240,6 +256,8 @@ macro_rules! vector_asm {
             out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
             out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _,
             out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
+            out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
+            out("zmm28") _, out("zmm29") _, out("zmm30") _, out("zmm31") _,
             out("k1") _,
             options(nostack),
         )
