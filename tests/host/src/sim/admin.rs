@@ -6,13 +6,14 @@ use super::device::Device;
 use super::io::Owner;
 use super::oracle::{row_end, row_of, Excuse};
 use super::report::Event;
+use super::silent::MismatchMethod;
 use super::sync::Action;
 use super::table::Events;
 use super::Sim;
-use crate::raid::geometry::Role;
 use crate::raid::job::RmwLevel;
 use crate::raid::phase::Phase;
 use crate::raid::strips::STRIP_SECTORS;
+use std::cell::Cell;
 
 /// What is being done to the array as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,9 +87,9 @@ impl Sim {
             }
             2..=3 => self.suspend(Next::Change),
             4 => self.change_members(),
-            5 => self.fail_some_member(),
+            5 => self.once_or_twice(Self::fail_some_member),
             6..=8 => self.spoil_some_sector(),
-            9 => self.kill_some_member(),
+            9 => self.once_or_twice(Self::kill_some_member),
             10..=11 => self.scribble(),
             12 => {
                 let action = self
@@ -106,6 +107,9 @@ impl Sim {
                 self.md.rmw_level =
                     self.rng
                         .pick(&[RmwLevel::Disable, RmwLevel::Enable, RmwLevel::Prefer]);
+                if self.parities() > 1 {
+                    self.md.mismatch_method = self.rng.pick(&MismatchMethod::ALL);
+                }
                 true
             }
             _ => self.power_may_fail() || self.shrink(),
@@ -130,28 +134,58 @@ impl Sim {
 
     /// Whether this device may fail now: parity can make up for it, or nobody cares.
     pub(crate) fn may_fail(&mut self, device: usize) -> bool {
+        self.may_fail_beside(device, 0)
+    }
+
+    /// Whether it may, when as many `others` fail too.
+    fn may_fail_beside(&mut self, device: usize, others: usize) -> bool {
         if self.config.reckless && self.rng.chance(300) {
             return true;
         }
-        self.md.slots.iter().all(|&slot| {
-            slot.is_some_and(|d| {
+        let impaired = self.md.slots.iter().filter(|slot| {
+            !slot.is_some_and(|d| {
                 let other = &self.devices[d];
                 d == device || (other.in_sync.get() && !other.dead && !other.has_bad())
             })
-        })
+        });
+        impaired.count() + others < self.parities()
     }
 
-    /// A member that will fail in the middle of the coming step, and after how many of its questions.
-    pub(crate) fn draw_victim(&mut self) -> (u32, Option<usize>) {
+    /// Members that will fail in the middle of the coming step, and after how many of its questions.
+    pub(crate) fn draw_victims(&mut self) -> Vec<(Cell<u32>, usize)> {
+        let mut victims = Vec::new();
         if self.config.mid_step == 0 || !self.troubles() || !self.rng.chance(self.config.mid_step) {
-            return (0, None);
+            return victims;
         }
-        let slot = self.rng.index(self.md.slots.len());
-        let victim = self.member(slot).filter(|&d| self.may_fail(d));
-        if victim.is_some() {
-            self.count(Event::MidStep);
+        for others in 0..self.parities() {
+            if others > 0 && self.rng.chance(500) {
+                break;
+            }
+            let slot = self.rng.index(self.md.slots.len());
+            let chosen = |d: &usize| victims.iter().any(|(_, victim)| victim == d);
+            let victim = self
+                .member(slot)
+                .filter(|d| !chosen(d))
+                .filter(|&d| self.may_fail_beside(d, victims.len()));
+            let fuse = 1 + self.rng.below(24);
+            if let Some(victim) = victim {
+                self.count(Event::MidStep);
+                victims.push((Cell::new(fuse), victim));
+            }
         }
-        (1 + self.rng.below(24), victim)
+        if victims.len() > 1 {
+            self.count(Event::FailedTogether);
+        }
+        victims
+    }
+
+    /// Lets something happen and, of level 6, sometimes at the same moment once more.
+    fn once_or_twice(&mut self, what: fn(&mut Self) -> bool) -> bool {
+        let happened = what(self);
+        if happened && self.parities() > 1 && self.rng.chance(300) && what(self) {
+            self.count(Event::FailedTogether);
+        }
+        happened
     }
 
     fn some_member(&mut self) -> Option<usize> {
@@ -194,7 +228,12 @@ impl Sim {
     fn spoil_some_sector(&mut self) -> bool {
         let slot = self.rng.index(self.md.slots.len());
         let row = self.rng.index(self.rows.len());
-        self.spoil(slot, row)
+        let spoiled = self.spoil(slot, row);
+        if spoiled && self.parities() > 1 && self.rng.chance(300) {
+            let other = self.rng.index(self.md.slots.len());
+            self.spoil(other, row);
+        }
+        spoiled
     }
 
     /// The member in `slot` has just come in sync. Strips that were accepted before still count it as lost: now some other
@@ -232,11 +271,10 @@ impl Sim {
         let (Some(device), true) = (self.member(slot), self.has_block(slot, row)) else {
             return false;
         };
-        let others = (0..self.md.slots.len()).filter(|&other| other != slot);
-        let others_fine = others
-            .clone()
-            .all(|other| self.has_block(other, row) && !self.is_bad_block(other, row));
-        let sound = others_fine && self.rows[row].excuse == Excuse::None;
+        let others_lost = (0..self.md.slots.len())
+            .filter(|&other| other != slot)
+            .filter(|&other| !self.has_block(other, row) || self.is_bad_block(other, row));
+        let sound = others_lost.count() < self.parities() && self.rows[row].excuse == Excuse::None;
         let allowed = sound || (self.config.reckless && self.rng.chance(300));
         if !allowed {
             return false;
@@ -255,53 +293,7 @@ impl Sim {
         true
     }
 
-    /// Parity of a quiet row is changed behind the array's back.
-    fn scribble(&mut self) -> bool {
-        let row = self.rng.index(self.rows.len());
-        let sector = row as u32 * STRIP_SECTORS;
-        let quiet = !self.table.entries.iter().any(|entry| {
-            entry.active
-                && entry
-                    .key
-                    .is_some_and(|key| key.sector == self.geometry.span_of(u64::from(sector)))
-        });
-        let sound = (0..self.md.slots.len()).all(|slot| {
-            self.member(slot)
-                .is_some_and(|d| self.devices[d].in_sync.get())
-                && self.has_block(slot, row)
-                && !self.is_bad_block(slot, row)
-        });
-        // A request may have written here and wait for the rest of it.
-        let written = (0..self.md.slots.len()).any(|slot| {
-            let mut sectors = (0..STRIP_SECTORS).filter_map(|at| self.array_sector(slot, row, at));
-            sectors.any(|sector| self.history.is_being_written(sector))
-        });
-        let state = self.rows[row];
-        if written
-            || !quiet
-            || !sound
-            || state.excuse != Excuse::None
-            || state.lossy
-            || !self.trusted(row)
-        {
-            return false;
-        }
-        let stripe = self.geometry.stripe_of(u64::from(sector));
-        let parity = usize::from(self.geometry.parity_member(stripe));
-        let Some(device) = self.member(parity) else {
-            return false;
-        };
-        debug_assert_eq!(self.geometry.role(stripe, parity as u16), Role::P);
-        let at = sector + self.rng.below(STRIP_SECTORS);
-        let value = self.rng.bits();
-        self.note(|| format!("parity of row {row} is scribbled on"));
-        self.devices[device].scribble(at, value);
-        self.rows[row].excuse = Excuse::Scribbled;
-        self.rows[row].was_scribbled = true;
-        true
-    }
-
-    fn trusted(&self, row: usize) -> bool {
+    pub(crate) fn trusted(&self, row: usize) -> bool {
         row_end(row) <= self.md.resync_offset
     }
 
@@ -393,6 +385,9 @@ impl Sim {
                 device.known_bad = device.superblock.bad.clone();
                 device.write_error_seen = false;
                 self.md.slots[slot] = Some(d);
+                for row in self.rows.iter_mut().filter(|row| row.patched) {
+                    row.excuse = Excuse::Scribbled;
+                }
                 self.count(Event::ReAdded);
                 self.note(|| format!("device {d} is re-added to slot {slot}"));
                 return true;

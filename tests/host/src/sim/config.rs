@@ -2,7 +2,8 @@
 
 //! What a seed's array looks like, and what will happen to it.
 
-use super::rng::Rng;
+use super::rng::{mix, Rng};
+use super::silent::MismatchMethod;
 use crate::raid::geometry::{Geometry, Level};
 use crate::raid::job::RmwLevel;
 
@@ -13,9 +14,15 @@ pub(crate) enum Start {
     Clean,
     /// A new array: parity is whatever the members held.
     Unsynced,
-    /// One member is missing.
+    /// One member is missing, or of level 6 one or two.
     Degraded,
 }
+
+/// What of the dice decides the level: chosen so that seeds that are kept for arrays of level 5 have got those.
+const LEVEL_SALT: u64 = 144;
+
+/// All layouts of level 6.
+const LAYOUTS_6: [i32; 14] = [0, 1, 2, 3, 4, 5, 8, 9, 10, 16, 17, 18, 19, 20];
 
 /// How often the scheduler picks each kind of actor, relative to the others.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) dev_sectors: u32,
     pub(crate) start: Start,
     pub(crate) rmw_level: RmwLevel,
+    pub(crate) mismatch_method: MismatchMethod,
     /// Member sectors for one bit of the write-intent bitmap, if there is one.
     pub(crate) bitmap_chunk: Option<u32>,
     /// Span objects.
@@ -90,18 +98,25 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Draws the array of a seed.
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let level = if rng.chance(125) {
+    /// Draws the array of a seed. What level 6 needs comes from other dice: seeds with level 4 and 5 do what they did before
+    /// there was level 6.
+    pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Self {
+        let mut six = Rng::new(mix(seed, LEVEL_SALT));
+        let is_six = six.chance(450);
+        let mut level = if rng.chance(125) {
             Level::Raid4
         } else {
             Level::Raid5
         };
-        let members = if rng.chance(30) { 2 } else { rng.within(3..9) };
+        let mut members = if rng.chance(30) { 2 } else { rng.within(3..9) };
+        if is_six {
+            level = Level::Raid6;
+            members = six.within(4..9);
+        }
         let chunk = 8 << rng.pick(&[0, 0, 1, 1, 2, 2, 3, 4, 4, 5]);
         let stripes = rng.within(1..1 + (48 * 8 / chunk).clamp(2, 12));
         let dev_sectors = chunk * stripes;
-        let array = dev_sectors * (members - 1);
+        let array = dev_sectors * (members - parities(level));
         let bitmap_chunk = rng.chance(600).then(|| 8 << rng.below(6));
         let (spans, kits) = match rng.below(4) {
             0 => (rng.within(1..4) as usize, rng.within(1..6) as usize),
@@ -110,9 +125,10 @@ impl Config {
         };
         let quiet = rng.chance(200);
         let slow = [1, 4, 16];
+        let layout = i32::try_from(rng.below(6)).unwrap_or(0);
         Self {
             level,
-            layout: i32::try_from(rng.below(6)).unwrap_or(0),
+            layout: if is_six { six.pick(&LAYOUTS_6) } else { layout },
             members,
             chunk,
             dev_sectors,
@@ -130,6 +146,7 @@ impl Config {
                 RmwLevel::Enable,
                 RmwLevel::Prefer,
             ]),
+            mismatch_method: six.pick(&MismatchMethod::ALL),
             bitmap_chunk,
             spans,
             kits,
@@ -182,8 +199,22 @@ impl Config {
         (self.dev_sectors / 8) as usize
     }
 
+    /// Members that hold data in a stripe.
+    pub(crate) fn data_members(&self) -> u32 {
+        self.members - parities(self.level)
+    }
+
     /// Sectors of the array.
     pub(crate) fn array_sectors(&self) -> u32 {
-        self.dev_sectors * (self.members - 1)
+        self.dev_sectors * self.data_members()
+    }
+}
+
+/// Members that hold parity in a stripe.
+fn parities(level: Level) -> u32 {
+    if level == Level::Raid6 {
+        2
+    } else {
+        1
     }
 }

@@ -1,58 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The world as a span sees it during a step: the simulator's [`Env`], and the jobs on pages.
+//! The world as a span sees it during a step: the simulator's [`Env`].
 
+use super::code::Code;
+use super::jobs::{PendingJob, Work};
 use super::report::Event;
-use super::request;
 use super::rng::mix;
-use super::table::{Kit, Kits, Owed, PartOwner, SimParts};
+use super::table::{Kits, Owed, SimParts};
 use super::Sim;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
-use crate::raid::job::{Env, Job, Method, Outcome, RmwLevel};
+use crate::raid::job::{Env, Job, Outcome, RmwLevel};
 use crate::raid::part::PartKind;
 use crate::raid::span::SpanKey;
-use crate::raid::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
+use crate::raid::strips::{Strips, STRIP_SECTORS};
 use std::cell::Cell;
-
-/// One sector copied between a request and a page.
-#[derive(Clone, Copy, Debug)]
-struct Copy {
-    request: usize,
-    /// The array's sector.
-    sector: u32,
-    member: usize,
-    /// Counted from the span's start.
-    at: u32,
-}
-
-/// A job with all that it needs, so that it can be done later.
-#[derive(Debug)]
-pub(crate) struct Work {
-    pub(crate) job: Job,
-    pub(crate) strips: Strips,
-    parity: usize,
-    /// What is copied, in order, with the value for writes.
-    copies: Vec<(Copy, u64)>,
-    /// The member whose block is recovered, for each strip.
-    targets: [usize; SPAN_STRIPS as usize],
-}
-
-/// A job that has been handed over and not ended.
-#[derive(Debug)]
-pub(crate) struct PendingJob {
-    pub(crate) entry: usize,
-    pub(crate) work: Work,
-    /// It is done already, only nobody knows: its outcome.
-    pub(crate) result: Option<Strips>,
-}
 
 /// The simulator's [`Env`] for one step of one span.
 pub(crate) struct World<'a> {
     pub(crate) sim: &'a mut Sim,
     pub(crate) entry: usize,
     pub(crate) key: SpanKey,
-    pub(crate) parity: usize,
+    pub(crate) code: Code,
     pub(crate) kits: &'a mut Kits,
     /// Strips that members were written at since the oracle looked at them.
     pub(crate) unchecked: &'a mut Strips,
@@ -61,147 +30,18 @@ pub(crate) struct World<'a> {
     pub(crate) granted: bool,
     /// Kits were given back.
     pub(crate) freed: bool,
-    /// Questions until `victim` fails.
-    pub(crate) fuse: Cell<u32>,
-    pub(crate) victim: Option<usize>,
+    /// Members that fail in the middle of this step, and after how many questions.
+    pub(crate) victims: Vec<(Cell<u32>, usize)>,
 }
 
 impl World<'_> {
     /// Time passes with each question: a member may fail between any two of them.
     fn tick(&self) {
-        if let (Some(victim), fuse) = (self.victim, self.fuse.get()) {
-            self.fuse.set(fuse.saturating_sub(1));
-            if fuse == 1 {
-                self.sim.md_error(victim);
-            }
-        }
-    }
-
-    /// What the parts of `kind` at work on `strips` copy, in order.
-    fn copies(&self, kind: PartKind, strips: Strips, parts: &SimParts) -> Vec<(Copy, u64)> {
-        let geometry = self.sim.geometry;
-        let stripe = geometry.stripe_of(self.key.sector);
-        let mut copies = Vec::new();
-        for part in &parts.list {
-            let (part, PartOwner::User(request)) = (&part.part, part.owner) else {
-                continue;
-            };
-            let at_work = part.active() & (strips - part.failed());
-            if part.kind != kind || at_work.is_empty() {
-                continue;
-            }
-            let id = self.sim.requests.id(request);
-            for index in 0..geometry.data_disks() {
-                let slice = geometry.slice(self.key.sector, part.start, part.end, index);
-                let member = usize::from(geometry.member_of(stripe, index));
-                let Some(column) = geometry.column_start(self.key.sector, index) else {
-                    continue;
-                };
-                for at in slice {
-                    if at_work.meets(Strips::one(at / STRIP_SECTORS)) {
-                        // CAST: the simulated array is small.
-                        let sector = (column + u64::from(at)) as u32;
-                        let copy = Copy {
-                            request,
-                            sector,
-                            member,
-                            at,
-                        };
-                        copies.push((copy, request::value(id, sector)));
-                    }
-                }
-            }
-        }
-        copies
-    }
-
-    /// Fails the run unless `member`'s block of each of `strips` is valid in memory.
-    fn expect_uptodate(&mut self, job: Job, member: usize, strips: Strips, column: &Column) {
-        let stale = strips - column.uptodate;
-        if !stale.is_empty() {
-            self.sim.fail(
-                &format!("{job:?} to use only blocks that are in memory"),
-                format!(
-                    "it uses strips {stale:?} of member {member} in span {}",
-                    self.key.sector
-                ),
-            );
-        }
-    }
-
-    /// Whether the job finds everything as it must be.
-    fn inspect(&mut self, job: Job, strips: Strips, columns: &[Column]) {
-        for strip in strips.iter() {
-            if self.kits[strip as usize].is_none() {
-                self.sim.fail(
-                    "a kit for each strip at work",
-                    format!("{job:?} on strip {strip}: none"),
-                );
-            }
-        }
-        for (member, column) in columns.iter().enumerate() {
-            let busy = (column.reads_pending() | column.writes_pending()) & strips;
-            if !busy.is_empty() {
-                self.sim.fail(
-                    &format!("no member I/O in flight while {job:?} runs"),
-                    format!("strips {busy:?} of member {member} are"),
-                );
-            }
-            let is_parity = member == self.parity;
-            let used = match job {
-                Job::Write(Method::Rmw) if is_parity => strips,
-                Job::Write(Method::Rmw) => strips & column.dirty,
-                Job::Write(Method::Rcw) if !is_parity => strips - column.full,
-                Job::Write(Method::NoParity) => strips & (column.dirty - column.full),
-                Job::Recover => strips - column.rebuild,
-                Job::Check => strips,
-                Job::Parity if !is_parity => strips,
-                _ => Strips::NONE,
-            };
-            self.expect_uptodate(job, member, used, column);
-        }
-        let targets = columns
-            .iter()
-            .fold(0, |n, c| n + (c.rebuild & strips).count());
-        if job == Job::Recover && targets != strips.count() {
-            self.sim.fail(
-                "one block of each strip to recover",
-                format!("{targets} blocks of {} strips", strips.count()),
-            );
-        }
-    }
-
-    fn count_job(&mut self, job: Job, strips: Strips, columns: &[Column], work: &Work) {
-        let event = match job {
-            Job::Write(Method::Rmw) => Event::Rmw,
-            Job::Write(Method::Rcw) => {
-                let data = columns
-                    .iter()
-                    .enumerate()
-                    .filter(|(m, _)| *m != self.parity);
-                let full = data.fold(strips, |full, (_, column)| full & column.full);
-                if !full.is_empty() {
-                    self.sim.count(Event::FullStrip);
-                }
-                Event::Rcw
-            }
-            Job::Write(Method::NoParity) => Event::NoParity,
-            Job::Recover => Event::Recover,
-            Job::Deliver => Event::Deliver,
-            Job::Check => Event::Check,
-            Job::Parity | Job::Locate => Event::Parity,
-        };
-        self.sim.count(event);
-        if matches!(job, Job::Write(_)) {
-            let shared = |a: &(Copy, u64), b: &(Copy, u64)| {
-                a.0.request != b.0.request && a.0.at / STRIP_SECTORS == b.0.at / STRIP_SECTORS
-            };
-            if work
-                .copies
-                .windows(2)
-                .any(|pair| shared(&pair[0], &pair[1]))
-            {
-                self.sim.count(Event::Joined);
+        for (fuse, victim) in &self.victims {
+            let left = fuse.get();
+            fuse.set(left.saturating_sub(1));
+            if left == 1 {
+                self.sim.md_error(*victim);
             }
         }
     }
@@ -326,27 +166,17 @@ impl Env for World<'_> {
                 }
             }
         }
-        let mut targets = [0; SPAN_STRIPS as usize];
-        for strip in strips.iter() {
-            let target = columns
-                .iter()
-                .position(|c| c.rebuild.meets(Strips::one(strip)));
-            targets[strip as usize] = target.unwrap_or(0);
-        }
-        let work = Work {
-            job,
-            strips,
-            parity: self.parity,
-            copies,
-            targets,
-        };
-        self.count_job(job, strips, columns, &work);
+        let work = Work::new(job, strips, &self.code, copies, columns);
+        self.count_job(strips, columns, &work);
+        self.sim.about_to(self.key, &work);
         self.sim
             .note(|| format!("span {}: {job:?} {strips:?}", self.key.sector));
 
         if !self.sim.rng.chance(self.sim.config.pending_jobs) {
+            let done = self.sim.perform_job(&work, self.kits);
+            done.mark(columns);
             return Outcome::Done {
-                mismatch: self.sim.perform_job(&work, self.kits),
+                mismatch: done.mismatch,
             };
         }
         self.sim.count(Event::JobPending);
@@ -366,17 +196,11 @@ impl Env for World<'_> {
     }
 
     fn located(&mut self, member: usize, strips: Strips) {
-        self.sim.fail(
-            "no wrong block to be looked for",
-            format!("strips {strips:?} of member {member} were found wrong"),
-        );
+        self.sim.block_located(self.key, member, strips);
     }
 
     fn unlocated(&mut self, strips: Strips) {
-        self.sim.fail(
-            "no wrong block to be looked for",
-            format!("none was found in strips {strips:?}"),
-        );
+        self.sim.not_located(self.key, strips);
     }
 
     fn corrected(&mut self, member: usize, strips: Strips) {
@@ -397,62 +221,4 @@ impl Env for World<'_> {
             }
         }
     }
-}
-
-impl Sim {
-    /// Does the work of a job. Returns the strips that do not match, for a check.
-    pub(crate) fn perform_job(&mut self, work: &Work, kits: &mut Kits) -> Strips {
-        if work.job == Job::Deliver {
-            for &(copy, _) in &work.copies {
-                if let Some(kit) = kits[(copy.at / STRIP_SECTORS) as usize].as_ref() {
-                    let value = kit[copy.member][(copy.at % STRIP_SECTORS) as usize];
-                    self.requests.deliver(copy.request, copy.sector, value);
-                }
-            }
-            return Strips::NONE;
-        }
-        for &(copy, value) in &work.copies {
-            let Some(kit) = kits[(copy.at / STRIP_SECTORS) as usize].as_mut() else {
-                continue;
-            };
-            let at = (copy.at % STRIP_SECTORS) as usize;
-            let old = std::mem::replace(&mut kit[copy.member][at], value);
-            if work.job == Job::Write(Method::Rmw) {
-                kit[work.parity][at] ^= old ^ value;
-            }
-        }
-        let mut mismatch = Strips::NONE;
-        for strip in work.strips.iter() {
-            let Some(kit) = kits[strip as usize].as_mut() else {
-                continue;
-            };
-            match work.job {
-                Job::Write(Method::Rcw) | Job::Parity => {
-                    kit[work.parity] = xor_without(kit, work.parity)
-                }
-                Job::Recover => {
-                    let target = work.targets[strip as usize];
-                    kit[target] = xor_without(kit, target);
-                }
-                Job::Check if xor_without(kit, work.parity) != kit[work.parity] => {
-                    mismatch |= Strips::one(strip);
-                }
-                _ => {}
-            }
-        }
-        mismatch
-    }
-}
-
-/// The XOR of all blocks of a strip but one.
-fn xor_without(kit: &Kit, member: usize) -> [u64; 8] {
-    let mut sum = [0; 8];
-    for (index, block) in kit.iter().enumerate() {
-        if index != member {
-            for (sum, value) in sum.iter_mut().zip(block) {
-                *sum ^= value;
-            }
-        }
-    }
-    sum
 }

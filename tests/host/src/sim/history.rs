@@ -278,6 +278,40 @@ impl History {
         Ok(())
     }
 
+    /// A member changes `sector` to `value` behind everybody's back: that may be read from now on, as well as what was
+    /// written.
+    pub(crate) fn scribbled(&mut self, sector: u32, value: u64) {
+        let began = self.tick();
+        self.write_began(sector, value, began);
+    }
+
+    /// What [`Self::scribbled`] put there counts no more.
+    pub(crate) fn unscribbled(&mut self, sector: u32, value: u64) {
+        let writes = &mut self.writes[sector as usize];
+        writes.retain(|w| w.content != Content::Is(value) || w.ended != NEVER);
+        self.prune(sector);
+    }
+
+    /// `sector` held `was`, on the medium too, and now holds `is` again.
+    pub(crate) fn mended(&mut self, sector: u32, was: u64, is: u64) {
+        let (before, now) = (self.tick(), self.tick());
+        let writes = &mut self.writes[sector as usize];
+        writes.push(Write::settled(Content::Is(was), before));
+        writes.push(Write {
+            durable: false,
+            ..Write::settled(Content::Is(is), now)
+        });
+        self.undurable.push(sector);
+        self.prune(sector);
+    }
+
+    /// After a power cut: `sector` was scribbled on before, and still is.
+    pub(crate) fn remember(&mut self, sector: u32, was: u64, is: u64) {
+        self.writes[sector as usize].clear();
+        self.base[sector as usize] = was;
+        self.scribbled(sector, is);
+    }
+
     /// After a power cut: `sector` lies behind the write hole.
     pub(crate) fn fell_into_hole(&mut self, sector: u32) {
         self.writes[sector as usize].clear();
@@ -423,6 +457,34 @@ mod tests {
         assert!(history.read_ended(2, Some(&[7])).is_ok());
         history.read_began(3, 0, 1);
         assert!(history.read_ended(3, Some(&[7])).is_err());
+    }
+
+    #[test]
+    fn a_sector_that_was_scribbled_on_holds_either() {
+        let mut history = sector();
+        history.scribbled(0, 99);
+        assert_eq!(live(&history), [Content::Is(7), Content::Is(99)]);
+        assert_eq!(history.settled(0, 99), Ok(()));
+        assert_eq!(history.settled(0, 7), Ok(()), "not decided by looking");
+        history.unscribbled(0, 99);
+        assert!(history.settled(0, 99).is_err());
+    }
+
+    #[test]
+    fn what_was_mended_may_be_undone_by_a_power_cut_until_it_is_flushed() {
+        for flush in [false, true] {
+            let mut history = sector();
+            history.scribbled(0, 99);
+            history.unscribbled(0, 99);
+            history.mended(0, 99, 7);
+            assert_eq!(live(&history), [Content::Is(7)]);
+            if flush {
+                let began = history.tick();
+                history.flushed(began);
+            }
+            history.power_cut();
+            assert_eq!(history.after_power_cut(0, 99).is_ok(), !flush);
+        }
     }
 
     #[test]

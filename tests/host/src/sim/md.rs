@@ -3,9 +3,11 @@
 //! The part of md core that a running array leans on: slots, failures, the superblock's flags, the counts that
 //! suspending and quiescing wait for.
 
+use super::config::Config;
 use super::device::{SuperRecord, ALL};
 use super::oracle::row_of;
 use super::report::Event;
+use super::silent::MismatchMethod;
 use super::Sim;
 use crate::raid::job::RmwLevel;
 use crate::raid::span::SpanKey;
@@ -42,11 +44,12 @@ pub(crate) struct Md {
     /// reconfig_mutex is held.
     pub(crate) locked: bool,
     pub(crate) rmw_level: RmwLevel,
+    pub(crate) mismatch_method: MismatchMethod,
 }
 
 impl Md {
     /// An array that is not assembled yet.
-    pub(crate) fn new(slots: Vec<Option<usize>>, rmw_level: RmwLevel) -> Self {
+    pub(crate) fn new(slots: Vec<Option<usize>>, config: &Config) -> Self {
         Self {
             slots,
             events: 1,
@@ -64,7 +67,8 @@ impl Md {
             quiescing: false,
             suspended: false,
             locked: false,
-            rmw_level,
+            rmw_level: config.rmw_level,
+            mismatch_method: config.mismatch_method,
         }
     }
 
@@ -89,7 +93,7 @@ impl Sim {
         self.md.change_devs.set(true);
         self.md.change_pending.set(true);
         self.md.interrupt.set(true);
-        if self.degraded() > 1 {
+        if self.degraded() > self.parities() {
             self.md.broken.set(true);
         }
         self.md.failures.borrow_mut().push(device);
@@ -111,6 +115,11 @@ impl Sim {
             self.note(|| format!("device {device} is Faulty"));
             self.device_lost(device);
         }
+    }
+
+    /// Members that may be lost.
+    pub(crate) fn parities(&self) -> usize {
+        usize::from(self.geometry.parity_disks())
     }
 
     /// Members that are missing, Faulty or not in sync.

@@ -12,7 +12,8 @@
 //! | `io`        | member bios: when they take effect, how they fail, how a power cut tears them             |
 //! | `table`     | span objects and strip kits, both scarce                                                  |
 //! | `runner`    | the mailbox rules, lanes, member bios from columns                                        |
-//! | `env`       | the world as a span sees it, and the jobs on pages                                        |
+//! | `env`       | the world as a span sees it                                                               |
+//! | `jobs`      | the jobs on pages, with `code`, which knows what parity says, and `field`, its arithmetic |
 //! | `request`   | requests and the counts that must come out even                                           |
 //! | `submit`    | make_request, current->bio_list, plugs, direct reads                                      |
 //! | `md`        | md core's flags and counts: failures, superblock changes, suspending                      |
@@ -20,6 +21,7 @@
 //! | `bitmap`    | the write-intent bitmap                                                                   |
 //! | `sync`      | resync, rebuild, check, repair                                                            |
 //! | `admin`     | failures, spares, quiesce, the shrinker                                                   |
+//! | `silent`    | corruption behind the array's back, and which blocks are to be located                    |
 //! | `power`     | power cuts and assembly                                                                   |
 //!
 //! and what judges it: `history` (what each sector may hold, going by the writes that were made) and `oracle` (parity, the
@@ -30,12 +32,15 @@
 
 mod admin;
 mod bitmap;
+mod code;
 mod config;
 mod daemon;
 mod device;
 mod env;
+mod field;
 mod history;
 mod io;
+mod jobs;
 mod many;
 mod md;
 mod oracle;
@@ -44,6 +49,7 @@ mod report;
 mod request;
 mod rng;
 mod runner;
+mod silent;
 mod start;
 mod submit;
 mod sync;
@@ -55,20 +61,22 @@ pub use report::{Failure, Outcome, Summary};
 use crate::raid::geometry::Geometry;
 use admin::Admin;
 use bitmap::Bitmap;
+use code::Code;
 use config::Config;
 use daemon::Daemon;
 use device::Device;
-use env::PendingJob;
 use history::History;
 use io::Io;
+use jobs::PendingJob;
 use md::Md;
 use oracle::{Excuse, Row};
 use report::Event;
 use request::Requests;
 use rng::Rng;
+use silent::Scribble;
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use submit::{Submitter, Unposted};
 use sync::Sync;
@@ -88,6 +96,8 @@ struct Sim {
     seed: u64,
     config: Config,
     geometry: Geometry,
+    /// What parity says in each stripe.
+    codes: Vec<Code>,
     rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
@@ -116,6 +126,8 @@ struct Sim {
     /// No more requests, no more troubles.
     draining: bool,
     rows: Vec<Row>,
+    /// What was changed behind the array's back, by row, as long as that is all that is wrong there.
+    silent: BTreeMap<usize, Vec<Scribble>>,
     history: History,
     summary: RefCell<Summary>,
     failure: RefCell<Option<Failure>>,
@@ -247,9 +259,8 @@ impl Sim {
         for row in 0..self.rows.len() {
             self.check_data(row);
             let state = self.rows[row];
-            let whole = (0..self.md.slots.len()).all(|slot| self.has_block(slot, row));
             let excused = state.lossy || state.excuse == Excuse::Scribbled || broken;
-            if whole && !excused && !self.row_matches(row) {
+            if !excused && !self.row_matches(row, self.missing(row)) {
                 self.fail(
                     &format!("parity of row {row} to be right at the end"),
                     "it is wrong".into(),

@@ -2,6 +2,7 @@
 
 //! What must be true of the members, going by everything that the simulator knows and the array does not.
 
+use super::code::{Code, Slots, Words};
 use super::device::ALL;
 use super::report::Event;
 use super::table::{Actor, SimPart, SimParts};
@@ -27,12 +28,20 @@ pub(crate) enum Excuse {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) excuse: Excuse,
-    /// More than one of its blocks was lost at a time: requests may be refused.
+    /// More of its blocks were lost at a time than parity stands for: requests may be refused.
     pub(crate) lossy: bool,
     /// The check or repair under way has found it wrong.
     pub(crate) reported: bool,
+    /// It has found this member's block to be the wrong one.
+    pub(crate) located: Option<usize>,
+    /// It could not tell which block is wrong.
+    pub(crate) unlocated: bool,
     /// It was scribbled on at some time: a power cut may undo the repair.
     pub(crate) was_scribbled: bool,
+    /// It was, and then made right without a member. Should that come back with what it held, parity does not match that.
+    pub(crate) patched: bool,
+    /// What is being written are blocks that could not be read, recovered for a reader: that makes no parity.
+    pub(crate) rewritten: bool,
 }
 
 impl Row {
@@ -40,7 +49,11 @@ impl Row {
         excuse: Excuse::None,
         lossy: false,
         reported: false,
+        located: None,
+        unlocated: false,
         was_scribbled: false,
+        patched: false,
+        rewritten: false,
     };
 }
 
@@ -55,27 +68,42 @@ pub(crate) fn row_of(key: SpanKey, strip: u32) -> usize {
 }
 
 impl Sim {
-    /// The members' sectors of a row, `at` sectors into it, XORed. Members in `skip` are left out.
-    fn xor_row(&self, row: usize, at: u32, skip: Option<usize>) -> u64 {
+    /// What parity says of a row.
+    pub(crate) fn code(&self, row: usize) -> &Code {
+        &self.codes[(row as u32 * STRIP_SECTORS / self.config.chunk) as usize]
+    }
+
+    /// What the members hold of a row, `at` sectors into it; 0 where there is none.
+    pub(crate) fn words(&self, row: usize, at: u32) -> Words {
         let sector = row as u32 * STRIP_SECTORS + at;
-        let slots = self.md.slots.iter().enumerate();
-        slots
-            .filter(|(slot, _)| Some(*slot) != skip)
-            .filter_map(|(_, device)| Some(self.devices[(*device)?].get(sector)))
-            .fold(0, |sum, value| sum ^ value)
-    }
-
-    /// What a member's block holds at one of its sectors, or what the others make up for it.
-    pub(crate) fn block_value(&self, slot: usize, row: usize, at: u32, recovered: bool) -> u64 {
-        match self.md.slots[slot] {
-            Some(device) if !recovered => self.devices[device].get(row as u32 * STRIP_SECTORS + at),
-            _ => self.xor_row(row, at, Some(slot)),
+        let mut words = Words::default();
+        for (word, device) in words.iter_mut().zip(&self.md.slots) {
+            *word = device.map_or(0, |d| self.devices[d].get(sector));
         }
+        words
     }
 
-    /// Whether parity of a row, whose members are all there, matches data.
-    pub(crate) fn row_matches(&self, row: usize) -> bool {
-        (0..STRIP_SECTORS).all(|at| self.xor_row(row, at, None) == 0)
+    /// The same, with what the others make up for those that are `lost`: no more than there are parities.
+    pub(crate) fn restored_words(&self, row: usize, at: u32, lost: Slots) -> Words {
+        let mut words = self.words(row, at);
+        if !lost.is_empty() {
+            self.code(row).restore(&mut words, lost);
+        }
+        words
+    }
+
+    /// Whether parity of a row matches data, going by the members that are not `lost`. If that leaves nothing to compare it
+    /// does.
+    pub(crate) fn row_matches(&self, row: usize, lost: Slots) -> bool {
+        let code = self.code(row);
+        (0..STRIP_SECTORS).all(|at| code.agree(&self.words(row, at), lost))
+    }
+
+    /// The members whose blocks of a row are not there for the array to read, bad sectors aside.
+    pub(crate) fn missing(&self, row: usize) -> Slots {
+        (0..self.md.slots.len())
+            .filter(|&slot| !self.has_block(slot, row))
+            .collect()
     }
 
     /// The array's sector at `at` sectors into a member's block of a row; `None` if that is parity.
@@ -129,20 +157,23 @@ impl Sim {
 
     fn slot_block_gone(&mut self, slot: usize, row: usize) {
         let others = 0..self.md.slots.len();
-        let other_lost = others
+        let others_lost = others
             .filter(|&other| other != slot)
-            .any(|other| !self.has_block(other, row) || self.is_bad_block(other, row));
-        if other_lost {
+            .filter(|&other| !self.has_block(other, row) || self.is_bad_block(other, row));
+        let too_many = others_lost.count() >= self.parities();
+        if too_many {
             self.row_lossy(row);
         }
-        if other_lost || self.rows[row].excuse != Excuse::None {
+        self.lose_track(row);
+        if too_many || self.rows[row].excuse != Excuse::None {
             self.block_lost(slot, row, false);
         }
     }
 
-    /// Several blocks of a row are lost at the same time.
+    /// More blocks of a row are lost at the same time than parity stands for.
     pub(crate) fn row_lossy(&mut self, row: usize) {
         self.count(Event::LossyRow);
+        self.lose_track(row);
         self.rows[row].lossy = true;
         for slot in 0..self.md.slots.len() {
             if !self.has_block(slot, row) || self.is_bad_block(slot, row) {
@@ -186,14 +217,18 @@ impl Sim {
 
     /// A row was written and has come to rest.
     fn check_parity(&mut self, row: usize) {
+        let rewritten = std::mem::take(&mut self.rows[row].rewritten);
         let counts = |slot: usize| {
             let would = |d: usize| self.devices[d].would_count(row, row_end(row));
             self.has_block(slot, row) || self.md.slots[slot].is_some_and(would)
         };
-        if !(0..self.md.slots.len()).all(counts) {
+        let lost: Slots = (0..self.md.slots.len())
+            .filter(|&slot| !counts(slot))
+            .collect();
+        if lost.count() >= self.parities() {
             return;
         }
-        if self.row_matches(row) {
+        if self.row_matches(row, lost) {
             self.row_is_right(row);
             return;
         }
@@ -203,7 +238,7 @@ impl Sim {
             .into_iter()
             .any(|slot| !self.has_block(slot, row) || self.is_bad_block(slot, row));
         // A write makes parity anew only where it is not trusted, and only if it can read all data.
-        let untrusted = row_end(row) > self.md.resync_offset && !one_lost;
+        let untrusted = row_end(row) > self.md.resync_offset && !one_lost && !rewritten;
         let excused = state.excuse == Excuse::Scribbled
             || (state.excuse == Excuse::Hole && !untrusted)
             || state.lossy;
@@ -224,25 +259,28 @@ impl Sim {
         }
     }
 
-    /// Parity of a row, all of whose members are there, matches data.
+    /// Parity of a row matches data, and not only for want of parity to compare.
     fn row_is_right(&mut self, row: usize) {
+        self.row_was_set_right(row);
         let slots = 0..self.md.slots.len();
         let bad = slots
             .into_iter()
             .any(|slot| self.is_bad_block(slot, row) || !self.has_block(slot, row));
+        let whole = self.missing(row).is_empty();
         let state = &mut self.rows[row];
+        state.patched = !whole && (state.patched || state.excuse == Excuse::Scribbled);
         state.excuse = Excuse::None;
         state.lossy &= bad;
     }
 
     /// The members hold what was written to a row, or as much as makes it up.
     pub(crate) fn check_data(&mut self, row: usize) {
-        let missing: Vec<_> = (0..self.md.slots.len())
-            .filter(|&slot| !self.has_block(slot, row))
-            .collect();
+        let missing = self.missing(row);
+        let hopeless = missing.count() > self.parities();
+        let lost = if hopeless { Slots::NONE } else { missing };
         for slot in 0..self.md.slots.len() {
-            let recovered = missing == [slot];
-            if (missing.contains(&slot) && !recovered) || self.is_bad_block(slot, row) {
+            let recovered = missing.contains(slot);
+            if (recovered && hopeless) || self.is_bad_block(slot, row) {
                 continue;
             }
             if recovered && self.rows[row].excuse != Excuse::None {
@@ -254,7 +292,7 @@ impl Sim {
                 let Some(sector) = self.array_sector(slot, row, at) else {
                     break;
                 };
-                let value = self.block_value(slot, row, at, recovered);
+                let value = self.restored_words(row, at, lost)[slot];
                 if let Err(expected) = self.history.settled(sector, value) {
                     let how = if recovered { "make up for" } else { "hold" };
                     self.fail(
@@ -282,18 +320,21 @@ impl Sim {
             let Some(kit) = &actor.kits[strip as usize] else {
                 continue;
             };
-            if state.excuse != Excuse::None || state.lossy {
+            let missing = self.missing(row);
+            let hopeless = missing.count() > self.parities();
+            if state.excuse != Excuse::None || state.lossy || hopeless {
                 continue;
             }
+            let expected: Vec<Words> = (0..STRIP_SECTORS)
+                .map(|at| self.restored_words(row, at, missing))
+                .collect();
             for (slot, column) in actor.columns.iter().enumerate() {
                 if !column.uptodate.meets(Strips::one(strip)) || self.is_bad_block(slot, row) {
                     continue;
                 }
-                for at in 0..STRIP_SECTORS {
-                    let expected = self.block_value(slot, row, at, !self.has_block(slot, row));
-                    let came = kit[slot][at as usize];
-                    if came != expected {
-                        wrong = Some((row, slot, at, expected, came));
+                for (at, (words, &came)) in expected.iter().zip(&kit[slot]).enumerate() {
+                    if came != words[slot] {
+                        wrong = Some((row, slot, at, words[slot], came));
                     }
                 }
             }
@@ -352,17 +393,31 @@ impl Sim {
     pub(crate) fn check_write(&mut self, member: usize, strips: Strips, actor: &Actor) {
         let key = actor.span.key();
         let (mut written, mut checked) = (Strips::NONE, Strips::NONE);
+        let mut synced = Strips::NONE;
         for SimPart { part, .. } in &actor.parts.list {
+            let active = part.active() & strips;
             match part.kind {
-                PartKind::Write => written |= part.active() & strips,
-                PartKind::Sync { check: true, .. } => checked |= part.active() & strips,
-                _ => {}
+                PartKind::Write => written |= active,
+                PartKind::Sync { check, .. } => {
+                    synced |= active;
+                    checked |= if check { active } else { Strips::NONE };
+                }
+                PartKind::Read => {}
             }
         }
+        for strip in (strips - written - synced).iter() {
+            self.rows[row_of(key, strip)].rewritten = true;
+        }
+        self.check_locating_write(key, member, synced, actor.columns[member].lost);
         checked -= actor.columns[member].lost;
+        for strip in checked.iter() {
+            if self.rows[row_of(key, strip)].located == Some(member) {
+                checked -= Strips::one(strip);
+            }
+        }
         if !checked.is_empty() {
             self.fail(
-                "a check to write only what could not be read",
+                "a check to write only what could not be read, or was located",
                 format!("strips {checked:?} of span {}, member {member}", key.sector),
             );
         }
@@ -395,8 +450,14 @@ impl Sim {
         for strip in strips.iter() {
             let row = row_of(key, strip);
             self.rows[row].reported = true;
-            let all_there = (0..self.md.slots.len()).all(|slot| self.has_block(slot, row));
-            if all_there && self.row_matches(row) {
+            // A member may have gone since they were compared.
+            let slots = 0..self.md.slots.len();
+            let empty: Slots = slots
+                .filter(|&slot| self.md.slots[slot].is_none())
+                .collect();
+            let missing = self.missing(row);
+            let comparable = missing.count() < self.parities();
+            if comparable && self.row_matches(row, missing) && self.row_matches(row, empty) {
                 self.fail(
                     "only wrong parity to be reported",
                     format!("row {row} is right"),
@@ -414,12 +475,16 @@ impl Sim {
                 let device = self.member(slot).map(|d| &self.devices[d]);
                 device.is_some_and(|device| !device.dead && !device.knows_bad(row))
             };
-            if !(0..self.md.slots.len()).all(is_there) {
+            let lost: Slots = (0..self.md.slots.len())
+                .filter(|&slot| !is_there(slot))
+                .collect();
+            if lost.count() >= self.parities() {
                 continue;
             }
-            let matches = self.row_matches(row);
-            if check {
-                if !matches && !self.rows[row].reported {
+            let matches = self.row_matches(row, lost);
+            let state = self.rows[row];
+            if check && state.located.is_none() {
+                if !matches && !state.reported {
                     self.fail(
                         &format!("a check to find that parity of row {row} is wrong"),
                         "it found it right".into(),
@@ -427,7 +492,7 @@ impl Sim {
                 }
             } else if matches {
                 self.row_is_right(row);
-            } else {
+            } else if !state.unlocated {
                 self.fail(
                     &format!("row {row} to be right once it is synced"),
                     self.show_row(row),
@@ -439,10 +504,12 @@ impl Sim {
     /// A resync of the whole array has ended well. A member that is not in sync everywhere is left to the rebuild.
     pub(crate) fn check_resynced(&mut self) {
         for row in 0..self.rows.len() {
-            if !(0..self.md.slots.len()).all(|slot| self.has_block(slot, row)) {
+            let missing = self.missing(row);
+            let unsyncable = !missing.is_empty() && self.rows[row].lossy;
+            if missing.count() >= self.parities() || unsyncable {
                 continue;
             }
-            if self.rows[row].excuse == Excuse::Hole && !self.row_matches(row) {
+            if self.rows[row].excuse == Excuse::Hole && !self.row_matches(row, missing) {
                 self.fail(
                     &format!("parity of row {row} to be right after the resync"),
                     self.show_row(row),
@@ -464,7 +531,7 @@ impl Sim {
     }
 
     /// What the members of a row hold, for reports.
-    fn show_row(&self, row: usize) -> String {
+    pub(crate) fn show_row(&self, row: usize) -> String {
         let mut text = String::from("\n");
         for (slot, device) in self.md.slots.iter().enumerate() {
             let role = match self.geometry.role(
@@ -473,7 +540,8 @@ impl Sim {
                 slot as u16,
             ) {
                 Role::Data(index) => format!("D{index}"),
-                Role::P | Role::Q => "P".into(),
+                Role::P => "P".into(),
+                Role::Q => "Q".into(),
             };
             text += &format!("    member {slot} {role}:");
             match device {
@@ -487,9 +555,14 @@ impl Sim {
             }
             text += "\n";
         }
-        text += "    XOR        :";
-        for at in 0..STRIP_SECTORS {
-            text += &format!(" {:016x}", self.xor_row(row, at, None));
+        for slot in self.code(row).parity_slots().iter() {
+            text += &format!("    {slot} off by:");
+            for at in 0..STRIP_SECTORS {
+                let is = self.words(row, at)[slot];
+                let should = self.restored_words(row, at, self.code(row).parity_slots())[slot];
+                text += &format!(" {:016x}", is ^ should);
+            }
+            text += "\n";
         }
         text
     }

@@ -3,6 +3,7 @@
 //! Power cuts, and what the members tell when the array is assembled again.
 
 use super::bitmap::Bitmap;
+use super::code::Slots;
 use super::daemon::Daemon;
 use super::device::{SuperRecord, ALL};
 use super::md::Md;
@@ -46,7 +47,9 @@ impl Sim {
         self.forget_everything();
         self.history.power_cut();
         if self.assemble() {
+            self.lose_track_in_power_cut(|sim, row| !at_risk[row] && sim.missing(row).is_empty());
             self.check_assembled(&at_risk);
+            self.remember_scribbles();
         }
     }
 
@@ -91,9 +94,9 @@ impl Sim {
 
     /// The array is assembled from what its members say. Returns false if there is none.
     fn assemble(&mut self) -> bool {
-        let lost_for_good = self.draw_lost_device();
+        self.draw_lost_devices();
         let newest = (0..self.devices.len())
-            .filter(|&d| !self.devices[d].dead && Some(d) != lost_for_good)
+            .filter(|&d| !self.devices[d].dead)
             .max_by_key(|&d| self.devices[d].superblock.events);
         let Some(newest) = newest else {
             return false;
@@ -103,8 +106,7 @@ impl Sim {
         let suspect: Vec<bool> = self.devices.iter().map(|d| d.faulty.get()).collect();
         let mut slots = vec![None; self.md.slots.len()];
         for d in 0..self.devices.len() {
-            let usable =
-                self.accept(d, &record) && Some(d) != lost_for_good && !self.devices[d].dead;
+            let usable = self.accept(d, &record) && !self.devices[d].dead;
             let role = record.roles.get(d).copied().flatten();
             let device = &mut self.devices[d];
             device.faulty.set(false);
@@ -131,8 +133,7 @@ impl Sim {
             .flatten()
             .copied()
             .find(|&d| self.devices[d].in_sync.get() && !suspect[d]);
-        let rmw_level = self.config.rmw_level;
-        self.md = Md::new(slots, rmw_level);
+        self.md = Md::new(slots, &self.config);
         self.md.events = record.events;
         self.md.clean = record.clean;
         self.md.resync_offset = if record.clean {
@@ -163,33 +164,39 @@ impl Sim {
                 self.md.slots
             )
         });
-        if whole + 1 < self.md.slots.len() {
+        if whole + self.parities() < self.md.slots.len() {
             self.md.broken.set(true);
             self.count(Event::Broken);
         }
         true
     }
 
-    /// One member may not come back.
-    fn draw_lost_device(&mut self) -> Option<usize> {
+    /// Some member may not come back, or several of as many as parity stands for.
+    fn draw_lost_devices(&mut self) {
         if !self.troubles() || !self.rng.chance(150) {
-            return None;
+            return;
         }
+        self.lose_some_device();
+        if self.parities() > 1 && self.rng.chance(300) {
+            self.lose_some_device();
+        }
+    }
+
+    fn lose_some_device(&mut self) {
         let slot = self.rng.index(self.md.slots.len());
-        let device = self.md.slots[slot]?;
-        let others_fine = self.md.slots.iter().enumerate().all(|(other, d)| {
-            other == slot
-                || d.is_some_and(|d| {
-                    let device = &self.devices[d];
-                    device.in_sync.get() && !device.dead && !device.has_bad()
-                })
-        });
-        if !others_fine {
-            return None;
+        let Some(device) = self.md.slots[slot] else {
+            return;
+        };
+        let is_fine = |d: usize| {
+            let device = &self.devices[d];
+            device.in_sync.get() && !device.dead && !device.has_bad()
+        };
+        let others = self.md.slots.iter().enumerate();
+        let impaired = others.filter(|(other, d)| *other != slot && !d.is_some_and(is_fine));
+        if impaired.count() < self.parities() {
+            self.note(|| format!("device {device} does not come back"));
+            self.devices[device].dead = true;
         }
-        self.note(|| format!("device {device} does not come back"));
-        self.devices[device].dead = true;
-        Some(device)
     }
 
     /// Whether a device's superblock is new enough.
@@ -200,30 +207,21 @@ impl Sim {
     /// What was durable is there; parity is right but where the power cut interrupted a write.
     fn check_assembled(&mut self, at_risk: &[bool]) {
         for (row, &at_risk) in at_risk.iter().enumerate() {
-            let lost: Vec<usize> = (0..self.md.slots.len())
-                .filter(|&slot| !self.has_block(slot, row))
-                .collect();
+            let lost = self.missing(row);
             self.rows[row].reported = false;
-            match lost[..] {
-                [] => self.check_whole_row(row, at_risk),
-                [slot] => {
-                    let bad =
-                        (0..self.md.slots.len()).any(|s| s != slot && self.is_bad_block(s, row));
-                    if bad {
-                        self.row_lossy(row);
-                    }
-                    if bad || at_risk || self.rows[row].excuse != Excuse::None {
-                        self.fell_into_hole(slot, row);
-                    }
-                }
-                _ => self.row_lossy(row),
+            self.rows[row].located = None;
+            self.rows[row].unlocated = false;
+            if lost.count() > self.parities() {
+                self.row_lossy(row);
+            } else {
+                self.check_row(row, lost, at_risk);
             }
             for slot in 0..self.md.slots.len() {
-                self.check_block(slot, row, &lost);
+                self.check_block(slot, row, lost);
             }
         }
         let is_wrong = |row: usize| {
-            let whole = (0..self.md.slots.len()).all(|slot| self.has_block(slot, row));
+            let whole = self.missing(row).is_empty();
             whole && self.rows[row].excuse == Excuse::Hole
         };
         let wrong = (0..self.rows.len()).find(|&row| is_wrong(row));
@@ -235,14 +233,38 @@ impl Sim {
         }
     }
 
-    fn check_whole_row(&mut self, row: usize, at_risk: bool) {
-        if self.row_matches(row) {
-            if self.rows[row].excuse == Excuse::Scribbled {
+    /// A row of which no more blocks are `lost` than parity stands for.
+    fn check_row(&mut self, row: usize, lost: Slots, at_risk: bool) {
+        let slots = 0..self.md.slots.len();
+        let bad: Slots = slots
+            .filter(|&slot| !lost.contains(slot) && self.is_bad_block(slot, row))
+            .collect();
+        if lost.count() < self.parities() {
+            self.check_parity_after_cut(row, lost, bad, at_risk);
+        }
+        if lost.is_empty() {
+            return;
+        }
+        let too_many = lost.count() + bad.count() > self.parities();
+        if too_many {
+            self.row_lossy(row);
+        }
+        if too_many || at_risk || self.rows[row].excuse != Excuse::None {
+            for slot in lost.iter() {
+                self.fell_into_hole(slot, row);
+            }
+        }
+    }
+
+    /// Parity is right in a row, or there is a reason.
+    fn check_parity_after_cut(&mut self, row: usize, lost: Slots, bad: Slots, at_risk: bool) {
+        let state = self.rows[row];
+        if self.row_matches(row, lost) {
+            if state.excuse == Excuse::Scribbled {
                 self.rows[row].excuse = Excuse::None;
             }
             return;
         }
-        let state = self.rows[row];
         if state.excuse == Excuse::None && !at_risk && !state.lossy {
             self.fail(
                 &format!("parity of row {row} to survive: no write of it was under way"),
@@ -257,10 +279,8 @@ impl Sim {
                 Excuse::Hole
             };
         }
-        for slot in 0..self.md.slots.len() {
-            if self.is_bad_block(slot, row) {
-                self.fell_into_hole(slot, row);
-            }
+        for slot in bad.iter() {
+            self.fell_into_hole(slot, row);
         }
     }
 
@@ -274,16 +294,17 @@ impl Sim {
     }
 
     /// A member's block after a power cut is one that may be there.
-    fn check_block(&mut self, slot: usize, row: usize, lost: &[usize]) {
-        let recovered = *lost == [slot];
-        if lost.contains(&slot) && !recovered {
+    fn check_block(&mut self, slot: usize, row: usize, lost: Slots) {
+        let hopeless = lost.count() > self.parities();
+        if lost.contains(slot) && hopeless {
             return;
         }
+        let lost = if hopeless { Slots::NONE } else { lost };
         for at in 0..STRIP_SECTORS {
             let Some(sector) = self.array_sector(slot, row, at) else {
                 return;
             };
-            let value = self.block_value(slot, row, at, recovered);
+            let value = self.restored_words(row, at, lost)[slot];
             if let Err(expected) = self.history.after_power_cut(sector, value) {
                 self.fail(
                     &format!(

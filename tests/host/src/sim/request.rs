@@ -148,7 +148,7 @@ impl Sim {
         } else {
             array
         };
-        let stripe = config.chunk * (config.members - 1);
+        let stripe = config.chunk * config.data_members();
         let kind = if rng.chance(60) {
             Kind::Flush
         } else if rng.chance(config.reads) {
@@ -284,7 +284,7 @@ impl Sim {
             if !request.may_fail {
                 let range = request.start..request.start + request.len;
                 self.fail(
-                    "requests to be served while no more than one block of a strip is lost",
+                    "requests to be served while no more blocks of a strip are lost than parity stands for",
                     format!("request {id} ({:?} {range:?}) is refused", request.kind),
                 );
             }

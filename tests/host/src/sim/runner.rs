@@ -13,7 +13,6 @@ use crate::raid::part::PartKind;
 use crate::raid::phase::Phase;
 use crate::raid::span::{SpanKey, Waits};
 use crate::raid::strips::{Run, Strips};
-use std::cell::Cell;
 
 /// Rounds after which a runner hands the span to a lane.
 const ROUNDS: u32 = 4;
@@ -83,8 +82,8 @@ impl Sim {
         if events.has(Events::FLUSH) {
             actor.span.release();
         }
-        let (fuse, victim) = self.draw_victim();
-        let parity = usize::from(actor.span.roles().p());
+        let victims = self.draw_victims();
+        let code = self.code(row_of(key, 0)).clone();
         let Actor {
             span,
             columns,
@@ -98,14 +97,13 @@ impl Sim {
             sim: self,
             entry,
             key,
-            parity,
+            code,
             kits,
             unchecked,
             owed,
             granted,
             freed: false,
-            fuse: Cell::new(fuse),
-            victim,
+            victims,
         };
         for (member, (good, bad)) in ended.into_iter().enumerate() {
             let written = good & columns[member].writing();
@@ -292,8 +290,8 @@ impl Sim {
     /// A block cannot be read. If nothing can make up for it, that is recorded.
     fn read_failed(&mut self, entry: usize, device: usize, run: Run) {
         let in_sync = self.devices[device].in_sync.get();
-        let (true, true, Some(key)) = (self.degraded() > 0, in_sync, self.table.entries[entry].key)
-        else {
+        let hopeless = self.degraded() >= self.parities();
+        let (true, true, Some(key)) = (hopeless, in_sync, self.table.entries[entry].key) else {
             return;
         };
         for strip in run.strips().iter() {
@@ -308,21 +306,19 @@ impl Sim {
         }
         let index = self.rng.index(self.jobs.len());
         let job = self.jobs.swap_remove(index);
-        let mismatch = match job.result {
-            Some(mismatch) => mismatch,
-            None => {
-                let Some(mut actor) = self.table.entries[job.entry].actor.take() else {
-                    return false;
-                };
-                let mismatch = self.perform_job(&job.work, &mut actor.kits);
-                self.table.entries[job.entry].actor = Some(actor);
-                mismatch
-            }
+        let Some(mut actor) = self.table.entries[job.entry].actor.take() else {
+            return false;
         };
+        let done = match job.result {
+            Some(done) => done,
+            None => self.perform_job(&job.work, &mut actor.kits),
+        };
+        done.mark(&mut actor.columns);
+        self.table.entries[job.entry].actor = Some(actor);
         self.note(|| format!("entry {}: {:?} has ended", job.entry, job.work.job));
         self.table.entries[job.entry]
             .jobs_ended
-            .push((job.work.strips, mismatch));
+            .push((job.work.strips, done.mismatch));
         self.post(job.entry, Events::JOB);
         true
     }

@@ -3,6 +3,7 @@
 //! The array as it is when a run begins.
 
 use super::bitmap::Bitmap;
+use super::code::Code;
 use super::config::{Config, Start};
 use super::device::{BitmapRecord, Device, ALL};
 use super::history::History;
@@ -17,15 +18,17 @@ use super::table::Table;
 use super::{Admin, Daemon, Sim};
 use crate::raid::strips::STRIP_SECTORS;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 impl Sim {
     /// The array of `seed`, assembled and idle.
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let config = Config::draw(&mut rng);
+        let config = Config::draw(seed, &mut rng);
         let geometry = config.geometry();
         let members = config.members as usize;
+        let stripes = config.dev_sectors / config.chunk;
+        let codes = (0..stripes).map(|stripe| Code::new(geometry.roles(u64::from(stripe))));
         let devices: Vec<Device> = (0..members)
             .map(|_| {
                 let content = (0..config.dev_sectors).map(|_| rng.bits()).collect();
@@ -46,9 +49,10 @@ impl Sim {
         let mut sim = Self {
             seed,
             geometry,
+            codes: codes.collect(),
             step: 0,
             devices,
-            md: Md::new((0..members).map(Some).collect(), config.rmw_level),
+            md: Md::new((0..members).map(Some).collect(), &config),
             bitmap,
             table: Table::new(config.spans, config.kits, members),
             requests: Requests::default(),
@@ -67,6 +71,7 @@ impl Sim {
             linger: 1 + rng.below(1500),
             draining: false,
             rows: vec![Row::NEW; config.rows()],
+            silent: BTreeMap::new(),
             history: History::new(Vec::new()),
             summary: RefCell::new(Summary::default()),
             failure: RefCell::new(None),
@@ -79,6 +84,13 @@ impl Sim {
         sim
     }
 
+    /// A member is missing from the start.
+    fn remove(&mut self, slot: usize) {
+        self.devices[slot].in_sync.set(false);
+        self.devices[slot].dead = true;
+        self.md.slots[slot] = None;
+    }
+
     /// Puts the members into the state that the run begins with.
     fn fill(&mut self, bits: Option<BitmapRecord>) {
         for row in 0..self.rows.len() {
@@ -87,11 +99,12 @@ impl Sim {
                 continue;
             }
             let sector = row as u32 * STRIP_SECTORS;
-            let stripe = self.geometry.stripe_of(u64::from(sector));
-            let parity = usize::from(self.geometry.parity_member(stripe));
             for at in 0..STRIP_SECTORS {
-                let value = self.block_value(parity, row, at, true);
-                self.devices[parity].scribble(sector + at, value);
+                let parity = self.code(row).parity_slots();
+                let words = self.restored_words(row, at, parity);
+                for slot in parity.iter() {
+                    self.devices[slot].scribble(sector + at, words[slot]);
+                }
             }
         }
         let base = (0..self.config.array_sectors()).map(|sector| {
@@ -108,9 +121,11 @@ impl Sim {
         }
         if self.config.start == Start::Degraded {
             let slot = self.rng.index(self.md.slots.len());
-            self.devices[slot].in_sync.set(false);
-            self.devices[slot].dead = true;
-            self.md.slots[slot] = None;
+            self.remove(slot);
+            if self.parities() > 1 && self.rng.chance(500) {
+                let slot = self.rng.index(self.md.slots.len());
+                self.remove(slot);
+            }
         }
         debug_assert!(self.md.resync_offset == 0 || self.md.resync_offset == ALL);
         for device in 0..self.devices.len() {

@@ -113,6 +113,8 @@ impl Sim {
         self.md.interrupt.set(false);
         for row in &mut self.rows {
             row.reported = false;
+            row.located = None;
+            row.unlocated = false;
         }
         let start = match action {
             Action::Resync if self.bitmap.is_none() => self.md.resync_offset,
@@ -208,7 +210,10 @@ impl Sim {
         let max = self.config.dev_sectors;
         let at = self.sync.at;
         let action = self.sync.action;
-        if action != Action::Recover && self.degraded() > 0 && self.row_lacks_member(at) {
+        if action != Action::Recover
+            && self.degraded() >= self.parities()
+            && self.lacking_at(at) >= self.parities()
+        {
             // Nothing to compare with, from here on.
             self.sync.at = max;
             return true;
@@ -249,10 +254,7 @@ impl Sim {
             1 + self.rng.below(room)
         };
         let strips = Strips::range(within / STRIP_SECTORS, count);
-        let kind = PartKind::Sync {
-            check: action == Action::Check,
-            locate: false,
-        };
+        let kind = self.sync_kind(action == Action::Check, asked);
         let part = SimPart {
             part: Part::new(kind, strips, 0, 0),
             owner: PartOwner::Sync,
@@ -278,13 +280,14 @@ impl Sim {
         (0..self.md.slots.len()).any(|slot| self.member(slot).is_none())
     }
 
-    /// Whether some member lacks what it should hold at a sector.
-    fn row_lacks_member(&self, sector: u32) -> bool {
+    /// How many members lack what they should hold at a sector.
+    fn lacking_at(&self, sector: u32) -> usize {
         let holds = |d: usize| {
             let device = &self.devices[d];
             device.in_sync.get() || device.recovery_offset > sector
         };
-        (0..self.md.slots.len()).any(|slot| !self.member(slot).is_some_and(holds))
+        let lacks = |slot: &usize| !self.member(*slot).is_some_and(holds);
+        (0..self.md.slots.len()).filter(lacks).count()
     }
 
     /// What could not be rebuilt is recorded as bad.
@@ -333,7 +336,7 @@ impl Sim {
                 || failed.iter().all(recorded);
             if !excused {
                 self.fail(
-                    "a sync to fail only when a member or a write does, or more than one block of a strip is lost",
+                    "a sync to fail only when a member or a write does, or more blocks of a strip are lost than parity stands for",
                     format!("it failed for strips {failed:?} of span {}", key.sector),
                 );
             }
@@ -427,6 +430,9 @@ impl Sim {
                 if interrupted { "interrupted" } else { "done" }
             )
         });
+        if action == Action::Resync && !interrupted && self.stays_degraded() {
+            self.count(Event::ResyncedDegraded);
+        }
         if interrupted {
             self.count(Event::SyncInterrupted);
         } else {
@@ -454,16 +460,24 @@ impl Sim {
         }
         if !self.md.interrupt.get() && !asked {
             let was_degraded = self.degraded() > 0;
+            let mut rebuilt = 0;
             for slot in 0..self.md.slots.len() {
                 if let Some(d) = self.member(slot) {
                     let device = &self.devices[d];
                     if !device.in_sync.get() && device.recovery_offset == ALL {
                         device.in_sync.set(true);
+                        rebuilt += 1;
                         self.sync.failures = 0;
-                        self.sync.full = false;
                         self.strike_where_it_hurts(slot);
                     }
                 }
+            }
+            if rebuilt > 0 && !self.stays_degraded() {
+                // Otherwise bits may be gone that another member needs: they were cleared for one that has failed since.
+                self.sync.full = false;
+            }
+            if rebuilt > 1 {
+                self.count(Event::RebuiltTwo);
             }
             let is_whole = was_degraded && self.degraded() == 0;
             if let (true, Some(bitmap)) = (is_whole, &mut self.bitmap) {
