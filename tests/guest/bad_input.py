@@ -85,6 +85,30 @@ def layouts():
     refused_alike(attempts, {f"level 5 layout {layout}" for layout in bad})
 
 
+def layouts6():
+    """Level 6 knows 0 to 5, DDF's 8 to 10, and 16 to 20."""
+    disks = rams(4)
+    good = (0, 8, 20)
+    bad = (6, 7, 11, 15, 21, 22, 99)
+    attempts = {f"level 6 layout {layout}": lambda layout=layout: rawmd.start(disks, level=6, layout=layout)
+                for layout in bad + good}
+    refused_alike(attempts, {f"level 6 layout {layout}" for layout in bad})
+
+
+def too_few6():
+    """Level 6 has at least four members, and starts without two of them, not without three."""
+    disks = rams(4)
+    attempts = {
+        "an array of 3 members": lambda: rawmd.start(disks[:3], level=6),
+        "an array of 2 members": lambda: rawmd.start(disks[:2], level=6),
+        "1 of 4 members": lambda: rawmd.start(disks[:1], level=6, raid_disks=4),
+        "2 of 4 members": lambda: rawmd.start(disks[:2], level=6, raid_disks=4, slots=[1, 3]),
+        "3 of 4 members": lambda: rawmd.start(disks[:3], level=6, raid_disks=4),
+        "4 of 7 members": lambda: rawmd.start(disks, level=6, raid_disks=7, slots=[0, 2, 3, 6]),
+    }
+    refused_alike(attempts, {"an array of 3 members", "an array of 2 members", "1 of 4 members", "4 of 7 members"})
+
+
 def too_few():
     """More members missing than parity can replace."""
     disks = rams(4)
@@ -301,7 +325,9 @@ if __name__ == "__main__":
     run([
         ("chunk sizes", chunk_sizes),
         ("layouts", layouts),
+        ("layouts of level 6", layouts6),
         ("too few members", too_few),
+        ("too few members at level 6", too_few6),
         ("an array of one member", single_member),
         ("two members in one slot", duplicate_slot),
         ("superblocks that ask for what cannot be", superblocks),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=40 timeout=240
+# guest: kernels=uml disks=7 disk-size=40 timeout=240
 """How requests of every kind reach the members: sizes and offsets, flush and FUA, NOWAIT, readahead, and which reads a
 write or a read costs."""
 
@@ -22,12 +22,13 @@ from report import Failed, expect, expect_range, note, run
 import kernel
 
 
-def every_place():
+def every_place(level=5, members=4, rmw_level=1):
     """Every length from 1 to 17 sectors at every sector of a page and across the ends of a chunk and of a stripe."""
-    array = Array.create(rams(4), size=4, chunk=16)
+    array = Array.create(rams(members), level=level, size=4, chunk=16)
+    array.set("rmw_level", rmw_level)
     with Shadow(array.path) as shadow:
         shadow.fill()
-        stripe = 3 * 32
+        stripe = array.geometry().data * 32
         for begin in (0, 32 - 8, stripe - 8):
             for offset in range(0, 16):
                 for length in range(1, 18, 1 if begin else 3):
@@ -40,6 +41,7 @@ def every_place():
                     raise Failed(f"read of {length} sectors at {at // SECTOR}: wrong data")
         note("ok: reads of every length at every sector")
     array.expect_clean()
+    array.expect_parity(shadow.bytes)
 
 
 def large_requests():
@@ -90,10 +92,11 @@ def cached_disks(count):
     return [nullb(f"nullb{number}", 16, cache_size=4, fua=1) for number in range(count)]
 
 
-def flush_and_fua():
+def flush_and_fua(level=5):
     """fsync flushes every member; a FUA write is FUA on the data's member and on parity's, and nowhere else."""
     disks = cached_disks(4)
-    array = Array.create(disks, size=8)
+    parities = level - 4
+    array = Array.create(disks, level=level, size=8)
     low = min(array.data_offset(path) for path in disks) // SECTOR
     with Shadow(array.path) as shadow:
         shadow.fill()
@@ -105,9 +108,9 @@ def flush_and_fua():
             shadow.write(0, pattern(1, 4096), flags=os.RWF_DSYNC)
         writes = trace.writes(low=low)
         geometry, slots = array.geometry(), array.slots()
-        wanted = sorted((slots[geometry.locate(0)[0]], slots[geometry.parity_of(0)[0]]))
+        wanted = sorted(slots[at(0)[0]] for at in (geometry.locate, geometry.parity_of, geometry.q_of)[:1 + parities])
         expect("members written by a FUA write of 4 KiB", wanted, sorted(bio.disk for bio in writes))
-        expect("all of them FUA", [True, True], [is_fua(bio) for bio in writes])
+        expect("all of them FUA", [True] * len(wanted), [is_fua(bio) for bio in writes])
 
         with BlockTrace(disks) as trace:
             shadow.write(0, pattern(2, geometry.data * 65536), flags=os.RWF_DSYNC)
@@ -359,6 +362,39 @@ def cost_of_writes():
     array.expect_clean()
 
 
+def cost_of_writes6():
+    """Level 6: RMW reads the old data, P and Q, RCW the other members' data; whichever is fewer, and of equal ones RMW if
+    rmw_level is 2."""
+    for members, chosen in ((7, {0: "RCW", 1: "RMW", 2: "RMW"}), (6, {0: "RCW", 1: "RCW", 2: "RMW"}),
+                            (5, {0: "RCW", 1: "RCW", 2: "RCW"})):
+        disks = rams(members)
+        array = Array.create(disks, level=6, size=4)
+        geometry = array.geometry()
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            array = array_without_cache(array, shadow)
+            low, slots = array.data_offset(disks[0]) // SECTOR, array.slots()
+            wide = geometry.data * 65536
+            with BlockTrace(disks) as trace:
+                shadow.write(0, pattern(1, wide))
+            expect(f"{members} members: a whole stripe: sectors read, sectors written", (0, members * 128),
+                   (sectors(trace.reads()), sectors(trace.writes(low=low))))
+            # In stripes that nobody has read yet.
+            for level, way in chosen.items():
+                sector = (3 + 7 * level) * geometry.data * 128 + 24
+                home, p, q = (slots[at(sector)[0]] for at in (geometry.locate, geometry.parity_of, geometry.q_of))
+                array.set("rmw_level", level)
+                with BlockTrace(disks) as trace:
+                    shadow.write(sector * SECTOR, pattern(level, 4096))
+                others = set(disks) - {home, p, q}
+                expect(f"{members} members, rmw_level {level}: 4 KiB by {way}: sectors read",
+                       {path: 8 for path in ({home, p, q} if way == "RMW" else others)}, by_disk(trace.reads()))
+                expect("and written", {path: 8 for path in (home, p, q)}, by_disk(trace.writes(low=low)))
+            shadow.verify()
+        array.expect_parity(shadow.bytes)
+        array.stop()
+
+
 def sequential_stream():
     """Small writes one after the other under a plug become whole stripes: few reads."""
     disks = rams(6)
@@ -437,15 +473,19 @@ def cleanup():
 if __name__ == "__main__":
     run([
         ("every length at every place", every_place),
+        ("every length at every place, raid6, RCW", lambda: every_place(6, 5)),
+        ("every length at every place, raid6, RMW", lambda: every_place(6, 6, 2)),
         ("large requests", large_requests),
         ("buffered requests and readahead", page_cache),
         ("flush and FUA", flush_and_fua),
+        ("flush and FUA, raid6", lambda: flush_and_fua(6)),
         ("members with sectors of 4 KiB", four_kib_sectors),
         ("NOWAIT", no_wait),
         ("NOWAIT under load", no_wait_under_load),
         ("zeroing and discard", write_zeroes),
         ("what a read costs", cost_of_reads),
         ("what a write costs", cost_of_writes),
+        ("what a write costs, raid6", cost_of_writes6),
         ("a sequential stream", sequential_stream),
         ("a buffer that changes in flight", changing_buffer),
         ("accounting", accounting),
