@@ -8,14 +8,12 @@
 
 use super::gf::Element;
 use super::scalar::{parity_lines, Scalar};
-use super::strip::{Blocks, Holder};
+use super::strip::Holder;
 use super::{
     Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
 };
 use crate::bindings;
-use crate::mem::kit::Kit;
 use crate::mem::pages::Page;
-use crate::raid::roles::Roles;
 use core::ffi::c_void;
 use kernel::transmute::{AsBytes, FromBytes};
 use kernel::warn_on;
@@ -37,13 +35,6 @@ impl Holder for Page {
 
     fn complain() {
         warn_on!(true);
-    }
-}
-
-impl<'a> Blocks<'a, Page> {
-    /// The blocks of `kit`, the roles of their members, and the engine that works on them.
-    pub(crate) fn new(kit: &'a mut Kit, engine: &'a dyn Engine, roles: Roles) -> Self {
-        Self::over(kit.pages_mut(), engine, roles)
     }
 }
 

@@ -12,15 +12,14 @@
 //! Blocks are the driver's own pages while no I/O is in flight on them. Pages of requests are never blocks, for their owner
 //! may change them at any time: they are [`Source`]s, of which each byte is loaded once.
 
-// Until jobs use all of it.
-#![allow(dead_code)]
-
 // The host builds all but what needs the kernel, for its tests.
 #[cfg(MODULE)]
 pub(crate) mod engine;
 pub(crate) mod gf;
 #[cfg(MODULE)]
 pub(crate) mod kernel;
+#[cfg(MODULE)]
+mod kunit;
 mod lender;
 pub(crate) mod locate;
 mod recover;

@@ -23,8 +23,6 @@ pub(super) trait Code: Sync + 'static {
     const NAME: &'static str;
     const NEEDS: Features;
 
-    /// The table by which a factor is multiplied with.
-    fn table(factor: Element) -> *const u8;
     /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied.
     unsafe fn make(pass: &Pass, want_q: bool, copies: bool, bytes: usize);
     /// Not zero if P differs.
@@ -106,9 +104,6 @@ macro_rules! set {
             const NAME: &'static str = $name;
             const NEEDS: Features = $needs;
 
-            fn table(factor: Element) -> *const u8 {
-                $table(factor)
-            }
             unsafe fn make(pass: &Pass, want_q: bool, copies: bool, bytes: usize) {
                 match (want_q, copies) {
                     (false, false) => steps!($module::make_p(pass), bytes, $sum_step),
