@@ -164,7 +164,7 @@ fn one_case(
     for kernel in Kernel::all(lib, variants, op, bytes / memory::LINE) {
         contenders.push(Box::new(kernel));
     }
-    for engine in ours::all(&options.engines) {
+    for engine in ours::all(&options.engines, op) {
         contenders.push(Box::new(engine));
     }
     check(&contenders, op, data, bytes)?;

@@ -10,15 +10,33 @@ use crate::parity::{Engine, Line, Source};
 use crate::strip::Strip;
 
 /// One of the engines.
-pub(crate) struct Ours(&'static dyn Engine);
+pub(crate) struct Ours {
+    engine: &'static dyn Engine,
+    /// Whether what is copied is stored past the caches.
+    past: bool,
+}
 
-/// The engines that this CPU can run, or those of them that are named.
-pub(crate) fn all(names: &[String]) -> Vec<Ours> {
+/// The engines that this CPU can run, or those of them that are named; where blocks are copied, also with stores past the
+/// caches.
+pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
     let mut all: Vec<&'static dyn Engine> = vec![&crate::parity::scalar::Scalar];
     all.extend(crate::parity::x86::engines().filter_map(|(_, engine)| engine));
     let wanted =
         |engine: &&dyn Engine| names.is_empty() || names.iter().any(|name| name == engine.name());
-    all.into_iter().filter(wanted).map(Ours).collect()
+    let copies = matches!(op, Operation::CopyP | Operation::CopyPq);
+    all.retain(wanted);
+    let plain = all.iter().map(|engine| Ours {
+        engine: *engine,
+        past: false,
+    });
+    let vectors = all
+        .iter()
+        .filter(|engine| copies && engine.name() != "scalar");
+    let past = vectors.map(|engine| Ours {
+        engine: *engine,
+        past: true,
+    });
+    plain.chain(past).collect()
 }
 
 /// A user's page as the driver sees it.
@@ -41,7 +59,7 @@ impl Ours {
             p: true,
             q: op.has_q(),
         };
-        let mut blocks = Blocks::over(members, self.0, roles);
+        let mut blocks = Blocks::over(members, self.engine, roles).past_caches(self.past);
         match op {
             Operation::CopyP | Operation::CopyPq => blocks.generate_copying(make, user),
             Operation::GenP | Operation::GenPq => blocks.generate(make),
@@ -68,7 +86,11 @@ impl Contender for Ours {
     }
 
     fn name(&self) -> String {
-        self.0.name().into()
+        format!(
+            "{}{}",
+            self.engine.name(),
+            if self.past { " past the cache" } else { "" }
+        )
     }
 
     fn run(&self, op: Operation, strip: &mut Strip<'_>, turn: usize) -> bool {

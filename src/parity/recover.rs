@@ -51,6 +51,7 @@ impl<T: Holder> Blocks<'_, T> {
             p: Some(x),
             q,
             begun: Start::Zero,
+            past: false,
         };
         let lost = Lost {
             members: &[x],
@@ -87,6 +88,7 @@ impl<T: Holder> Blocks<'_, T> {
             p,
             q: Some(x),
             begun: Start::Zero,
+            past: false,
         };
         self.pass(others, Lost::of(&[x]), |_| None)?;
         let by = self.factor(x)?.inverse()?;
@@ -107,6 +109,7 @@ impl<T: Holder> Blocks<'_, T> {
             p: Some(x),
             q: Some(y),
             begun: Start::Zero,
+            past: false,
         };
         self.pass(others, Lost::of(&[x, y]), |_| None)?;
         let (f, g) = (self.factor(x)?, self.factor(y)?);

@@ -49,6 +49,7 @@ pub(crate) struct Blocks<'a, T> {
     pub(super) pages: &'a mut [T],
     pub(super) engine: &'a dyn Engine,
     pub(super) roles: Roles,
+    past: bool,
 }
 
 /// Lines of a block.
@@ -64,7 +65,15 @@ impl<'a, T: Holder> Blocks<'a, T> {
             pages,
             engine,
             roles,
+            past: false,
         }
+    }
+
+    /// Has [`Self::generate_copying`] store past the caches: for blocks that no CPU reads soon, such as those that devices
+    /// fetch themselves.
+    pub(crate) fn past_caches(mut self, past: bool) -> Self {
+        self.past = past;
+        self
     }
 
     /// What each member's block is to parity.
@@ -90,6 +99,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
             p: make.p.then(|| self.roles.p()),
             q: self.roles.q().filter(|_| make.q),
             begun: Start::Zero,
+            past: self.past,
         };
         let done = self.pass(targets, Lost::default(), inputs);
         Self::expect(done);
@@ -224,7 +234,13 @@ impl<'a, T: Holder> Blocks<'a, T> {
                 p: optional_mut(&mut lender, targets.p, &WHOLE)?,
                 q: optional_mut(&mut lender, targets.q, &WHOLE)?,
             };
-            self.engine.generate(group.inputs(), parity, start);
+            if targets.past {
+                let last = slots.clone().next().is_none();
+                self.engine
+                    .generate_past(group.inputs(), parity, start, last);
+            } else {
+                self.engine.generate(group.inputs(), parity, start);
+            }
             start = Start::Begun;
         }
     }
@@ -327,6 +343,8 @@ pub(super) struct Targets {
     pub(super) p: Option<u16>,
     pub(super) q: Option<u16>,
     pub(super) begun: Start,
+    /// Whether copies and parity are stored past the caches.
+    pub(super) past: bool,
 }
 
 /// Data members whose blocks do not count in a pass.

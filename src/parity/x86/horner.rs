@@ -25,7 +25,15 @@ pub(super) struct Pass {
     /// Where they go, or what they are compared with. P is optional if there is Q.
     pub(super) p: *mut u8,
     pub(super) q: *mut u8,
+    /// What is stored past the caches where inputs are copied: [`PAST_COPIES`], [`PAST_PARITY`].
+    pub(super) past: usize,
 }
+
+/// Copies go past the caches.
+pub(super) const PAST_COPIES: usize = 1;
+
+/// P and Q go past the caches.
+pub(super) const PAST_PARITY: usize = 2;
 
 /// Functions that make, or check, bytes `from..to` of P and Q, of which P may be missing; these must be multiples of `step` apart.
 ///
@@ -34,13 +42,94 @@ macro_rules! passes {
     (
         $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]
     ) => {
+        /// Makes P, and copies the inputs that are to be copied.
+        ///
+        /// # Safety
+        ///
+        /// As for P and Q below.
+        pub(in super::super) unsafe fn copy_p(pass: &Pass, from: usize, to: usize) {
+            // SAFETY: By the requirements of this function the code reads and writes what it may.
+            unsafe {
+                vector_asm!(
+                    "2:",
+                    "mov {cur}, {inputs}",
+                    "test {begun}, {begun}",
+                    "jnz 3f",
+                    // P begins with the first input.
+                    "mov {src}, [{cur}]",
+                    "mov {dst}, [{cur} + 8]",
+                    "add {cur}, 16",
+                    $($isa!(load $p "{src}" $o),)*
+                    "test {dst}, {dst}",
+                    "jz 4f",
+                    "test {past:e}, 1",
+                    "jnz 22f",
+                    $($isa!(store "{dst}" $o $p),)*
+                    "jmp 4f",
+                    "3:",
+                    $($isa!(load $p "{begun}" $o),)*
+                    "4:",
+                    "cmp {cur}, {end}",
+                    "jae 7f",
+                    "5:",
+                    "mov {src}, [{cur}]",
+                    "mov {dst}, [{cur} + 8]",
+                    "add {cur}, 16",
+                    $($isa!(load $d "{src}" $o),)*
+                    "test {dst}, {dst}",
+                    "jz 6f",
+                    "test {past:e}, 1",
+                    "jnz 23f",
+                    $($isa!(store "{dst}" $o $d),)*
+                    "6:",
+                    $($isa!(xor $p $d),)*
+                    "cmp {cur}, {end}",
+                    "jb 5b",
+                    "7:",
+                    "test {past:e}, 2",
+                    "jnz 24f",
+                    $($isa!(store "{p}" $o $p),)*
+                    "8:",
+                    concat!("add {at}, ", $step),
+                    "cmp {at}, {to}",
+                    "jb 2b",
+                    "jmp 25f",
+                    // Past the caches; that takes an order of its own at the end.
+                    "22:",
+                    $($isa!(stream "{dst}" $o $p),)*
+                    "jmp 4b",
+                    "23:",
+                    $($isa!(stream "{dst}" $o $d),)*
+                    "jmp 6b",
+                    "24:",
+                    $($isa!(stream "{p}" $o $p),)*
+                    "jmp 8b",
+                    "25:",
+                    "test {past:e}, {past:e}",
+                    "jz 26f",
+                    "sfence",
+                    "26:";
+                    inputs = in(reg) pass.inputs,
+                    end = in(reg) pass.end,
+                    begun = in(reg) pass.begun_p,
+                    p = in(reg) pass.p,
+                    past = in(reg) pass.past,
+                    to = in(reg) to,
+                    at = inout(reg) from => _,
+                    cur = out(reg) _,
+                    src = out(reg) _,
+                    dst = out(reg) _,
+                );
+            }
+        }
+
         /// Makes P and Q, and copies the inputs that are to be copied.
         ///
         /// # Safety
         ///
         /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
         /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and parity
-        /// for writes, by nobody else. `to - from` is a multiple of the step and not zero.
+        /// for writes, by nobody else, and aligned to a line. `to - from` is a multiple of the step and not zero.
         pub(in super::super) unsafe fn copy_pq(pass: &Pass, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
@@ -58,6 +147,8 @@ macro_rules! passes {
                     $($isa!(copy $q $p),)*
                     "test {dst}, {dst}",
                     "jz 4f",
+                    "test {past:e}, 1",
+                    "jnz 22f",
                     $($isa!(store "{dst}" $o $p),)*
                     "jmp 4f",
                     "3:",
@@ -76,6 +167,8 @@ macro_rules! passes {
                     $($isa!(load $d "{src}" $o),)*
                     "test {dst}, {dst}",
                     "jz 6f",
+                    "test {past:e}, 1",
+                    "jnz 23f",
                     $($isa!(store "{dst}" $o $d),)*
                     "6:",
                     $($isa!(horner $q $d $t),)*
@@ -83,20 +176,44 @@ macro_rules! passes {
                     "cmp {cur}, {end}",
                     "jb 5b",
                     "7:",
+                    "test {past:e}, 2",
+                    "jnz 24f",
                     "test {p}, {p}",
                     "jz 8f",
                     $($isa!(store "{p}" $o $p),)*
                     "8:",
                     $($isa!(store "{q}" $o $q),)*
+                    "9:",
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
-                    "jb 2b";
+                    "jb 2b",
+                    "jmp 26f",
+                    // Past the caches; that takes an order of its own at the end.
+                    "22:",
+                    $($isa!(stream "{dst}" $o $p),)*
+                    "jmp 4b",
+                    "23:",
+                    $($isa!(stream "{dst}" $o $d),)*
+                    "jmp 6b",
+                    "24:",
+                    "test {p}, {p}",
+                    "jz 25f",
+                    $($isa!(stream "{p}" $o $p),)*
+                    "25:",
+                    $($isa!(stream "{q}" $o $q),)*
+                    "jmp 9b",
+                    "26:",
+                    "test {past:e}, {past:e}",
+                    "jz 27f",
+                    "sfence",
+                    "27:";
                     inputs = in(reg) pass.inputs,
                     end = in(reg) pass.end,
                     begun_p = in(reg) pass.begun_p,
                     begun_q = in(reg) pass.begun_q,
                     p = in(reg) pass.p,
                     q = in(reg) pass.q,
+                    past = in(reg) pass.past,
                     to = in(reg) to,
                     at = inout(reg) from => _,
                     cur = out(reg) _,

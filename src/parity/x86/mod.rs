@@ -22,7 +22,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use cpu::Features;
 use fpu::Fpu;
-use horner::{Entry, Pass};
+use horner::{Entry, Pass, PAST_COPIES, PAST_PARITY};
 use products::{Change, One, Two};
 use sets::{Avx2, Avx512, Code, Gfni256, Gfni512};
 
@@ -65,61 +65,18 @@ impl<C: Code> Engine for Simd<C> {
     }
 
     fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start) {
-        let Parity { mut p, mut q } = parity;
-        if p.is_none() && q.is_none() {
-            // To copy alone takes no vectors.
-            Scalar.generate(inputs, Parity::default(), start);
-            return;
-        }
-        let lines = parity_lines(inputs, p.as_deref(), q.as_deref());
-        for piece in pieces(lines) {
-            let mut table = Table::new();
-            // Zeros before all else leave zeros as they are.
-            let skip = if start == Start::Zero {
-                leading_zeros(inputs)
-            } else {
-                0
-            };
-            for input in inputs.iter_mut().skip(skip) {
-                table.push(input, &piece);
-            }
-            let part_of_p = part_mut(&mut p, &piece);
-            let part_of_q = part_mut(&mut q, &piece);
-            if table.count == 0 {
-                if start == Start::Zero {
-                    part_of_p
-                        .into_iter()
-                        .chain(part_of_q)
-                        .for_each(|part| part.fill(Line::ZERO));
-                }
-                continue;
-            }
-            let has_q = part_of_q.is_some();
-            let (p, q) = (address_mut(part_of_p), address_mut(part_of_q));
-            let goes_on = start == Start::Begun;
-            let begun = |of: *mut u8| {
-                if goes_on {
-                    of.cast_const()
-                } else {
-                    core::ptr::null()
-                }
-            };
-            let (inputs, end) = table.range();
-            let pass = Pass {
-                inputs,
-                end,
-                begun_p: begun(p),
-                begun_q: begun(q),
-                p,
-                q,
-            };
-            let bytes = piece.len().wrapping_mul(LINE_BYTES);
-            let _fpu = Fpu::begin();
-            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
-            // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used. One of P
-            // and Q is there, and both are if Q is wanted, or P is null. The table is not empty.
-            unsafe { C::make(&pass, has_q, table.copies, bytes) }
-        }
+        self.make(inputs, parity, start, 0);
+    }
+
+    fn generate_past(
+        &self,
+        inputs: &mut [Input<'_>],
+        parity: Parity<'_>,
+        start: Start,
+        last: bool,
+    ) {
+        let parity_too = if last { PAST_PARITY } else { 0 };
+        self.make(inputs, parity, start, PAST_COPIES | parity_too);
     }
 
     fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
@@ -146,6 +103,7 @@ impl<C: Code> Engine for Simd<C> {
                 begun_q: address(part(begun.q, &piece)),
                 p: address(part(stored.p, &piece)).cast_mut(),
                 q: address(part(stored.q, &piece)).cast_mut(),
+                past: 0,
             };
             let bytes = piece.len().wrapping_mul(LINE_BYTES);
             let _fpu = Fpu::begin();
@@ -234,6 +192,66 @@ impl<C: Code> Engine for Simd<C> {
 }
 
 impl<C: Code> Simd<C> {
+    /// Generates; `past` says what is stored past the caches where inputs are copied.
+    fn make(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start, past: usize) {
+        let Parity { mut p, mut q } = parity;
+        if p.is_none() && q.is_none() {
+            // To copy alone takes no vectors.
+            Scalar.generate(inputs, Parity::default(), start);
+            return;
+        }
+        let lines = parity_lines(inputs, p.as_deref(), q.as_deref());
+        for piece in pieces(lines) {
+            let mut table = Table::new();
+            // Zeros before all else leave zeros as they are.
+            let skip = if start == Start::Zero {
+                leading_zeros(inputs)
+            } else {
+                0
+            };
+            for input in inputs.iter_mut().skip(skip) {
+                table.push(input, &piece);
+            }
+            let part_of_p = part_mut(&mut p, &piece);
+            let part_of_q = part_mut(&mut q, &piece);
+            if table.count == 0 {
+                if start == Start::Zero {
+                    part_of_p
+                        .into_iter()
+                        .chain(part_of_q)
+                        .for_each(|part| part.fill(Line::ZERO));
+                }
+                continue;
+            }
+            let has_q = part_of_q.is_some();
+            let (p, q) = (address_mut(part_of_p), address_mut(part_of_q));
+            let goes_on = start == Start::Begun;
+            let begun = |of: *mut u8| {
+                if goes_on {
+                    of.cast_const()
+                } else {
+                    core::ptr::null()
+                }
+            };
+            let (inputs, end) = table.range();
+            let pass = Pass {
+                inputs,
+                end,
+                begun_p: begun(p),
+                begun_q: begun(q),
+                p,
+                q,
+                past,
+            };
+            let bytes = piece.len().wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
+            // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used. One of P
+            // and Q is there, and both are if Q is wanted, or P is null. The table is not empty.
+            unsafe { C::make(&pass, has_q, table.copies, bytes) }
+        }
+    }
+
     /// Has parity follow a change of `lines` lines, and copies the new ones unless `copy` is null.
     ///
     /// # Safety

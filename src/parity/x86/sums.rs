@@ -4,9 +4,9 @@
 
 /// Functions that make, or check, bytes `from..to` of P; these must be multiples of `step` apart.
 ///
-/// Each lane is a vector at an offset: registers for P, and for an input.
+/// Each lane is a vector at an offset: a register for P.
 macro_rules! sums {
-    ($isa:ident, $step:tt, [$(($p:tt $d:tt $o:tt))*]) => {
+    ($isa:ident, $step:tt, [$(($p:tt $o:tt))*]) => {
         /// Makes P; nothing is copied.
         ///
         /// # Safety
@@ -50,64 +50,6 @@ macro_rules! sums {
                     at = inout(reg) from => _,
                     cur = out(reg) _,
                     src = out(reg) _,
-                );
-            }
-        }
-
-        /// Makes P, and copies the inputs that are to be copied.
-        ///
-        /// # Safety
-        ///
-        /// As for making it alone; others may write to inputs that are copied, and copies are valid for writes, by nobody
-        /// else.
-        pub(in super::super) unsafe fn copy_p(pass: &Pass, from: usize, to: usize) {
-            // SAFETY: By the requirements of this function the code reads and writes what it may.
-            unsafe {
-                vector_asm!(
-                    "2:",
-                    "mov {cur}, {inputs}",
-                    "test {begun}, {begun}",
-                    "jnz 3f",
-                    // P begins with the first input.
-                    "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
-                    "add {cur}, 16",
-                    $($isa!(load $p "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 4f",
-                    $($isa!(store "{dst}" $o $p),)*
-                    "jmp 4f",
-                    "3:",
-                    $($isa!(load $p "{begun}" $o),)*
-                    "4:",
-                    "cmp {cur}, {end}",
-                    "jae 7f",
-                    "5:",
-                    "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
-                    "add {cur}, 16",
-                    $($isa!(load $d "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 6f",
-                    $($isa!(store "{dst}" $o $d),)*
-                    "6:",
-                    $($isa!(xor $p $d),)*
-                    "cmp {cur}, {end}",
-                    "jb 5b",
-                    "7:",
-                    $($isa!(store "{p}" $o $p),)*
-                    concat!("add {at}, ", $step),
-                    "cmp {at}, {to}",
-                    "jb 2b";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
-                    begun = in(reg) pass.begun_p,
-                    p = in(reg) pass.p,
-                    to = in(reg) to,
-                    at = inout(reg) from => _,
-                    cur = out(reg) _,
-                    src = out(reg) _,
-                    dst = out(reg) _,
                 );
             }
         }

@@ -8,6 +8,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | `load d from at o`, `store to at o d` | a vector at an address, unaligned as it may be |
+//! | `stream to at o d` | as store, past the caches; aligned |
 //! | `zero d`, `copy d a`, `xor d a`, `or d a` | d = 0, a, d + a, d \| a |
 //! | `xor_from d a from at o` | d = a + what is at an address |
 //! | `xor_near d from o` | d = d + what is at an address that has the offset in it already |
@@ -89,6 +90,9 @@ macro_rules! vex {
     };
     (store $to:tt $o:tt $d:tt) => {
         concat!("vmovdqu [", $to, " + {at} + ", $o, "], ymm", $d, "\n")
+    };
+    (stream $to:tt $o:tt $d:tt) => {
+        concat!("vmovntdq [", $to, " + {at} + ", $o, "], ymm", $d, "\n")
     };
     (zero $d:tt) => {
         concat!("vpxor xmm", $d, ", xmm", $d, ", xmm", $d, "\n")
@@ -191,6 +195,9 @@ macro_rules! evex {
     };
     (store $to:tt $o:tt $d:tt) => {
         concat!("vmovdqu64 [", $to, " + {at} + ", $o, "], zmm", $d, "\n")
+    };
+    (stream $to:tt $o:tt $d:tt) => {
+        concat!("vmovntdq [", $to, " + {at} + ", $o, "], zmm", $d, "\n")
     };
     (zero $d:tt) => {
         concat!("vpxor xmm", $d, ", xmm", $d, ", xmm", $d, "\n")

@@ -138,24 +138,36 @@ fn any_group_of_any_length_is_generated() {
                 let [new_p, new_q] = expected(&slots, begun, lines);
                 for engine in engines() {
                     for which in PARITIES {
-                        let what = || {
-                            format!(
-                                "{}: {count} inputs of {lines} lines, {start:?}, (P, Q) {which:?}",
-                                engine.name()
-                            )
-                        };
-                        let (mut p, mut q) = (p.clone(), q.clone());
-                        let expected_p = if which.0 { p.with(&new_p) } else { p.0.clone() };
-                        let expected_q = if which.1 { q.with(&new_q) } else { q.0.clone() };
-                        let mut done = slots.clone();
-                        let mut inputs: Vec<_> = done.iter_mut().map(Slot::input).collect();
-                        // Without parity and copies nothing says how long anything is.
-                        engine.generate(&mut inputs, parity(&mut p, &mut q, which), start);
-                        assert_same(&p.0, &expected_p, || format!("{}: P", what()));
-                        assert_same(&q.0, &expected_q, || format!("{}: Q", what()));
-                        for (index, (done, slot)) in done.iter().zip(&slots).enumerate() {
-                            if let (Slot::Copy(_, _, to), Some(copied)) = (done, slot.copied()) {
-                                assert_same(to, &copied, || format!("{}: copy {index}", what()));
+                        // Past the caches or not, the outcome is the same.
+                        for past in [None, Some(false), Some(true)] {
+                            let what = || {
+                                format!(
+                                    "{}: {count} inputs of {lines} lines, {start:?}, (P, Q) {which:?}, past the caches {past:?}",
+                                    engine.name()
+                                )
+                            };
+                            let (mut p, mut q) = (p.clone(), q.clone());
+                            let expected_p = if which.0 { p.with(&new_p) } else { p.0.clone() };
+                            let expected_q = if which.1 { q.with(&new_q) } else { q.0.clone() };
+                            let mut done = slots.clone();
+                            let mut inputs: Vec<_> = done.iter_mut().map(Slot::input).collect();
+                            let parity = parity(&mut p, &mut q, which);
+                            // Without parity and copies nothing says how long anything is.
+                            match past {
+                                None => engine.generate(&mut inputs, parity, start),
+                                Some(last) => {
+                                    engine.generate_past(&mut inputs, parity, start, last)
+                                }
+                            }
+                            assert_same(&p.0, &expected_p, || format!("{}: P", what()));
+                            assert_same(&q.0, &expected_q, || format!("{}: Q", what()));
+                            for (index, (done, slot)) in done.iter().zip(&slots).enumerate() {
+                                if let (Slot::Copy(_, _, to), Some(copied)) = (done, slot.copied())
+                                {
+                                    assert_same(to, &copied, || {
+                                        format!("{}: copy {index}", what())
+                                    });
+                                }
                             }
                         }
                     }

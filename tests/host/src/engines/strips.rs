@@ -105,8 +105,9 @@ fn copies_become_blocks_and_count_in_parity() {
                 })
                 .collect();
             for engine in engines() {
-                for make in [BOTH, Make::default()] {
-                    let what = || format!("{}: {roles:?}, {make:?}", engine.name());
+                let ways = [(BOTH, false), (BOTH, true), (Make::default(), false)];
+                for (make, past) in ways {
+                    let what = || format!("{}: {roles:?}, {make:?}, past {past}", engine.name());
                     let mut blocks = right.clone();
                     let mut expected = right.clone();
                     for (member, block) in (0..members).zip(&mut blocks) {
@@ -118,7 +119,8 @@ fn copies_become_blocks_and_count_in_parity() {
                             expected[usize::from(member)] = *block;
                         }
                     }
-                    Blocks::over(&mut blocks, engine, roles).generate_copying(make, |member| {
+                    let mut work = Blocks::over(&mut blocks, engine, roles).past_caches(past);
+                    work.generate_copying(make, |member| {
                         let (shift, bytes) = source[usize::from(member)].as_ref()?;
                         Some(Source::new(&bytes[*shift..]))
                     });
