@@ -120,8 +120,8 @@ impl Array {
         }
     }
 
-    /// Takes note that strips of a span could not be rebuilt, or not be written to the member that is rebuilt: from there
-    /// they cannot be read. Any context.
+    /// Takes note that strips of a span could not be rebuilt: from a member that is being rebuilt they cannot be read. Any
+    /// context.
     pub(super) fn rebuild_failed(&self, span_sector: u64, strips: Strips) {
         for slot in self.slots.iter() {
             let Some(member) = slot.take() else {
@@ -132,8 +132,13 @@ impl Array {
             }
             for run in strips.runs() {
                 let first = u64::from(run.first.wrapping_mul(STRIP_SECTORS));
-                let sectors = run.count.wrapping_mul(STRIP_SECTORS);
-                if !self.record_bad_blocks(&member, span_sector.wrapping_add(first), sectors) {
+                let start = span_sector.wrapping_add(first);
+                let end = start.saturating_add(u64::from(run.count.wrapping_mul(STRIP_SECTORS)));
+                // What it holds already was rebuilt before; with two parities this may be for another member's sake.
+                let start = start.max(member.recovery_offset());
+                // CAST: a span's sectors at most.
+                let sectors = end.saturating_sub(start) as u32;
+                if sectors != 0 && !self.record_bad_blocks(&member, start, sectors) {
                     self.mddev.sync_error();
                 }
             }

@@ -67,7 +67,7 @@ impl Item {
                     slice.fail(Status::IO_ERROR);
                 }
             }
-            Origin::Sync(unit) => self.entry.unit_done(unit, failed),
+            Origin::Sync(unit) => self.entry.unit_done(unit, failed, self.part.unstored()),
         }
     }
 

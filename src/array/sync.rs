@@ -81,7 +81,8 @@ impl Array {
         mddev.bitmap_start_sync(sector, self.stays_degraded());
 
         let check = mddev.test_recovery(Recovery::Check);
-        let locate = asked_for && self.settings.mismatch_method().locates(check);
+        // Where the bitmap knows of a write that a crash may have cut short, parity is only made right.
+        let locate = asked_for && !needed && self.settings.mismatch_method().locates(check);
         let unit = Unit {
             span_sector: start,
             sector,
@@ -110,15 +111,15 @@ impl Array {
         Synced::Started(unit.sectors)
     }
 
-    /// A unit of a sync has ended; in the strips `failed` there were too few good blocks, or one could not be written.
-    /// Any context.
-    pub(super) fn unit_done(&self, unit: Unit, failed: Strips) {
+    /// A unit of a sync has ended; in the strips `failed` there were too few good blocks, in those of `unstored` one could not
+    /// be written. Any context.
+    pub(super) fn unit_done(&self, unit: Unit, failed: Strips, unstored: Strips) {
         let mddev = &*self.mddev;
         if !failed.is_empty() && mddev.test_recovery(Recovery::Recover) {
             // Before md core may take the unit for done. What resync, check or repair could not do stays as it is.
             self.rebuild_failed(unit.span_sector, failed);
         }
-        if !failed.is_empty() || self.stays_degraded() {
+        if !(failed | unstored).is_empty() || self.stays_degraded() {
             mddev.bitmap_end_sync(unit.sector);
         }
         mddev.done_sync(unit.sectors);

@@ -138,7 +138,8 @@ impl Span {
                     self.check_only |= fresh;
                 }
                 if locate && self.roles.q().is_some() {
-                    self.locate |= fresh;
+                    // What a crash has left says nothing of which block is wrong.
+                    self.locate |= fresh & env.parity_trusted();
                 }
                 // The point is what the members hold, not what we remember.
                 for column in columns.iter_mut() {

@@ -47,6 +47,8 @@ pub(crate) struct Part {
     pub(super) active: Strips,
     /// Strips that could not be served.
     pub(super) failed: Strips,
+    /// Strips of a sync that were made right in memory, and of which some block could not be written.
+    pub(super) unstored: Strips,
 }
 
 impl Part {
@@ -63,6 +65,7 @@ impl Part {
             todo: strips,
             active: Strips::NONE,
             failed: Strips::NONE,
+            unstored: Strips::NONE,
         }
     }
 
@@ -74,6 +77,12 @@ impl Part {
     /// The strips that could not be served.
     pub(crate) fn failed(&self) -> Strips {
         self.failed
+    }
+
+    /// The strips of a sync of which some block could not be written; that it was not is recorded for its own member. None of
+    /// [`Self::failed`].
+    pub(crate) fn unstored(&self) -> Strips {
+        self.unstored
     }
 
     /// Whether nothing is left to do.

@@ -69,6 +69,8 @@ pub(crate) struct Span {
     pub(super) locating: Strips,
     /// Strips whose work has failed.
     pub(super) failed: Strips,
+    /// Strips of a sync of which some block could not be written.
+    pub(super) unstored: Strips,
     pub(super) fua: Strips,
     pub(super) sync: Strips,
     /// Strips whose writes wait for a flush of the bitmap.

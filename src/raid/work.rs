@@ -440,8 +440,11 @@ impl Span {
                 (column.failed | column.read_error | lost).meets(strip)
             };
             let bad = columns.iter().enumerate().filter(is_bad).count();
-            // As many blocks may be missing on the members as parity stands for. A sync that wrote nothing has failed.
-            if bad > parity || self.syncs.meets(strip) {
+            // As many blocks may be missing on the members as parity stands for. What a sync could not write is missing on
+            // that member alone, who knows it: others may have taken theirs.
+            if self.syncs.meets(strip) {
+                self.unstored |= strip;
+            } else if bad > parity {
                 self.failed |= strip;
             }
         }
@@ -462,6 +465,7 @@ impl Span {
         let failed = self.failed & done;
         parts.retain(&mut |part| {
             part.failed |= part.active & failed;
+            part.unstored |= part.active & self.unstored & done;
             part.active -= done;
             !part.is_complete()
         });
@@ -478,6 +482,7 @@ impl Span {
         self.locate -= done;
         self.bitmap -= done;
         self.failed -= done;
+        self.unstored -= done;
         self.fua -= done;
         self.sync -= done;
         self.phases.advance(done, Phase::Done, Phase::Idle);
