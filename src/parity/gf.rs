@@ -60,6 +60,7 @@ impl Element {
     }
 
     /// Multiplication by this as a matrix of bits, as `vgf2p8affineqb` takes it.
+    #[cfg(any(target_arch = "x86_64", not(MODULE)))]
     pub(crate) const fn matrix(self) -> &'static u64 {
         &MATRICES[self.0 as usize]
     }
@@ -121,6 +122,7 @@ static NIBBLES: [Nibbles; 256] = {
 };
 
 /// Byte 7 - i of a matrix says which bits of the input make bit i of the product.
+#[cfg(any(target_arch = "x86_64", not(MODULE)))]
 static MATRICES: [u64; 256] = {
     let mut matrices = [0; 256];
     let mut a = 0;
