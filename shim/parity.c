@@ -53,7 +53,10 @@ const char *raid456_engine_wanted(void)
 	return raid456_engine;
 }
 
+/* The name does not end with a zero. */
 void raid456_engine_chosen(const char *name, size_t length)
 {
-	strscpy(raid456_engine, name, min(length + 1, sizeof(raid456_engine)));
+	length = min(length, sizeof(raid456_engine) - 1);
+	memcpy(raid456_engine, name, length);
+	raid456_engine[length] = '\0';
 }

@@ -46,7 +46,7 @@ mod tests {
         if FAST {
             &[1, 2, 7, 8, 9, 16, 56, 63, 64, 65, 200, 1024]
         } else {
-            &[1, 8, 9, 64, 200]
+            &[1, 9, 72]
         }
     }
 
@@ -196,7 +196,7 @@ mod tests {
     fn engines_generate_as_scalar_does() -> Result {
         let mut noise = Noise(1);
         for &lines in lengths() {
-            for inputs in (0..=GROUP).filter(|n| FAST && lines <= 64 || matches!(n, 1 | 4 | 16)) {
+            for inputs in (0..=GROUP).filter(|n| FAST && lines <= 64 || matches!(n, 3 | 16)) {
                 let group = Group::new(&mut noise, inputs, lines)?;
                 for (start, which) in [Start::Zero, Start::Begun]
                     .into_iter()
@@ -284,7 +284,9 @@ mod tests {
         let mut noise = Noise(3);
         for &lines in lengths() {
             let every = FAST && lines == 9;
-            for factor in (0..=255_u8).filter(|f| every || matches!(f, 0..=2 | 0x8e | 0xff)) {
+            for factor in (0..=255_u8)
+                .filter(|f| every || matches!(f, 2 | 0x8e) || FAST && matches!(f, 0 | 1 | 0xff))
+            {
                 let other = Element(noise.word() as u8);
                 let factor = Element(factor);
                 let new = noise.lines(lines + 1)?;
