@@ -361,6 +361,12 @@ bool raid456_may_run_inline(struct block_device *bdev)
 	return bdev_synchronous(bdev) && in_task() && !softirq_count() && !irqs_disabled() && current->bio_list;
 }
 
+/* Whether what is written to the device is copied by the CPU that submits it. */
+bool raid456_is_copied(struct block_device *bdev)
+{
+	return bdev_synchronous(bdev);
+}
+
 bool raid456_has_plug(void)
 {
 	return current->plug;

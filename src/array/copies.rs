@@ -9,6 +9,8 @@
 use super::env::RunEnv;
 use super::part::{Origin, PartList};
 use crate::block::request::Slice;
+use crate::md::rdev::Rdev;
+use crate::md::slots::Slot;
 use crate::mem::kit::Sources;
 use crate::mem::pages::{Page, PAGE_SIZE};
 use crate::parity::strip::{Blocks, Make};
@@ -75,9 +77,11 @@ pub(super) fn write(
         },
     );
     if let Parity::Make(make) = parity {
+        let copied = |slot: &Slot| slot.with(Rdev::is_copied) == Some(true);
+        let past = !array.slots.iter().any(copied);
         for (copies, strip) in table.iter_mut().zip(0..) {
             if let Some(copies) = copies {
-                copies.generate(make(strip));
+                copies.generate(make(strip), past);
             }
         }
     }
@@ -132,10 +136,11 @@ impl<'s> StripCopies<'_, 's> {
         self.copy(member, at, source);
     }
 
-    /// Copies what is noted, and makes parity.
-    fn generate(&mut self, make: Make) {
+    /// Copies what is noted, and makes parity; past the caches if no CPU reads it next.
+    fn generate(&mut self, make: Make, past: bool) {
         let sources = &self.sources;
         Blocks::over(self.pages, self.engine, self.roles)
+            .past_caches(past)
             .generate_copying(make, |member| sources.get(member));
     }
 }

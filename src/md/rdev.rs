@@ -139,6 +139,13 @@ impl Rdev {
         unsafe { bindings::raid456_may_run_inline(bdev) }
     }
 
+    /// Whether the CPU copies what is written to it at once, as to a RAM disk; other devices fetch it later. Any context.
+    pub(crate) fn is_copied(&self) -> bool {
+        let bdev = load!(self, bdev);
+        // SAFETY: As long as the device is valid, so is its block device.
+        unsafe { bindings::raid456_is_copied(bdev) }
+    }
+
     /// Whether `sectors` sectors from `sector` on have bad blocks. Any context.
     pub(crate) fn bad_blocks(&self, sector: u64, sectors: u32) -> BadBlocks {
         if load!(self, badblocks.count) == 0 {
