@@ -16,7 +16,7 @@ struct Fault {
     name: &'static str,
     /// A file of src/raid.
     file: &'static str,
-    /// What stands there, exactly once.
+    /// What stands there, exactly once; nothing if it is planted together with another fault.
     text: &'static str,
     /// What stands there in the copy.
     instead: &'static str,
@@ -35,11 +35,11 @@ macro_rules! faults {
 const FAULTS: &[Fault] = faults! {
     // What is read and written.
     "rmw-without-the-old-data", "plan.rs",
-        "Self::Rmw => dirty || is_parity," =>
-        "Self::Rmw => (dirty && !super::fault::on(\"rmw-without-the-old-data\")) || is_parity,";
+        "Self::Rmw(parity) => dirty || parity.include(roles, member)," =>
+        "Self::Rmw(parity) => (dirty && !super::fault::on(\"rmw-without-the-old-data\")) || (parity.include(roles, member) && !(roles.is_q(member) && super::fault::on(\"rmw-without-the-old-q\"))),";
     "rcw-without-half-written-blocks", "plan.rs",
-        "Self::Rcw => !is_parity && !full," =>
-        "Self::Rcw => !is_parity && !full && !(dirty && super::fault::on(\"rcw-without-half-written-blocks\")),";
+        "Self::Rcw => is_data && !full," =>
+        "Self::Rcw => is_data && !full && !(dirty && super::fault::on(\"rcw-without-half-written-blocks\")),";
     "parity-not-written", "work.rs",
         "column.modified = (column.modified - strips) | made;" =>
         "if !super::fault::on(\"parity-not-written\") { column.modified = (column.modified - strips) | made; }";
@@ -84,8 +84,8 @@ const FAULTS: &[Fault] = faults! {
         "PartKind::Sync { .. } => free," =>
         "PartKind::Sync { .. } if super::fault::on(\"read-joins-a-write\") => free | (self.writes & self.phases.of(Phase::Reading)),\n                PartKind::Sync { .. } => free,";
     "written-data-forgotten-too-early", "work.rs",
-        "        if method != Method::NoParity {\n            self.making_parity |= strips;" =>
-        "        if super::fault::on(\"written-data-forgotten-too-early\") { for column in columns.iter_mut() { column.uncover(strips); } }\n        if method != Method::NoParity {\n            self.making_parity |= strips;";
+        "        if method != Method::NoParity {\n" =>
+        "        if super::fault::on(\"written-data-forgotten-too-early\") { for column in columns.iter_mut() { column.uncover(strips); } }\n        if method != Method::NoParity {\n";
     "completed-before-all-strips-are-done", "part.rs",
         "(self.todo | self.active).is_empty()" =>
         "(if super::fault::on(\"completed-before-all-strips-are-done\") { self.todo } else { self.todo | self.active }).is_empty()";
@@ -122,11 +122,75 @@ const FAULTS: &[Fault] = faults! {
 
     // Sync.
     "check-repairs", "work.rs",
-        "let repair = wrong - self.check_only;" =>
-        "let repair = if super::fault::on(\"check-repairs\") { wrong } else { wrong - self.check_only };";
+        "let repair = wrong - locate - self.check_only;" =>
+        "let repair = if super::fault::on(\"check-repairs\") { wrong - locate } else { wrong - locate - self.check_only };";
     "repair-only-counts", "work.rs",
-        "column.modified |= strips;" =>
-        "if !super::fault::on(\"repair-only-counts\") { column.modified |= strips; }";
+        "            column.modified |= made;" =>
+        "            if !super::fault::on(\"repair-only-counts\") { column.modified |= made; }";
+
+    // Two parities.
+    "rmw-without-the-old-q", "plan.rs", "" => "";
+    "q-not-written", "work.rs",
+        "column.uptodate = (column.uptodate - strips) | made;" =>
+        "let made = if self.roles.is_q(member) && super::fault::on(\"q-not-written\") { Strips::NONE } else { made };\n                column.uptodate = (column.uptodate - strips) | made;";
+    "q-forgotten-where-p-is-lost", "plan.rs",
+        "if made == Parities::NONE {" =>
+        "if made == Parities::NONE || (!made.p && super::fault::on(\"q-forgotten-where-p-is-lost\")) {";
+    "parity-made-that-is-lost", "work.rs",
+        "column.rebuild |= strips - (column.lost - column.storable);" =>
+        "column.rebuild |= if super::fault::on(\"parity-made-that-is-lost\") { strips } else { strips - (column.lost - column.storable) };";
+    "lost-p-recovers", "plan.rs",
+        "let held = self.parities(|column| !(column.lost - column.uptodate).meets(self.strip));" =>
+        "let held = self.parities(|column| !(column.lost - column.uptodate).meets(self.strip) || super::fault::on(\"lost-p-recovers\"));";
+    "p-alone-recovers-two", "plan.rs",
+        "            (1, Parities { p: true, .. }) => Parities { p: true, q: false }," =>
+        "            (1, Parities { p: true, .. }) => Parities { p: true, q: false },\n            (2, Parities { p: true, q: true }) if super::fault::on(\"p-alone-recovers-two\") => Parities { p: true, q: false },";
+    "q-recovers-nothing", "plan.rs",
+        "(1, Parities { q: true, .. }) |" =>
+        "(1, Parities { q: true, .. }) if !super::fault::on(\"q-recovers-nothing\") => held,\n           ";
+    "two-lost-blocks-given-up", "plan.rs",
+        " (2, Parities { p: true, q: true }) => held," =>
+        " (2, Parities { p: true, q: true }) if !super::fault::on(\"two-lost-blocks-given-up\") => held,";
+    "one-lost-block-of-two-recovered", "work.rs",
+        "            column.rebuild |= made;\n        }\n        self.recovering |= strips;" =>
+        "            column.rebuild |= made;\n            if !made.is_empty() && super::fault::on(\"one-lost-block-of-two-recovered\") { break; }\n        }\n        self.recovering |= strips;";
+    "three-lost-blocks-taken-for-two", "plan.rs",
+        "if lost > self.roles.parity_count() {" =>
+        "if lost > self.roles.parity_count() + u32::from(super::fault::on(\"three-lost-blocks-taken-for-two\")) {";
+    "two-failures-refused", "work.rs",
+        "if bad > parity || self.syncs.meets(strip) {" =>
+        "if bad > (if super::fault::on(\"two-failures-refused\") { 1 } else { parity }) || self.syncs.meets(strip) {";
+    "second-parity-not-compared", "plan.rs",
+        "let check = lost < self.roles.parity_count();" =>
+        "let check = if super::fault::on(\"second-parity-not-compared\") { lost == 0 } else { lost < self.roles.parity_count() };";
+    "recovered-block-not-stored-if-all-matches", "work.rs",
+        "let store = rest & any_modified(columns);" =>
+        "let store = if super::fault::on(\"recovered-block-not-stored-if-all-matches\") { Strips::NONE } else { rest & any_modified(columns) };";
+    "rebuilt-q-not-written", "work.rs",
+        "            column.uptodate |= rebuilt;\n" =>
+        "            column.uptodate |= rebuilt;\n            let rebuilt = if self.roles.is_q(member) && super::fault::on(\"rebuilt-q-not-written\") { Strips::NONE } else { rebuilt };\n";
+
+    // Wrong blocks.
+    "repair-does-not-locate", "work.rs",
+        "let locate = (wrong & self.locate) - lost;" =>
+        "let locate = if super::fault::on(\"repair-does-not-locate\") { Strips::NONE } else if super::fault::on(\"locates-beside-a-lost-block\") { wrong & self.locate } else { (wrong & self.locate) - lost };";
+    "locates-beside-a-lost-block", "work.rs", "" => "";
+    "locates-unasked", "accept.rs",
+        "if locate && self.roles.q().is_some() {" =>
+        "if (locate || super::fault::on(\"locates-unasked\")) && (self.roles.q().is_some() || super::fault::on(\"locates-with-one-parity\")) {";
+    "locates-with-one-parity", "accept.rs", "" => "";
+    "located-block-not-written", "work.rs",
+        "            column.modified |= found;" =>
+        "            if !super::fault::on(\"located-block-not-written\") { column.modified |= found; }";
+    "located-strip-written-whole", "work.rs",
+        "            if found.is_empty() {\n                continue;" =>
+        "            if found.is_empty() {\n                if super::fault::on(\"located-strip-written-whole\") { column.modified |= strips; }\n                continue;";
+    "guesses-where-nothing-is-located", "work.rs",
+        "        self.locating -= strips;\n" =>
+        "        self.locating -= strips;\n        if super::fault::on(\"guesses-where-nothing-is-located\") { let marked = columns.iter().fold(Strips::NONE, |all, column| all | column.rebuild); if let Some(column) = columns.iter_mut().last() { column.rebuild |= strips - marked; } }\n";
+    "late-location-taken-for-a-repair", "span.rs",
+        "let located = repaired & self.locating;" =>
+        "let located = if super::fault::on(\"late-location-taken-for-a-repair\") { Strips::NONE } else { repaired & self.locating };";
 
     // Bugs that were there once, and that the simulator found.
     "recovered-strips-not-planned-again", "span.rs",
@@ -215,6 +279,9 @@ fn build() -> PathBuf {
             files.push((fault.file, read(&top.join("src/raid").join(fault.file))));
         }
         for (_, text) in files.iter_mut().filter(|(file, _)| *file == fault.file) {
+            if fault.text.is_empty() {
+                continue;
+            }
             let count = text.matches(fault.text).count();
             assert_eq!(
                 count, 1,

@@ -3,7 +3,7 @@
 //! The administrator, the shrinker, and bad luck: everything that comes from outside.
 
 use super::device::Device;
-use super::io::Owner;
+use super::io::{Io, Op, Owner};
 use super::oracle::{row_end, row_of, Excuse};
 use super::report::Event;
 use super::silent::MismatchMethod;
@@ -279,6 +279,18 @@ impl Sim {
         if !allowed {
             return false;
         }
+        let first = row as u32 * STRIP_SECTORS;
+        let written = |io: &Io| match &io.op {
+            Op::Write { sector, data, .. } => {
+                // CAST: the simulated members are small.
+                io.device == device && (*sector..*sector + data.len() as u32).contains(&first)
+            }
+            _ => false,
+        };
+        if self.parities() > 1 && self.ios.iter().any(written) {
+            // Whether that write makes it readable depends on when it lands. Seeds of level 5 were never so unlucky.
+            return false;
+        }
         let at = self.rng.below(STRIP_SECTORS);
         self.note(|| {
             format!(
@@ -385,9 +397,7 @@ impl Sim {
                 device.known_bad = device.superblock.bad.clone();
                 device.write_error_seen = false;
                 self.md.slots[slot] = Some(d);
-                for row in self.rows.iter_mut().filter(|row| row.patched) {
-                    row.excuse = Excuse::Scribbled;
-                }
+                self.unpatch();
                 self.count(Event::ReAdded);
                 self.note(|| format!("device {d} is re-added to slot {slot}"));
                 return true;

@@ -133,6 +133,7 @@ impl Env for World<'_> {
         parts: &mut SimParts,
     ) -> Outcome {
         self.inspect(job, strips, columns);
+        self.inspect_sync(job, strips, columns, parts);
         // What was written before has come to rest, and the next write is still to come.
         self.sim.check_rows(self.key, *self.unchecked & strips);
         *self.unchecked -= strips;

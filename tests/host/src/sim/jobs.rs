@@ -11,7 +11,7 @@ use super::table::{Kit, Kits, PartOwner, SimParts};
 use super::Sim;
 use crate::raid::column::Column;
 use crate::raid::job::{Job, Method};
-use crate::raid::part::PartKind;
+use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
 
@@ -205,7 +205,7 @@ impl World<'_> {
         let is_parity = self.code.is_parity(member);
         let (what, wrong) = match job {
             // Parity without a member to hold it is left out; other parity would be left behind.
-            Job::Write(Method::Rmw | Method::Rcw) if is_parity => (
+            Job::Write(_) if is_parity => (
                 "parity that is not lost to be made",
                 strips - made - column.lost,
             ),
@@ -223,6 +223,54 @@ impl World<'_> {
             self.sim.fail(
                 &format!("{what} by {job:?}"),
                 format!("strips {wrong:?} of member {member}: {column:?}"),
+            );
+        }
+    }
+
+    /// Whether the job is the one that the sync parts at work ask for.
+    pub(crate) fn inspect_sync(
+        &mut self,
+        job: Job,
+        strips: Strips,
+        columns: &[Column],
+        parts: &SimParts,
+    ) {
+        if !matches!(job, Job::Check | Job::Parity | Job::Locate) {
+            return;
+        }
+        let asks = |part: &Part| match part.kind {
+            PartKind::Sync { locate: true, .. } => part.active(),
+            _ => Strips::NONE,
+        };
+        let asked = parts.list.iter().map(|entry| asks(&entry.part));
+        let asked = asked.fold(Strips::NONE, |all, part| all | part);
+        let lost = columns.iter().fold(Strips::NONE, |all, c| all | c.lost);
+        let locatable = if self.code.parities() > 1 {
+            strips & asked - lost
+        } else {
+            Strips::NONE
+        };
+        let (expected, wrong) = match job {
+            Job::Check => {
+                for strip in strips.iter() {
+                    let row = row_of(self.key, strip);
+                    self.sim.rows[row].to_locate = locatable.meets(Strips::one(strip));
+                }
+                return;
+            }
+            Job::Parity => (
+                "the wrong block to be looked for before parity is made anew",
+                locatable,
+            ),
+            _ => (
+                "a wrong block to be looked for only if that is asked for, and no block is lost",
+                strips - locatable,
+            ),
+        };
+        if !wrong.is_empty() {
+            self.sim.fail(
+                expected,
+                format!("{job:?} on strips {wrong:?} of span {}", self.key.sector),
             );
         }
     }

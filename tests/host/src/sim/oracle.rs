@@ -32,6 +32,8 @@ pub(crate) struct Row {
     pub(crate) lossy: bool,
     /// The check or repair under way has found it wrong.
     pub(crate) reported: bool,
+    /// It looks for the wrong block, if there is one, and no block was lost when it compared them.
+    pub(crate) to_locate: bool,
     /// It has found this member's block to be the wrong one.
     pub(crate) located: Option<usize>,
     /// It could not tell which block is wrong.
@@ -49,6 +51,7 @@ impl Row {
         excuse: Excuse::None,
         lossy: false,
         reported: false,
+        to_locate: false,
         located: None,
         unlocated: false,
         was_scribbled: false,
@@ -192,6 +195,18 @@ impl Sim {
         }
     }
 
+    /// A member has come back. Rows that were made right without it do not match what it held.
+    pub(crate) fn unpatch(&mut self) {
+        for row in 0..self.rows.len() {
+            if self.rows[row].patched {
+                self.rows[row].excuse = Excuse::Scribbled;
+                for slot in self.missing(row).iter() {
+                    self.block_lost(slot, row, false);
+                }
+            }
+        }
+    }
+
     /// Looks at the rows that were written since the last time and have come to rest.
     pub(crate) fn check_settled(&mut self, key: SpanKey, actor: &mut Actor) {
         let settled = actor.unchecked - actor.span.phases().of(Phase::Writing);
@@ -322,7 +337,8 @@ impl Sim {
             };
             let missing = self.missing(row);
             let hopeless = missing.count() > self.parities();
-            if state.excuse != Excuse::None || state.lossy || hopeless {
+            // What is patched may have been read, wrong, from the member that has gone since.
+            if state.excuse != Excuse::None || state.lossy || state.patched || hopeless {
                 continue;
             }
             let expected: Vec<Words> = (0..STRIP_SECTORS)
@@ -483,6 +499,12 @@ impl Sim {
             }
             let matches = self.row_matches(row, lost);
             let state = self.rows[row];
+            if state.reported && state.to_locate && state.located.is_none() && !state.unlocated {
+                self.fail(
+                    &format!("the wrong block of row {row} to be looked for"),
+                    "nobody did".into(),
+                );
+            }
             if check && state.located.is_none() {
                 if !matches && !state.reported {
                     self.fail(
