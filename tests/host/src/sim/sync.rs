@@ -300,6 +300,11 @@ impl Sim {
                 continue;
             }
             for strip in failed.iter() {
+                // CAST: the simulated members are small.
+                let sector = key.sector as u32 + strip * STRIP_SECTORS;
+                if self.devices[device].recovery_offset > sector {
+                    continue;
+                }
                 self.count(Event::BadRebuild);
                 if !self.record_bad(device, row_of(key, strip)) {
                     // md_sync_error()
@@ -313,7 +318,7 @@ impl Sim {
     /// A unit has ended: md_done_sync(). Strips of `writing` are being written again.
     pub(crate) fn sync_part_done(&mut self, key: SpanKey, part: &SimPart, writing: Strips) {
         let sectors = part.strips.count() * STRIP_SECTORS;
-        let failed = part.part.failed();
+        let failed = part.part.failed() | part.part.unstored();
         self.sync.done += u64::from(sectors);
         match self.sync.active.checked_sub(sectors) {
             Some(left) => self.sync.active = left,
@@ -341,7 +346,7 @@ impl Sim {
                 );
             }
             if self.sync.action == Action::Recover {
-                self.rebuild_failed(key, failed);
+                self.rebuild_failed(key, part.part.failed());
             }
         }
         // With a member missing nothing was compared: should that one come back, its chunk must not be spared.
