@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debian,debug disks=5 disk-size=16 timeout=300 debug.timeout=900
+# guest: kernels=debian,debug disks=6 disk-size=16 timeout=400 debug.timeout=1200
 """A short life on kernels that are slow to run: the stock Debian kernel, and the one with KASAN, lockdep and kmemleak."""
 
 import os
@@ -17,22 +17,33 @@ import kernel
 
 
 def life(shape):
-    """Create, write, lose, write, rebuild, check, stop, assemble."""
+    """Create, write, lose (at level 6: two), write, rebuild, check, stop, assemble."""
+    level6 = shape.get("level") == 6
     disks = rams(4)
+    lost, spares = (disks[1:3], rams(2, 4)) if level6 else (disks[1:2], rams(1, 4))
     array = Array.create(disks, size=2, **shape)
     with Shadow(array.path) as shadow:
         shadow.fill()
         shadow.random_writes(seed=1, count=20)
-        array.fail(disks[1])
-        shadow.random_writes(seed=2, count=20)
-        shadow.verify("without a member")
-        array.remove(disks[1])
-        array.add(rams(1, 4)[0])
+        for path in lost:
+            array.fail(path)
+            shadow.random_writes(seed=2, count=20)
+        shadow.verify(f"without {len(lost)} members")
+        for path in lost:
+            array.remove(path)
+        array.add_together(spares)
         array.wait_rebuilt()
         shadow.verify("after the rebuild")
         slot, sector = array.geometry().parity_of(1000)
         array.damage(slot, sector, SECTOR)
         expect("mismatch_cnt of a repair", 8, array.scan("repair"))
+        if level6 and kernel.driver() == "rust":
+            array.set("mismatch_method", "locate")
+            for place in (3, 2000):
+                array.damage(*array.geometry().locate(place), SECTOR)
+            expect("mismatch_cnt of a repair", 16, array.scan("repair"))
+            expect("wrong blocks located", "2", array.get("mismatch_located"))
+        array.expect_parity(shadow.bytes)
         array.expect_clean()
         shadow.close()
         array = array.reassemble()
@@ -40,14 +51,17 @@ def life(shape):
         shadow.verify("after stop and assembly")
 
 
-def under_load():
-    """A member fails and is rebuilt, settings change and the bitmap goes while fio writes and compares."""
-    array = Array.create(rams(4), size=8, bitmap="internal")
+def under_load(level=5):
+    """A member (at level 6: two) fails and is rebuilt, settings change and the bitmap goes while fio writes and compares."""
+    array = Array.create(rams(4), level=level, size=8, bitmap="internal")
     work = Load(array.path, array.size(), seconds=12, jobs=2, largest="64k")
-    array.fail(rams(4)[2])
+    lost = rams(4)[2:level - 2]
+    for path in lost:
+        array.fail(path)
     array.set("stripe_cache_size", 64)
-    array.remove(rams(4)[2])
-    array.add(rams(4)[2])
+    for path in lost:
+        array.remove(path)
+        array.add(path)
     array.set("group_thread_cnt", 2)
     array.wait_rebuilt(200)
     kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=none")
@@ -72,11 +86,11 @@ def file_system():
     expect("fsck's status", 0, kernel.sh("e2fsck", "-fn", array.path, check=False)[0])
 
 
-def both_drivers():
+def both_drivers(level=5):
     """What one driver wrote the other one reads, on the stock kernel too."""
     first, second = drivers()
     kernel.use_driver(second)
-    array = Array.create(rams(4), size=2)
+    array = Array.create(rams(4), level=level, size=2)
     with Shadow(array.path) as shadow:
         shadow.fill()
         for driver in (first, second):
@@ -86,6 +100,7 @@ def both_drivers():
             kernel.use_driver(driver)
             array = Array.assemble(rams(4))
             array.expect_clean()
+            array.expect_parity(shadow.bytes)
             shadow.reopen()
             shadow.verify(f"read by {driver}")
 
@@ -94,7 +109,11 @@ if __name__ == "__main__":
     run([
         ("raid5", lambda: life({"bitmap": "internal"})),
         ("raid4", lambda: life({"level": 4, "chunk": 4})),
+        ("raid6", lambda: life({"level": 6, "bitmap": "internal"})),
+        ("raid6, ddf-N-continue", lambda: life({"level": 6, "layout": "ddf-N-continue", "chunk": 4})),
         ("fio while a member fails", under_load),
+        ("fio while two members fail, raid6", lambda: under_load(6)),
         ("ext4", file_system),
         ("both drivers", both_drivers),
+        ("both drivers, raid6", lambda: both_drivers(6)),
     ], cleanup=stop_all)

@@ -41,6 +41,11 @@ STORES = {
 # Their values change by themselves, or name the moment or the driver's own doings.
 VOLATILE = {"uuid", "sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action"}
 
+# Files that the C module does not have: mode and content.
+OURS = {
+    "mismatch_method": ("0o644", "parity\n"), "mismatch_located": ("0o444", "0\n"), "mismatch_unlocated": ("0o444", "0\n"),
+}
+
 # Differences in queue limits that are wanted, with the reason.
 NO_DISCARD = "discard is not supported yet, so it is not offered"
 EXPLAINED_LIMITS = {
@@ -68,14 +73,16 @@ def files(folder):
     return found
 
 
-def attributes():
+def attributes(level):
     """Every file of the array's folder: name, mode, and the values that do not change by themselves."""
-    def each(_driver):
-        array = Array.create(rams(4), size=2, chunk=64)
+    def each(driver):
+        array = Array.create(rams(4), level=level, size=2, chunk=64)
         found = {name: (mode, "" if name in VOLATILE else content) for name, (mode, content) in files(array.md).items()}
         for name, value in files(f"{array.md}/dev-ram0").items():
             found[f"dev-ram0/{name}"] = value
         array.stop()
+        more = {name: found.pop(name, None) for name in OURS}
+        expect(f"{driver}: what C does not have", OURS if driver == "rust" else dict.fromkeys(OURS), more)
         return found
     found = under_each(each)
     for name in STORES:
@@ -83,10 +90,10 @@ def attributes():
     expect_same("attributes", *found, drivers())
 
 
-def stores():
+def stores(level):
     """Each attribute gets each value: errno and the value afterwards."""
     def each(_driver):
-        array = Array.create(rams(4), size=2, chunk=64)
+        array = Array.create(rams(4), level=level, size=2, chunk=64)
         found = {}
         for name, values in STORES.items():
             for turn, value in enumerate(values):
@@ -128,7 +135,8 @@ def cache_in_use():
 def limits():
     """Everything in queue/, for several shapes and under a bitmap, and what lies beside it."""
     shapes = [(3, {"chunk": 64}), (6, {"chunk": 512}), (4, {"chunk": 4, "level": 4}), (5, {"chunk": 1024}),
-              (4, {"chunk": 64, "bitmap": "internal"})]
+              (4, {"chunk": 64, "bitmap": "internal"}), (6, {"chunk": 64, "level": 6}),
+              (5, {"chunk": 4, "level": 6, "layout": "left-symmetric-6"})]
 
     def each(_driver):
         found = {}
@@ -156,7 +164,7 @@ def limits():
         raise Failed("limits differ without a reason:\n      " + "\n      ".join(unexplained[:40]))
     note(f"ok: {len(found[0])} values compared")
     queue = {name.rsplit("/", 1)[1]: value[1].strip() for name, value in found[-1].items()
-             if name.startswith("6 members") and "queue/" in name}
+             if name.startswith("6 members {'chunk': 512}") and "queue/" in name}
     expect("minimum_io_size (a chunk)", str(512 * 1024), queue["minimum_io_size"])
     expect("optimal_io_size (a stripe's data)", str(5 * 512 * 1024), queue["optimal_io_size"])
     expect("fua", "1", queue["fua"])
@@ -183,10 +191,12 @@ def status_line():
     """/proc/mdstat, whole, degraded and by level."""
     def each(_driver):
         found = {}
-        for shape in ({"level": 5}, {"level": 5, "layout": "parity-first", "chunk": 4}, {"level": 4}):
+        for shape in ({"level": 5}, {"level": 5, "layout": "parity-first", "chunk": 4}, {"level": 4}, {"level": 6},
+                      {"level": 6, "layout": "ddf-zero-restart"}):
             array = Array.create(rams(4), size=2, **shape)
             found[f"{shape} whole"] = array.mdstat()
-            array.fail(rams(4)[1])
+            for lost in rams(4)[1:max(shape["level"], 5) - 3]:
+                array.fail(lost)
             found[f"{shape} degraded"] = array.mdstat()
             array.stop()
             stop_all()
@@ -199,8 +209,10 @@ def status_line():
 
 if __name__ == "__main__":
     run([
-        ("attributes", attributes),
-        ("stores", stores),
+        ("attributes", lambda: attributes(5)),
+        ("attributes, raid6", lambda: attributes(6)),
+        ("stores", lambda: stores(5)),
+        ("stores, raid6", lambda: stores(6)),
         ("the largest values", largest),
         ("the cache in use", cache_in_use),
         ("queue limits", limits),
