@@ -16,14 +16,17 @@ pub(crate) struct Ours {
     past: bool,
 }
 
-/// The engines that this CPU can run, or those of them that are named; where blocks are copied, also with stores past the
+/// The engines that this CPU can run, or those of them that are named; where parity is made, also with stores past the
 /// caches.
 pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
     let mut all: Vec<&'static dyn Engine> = vec![&crate::parity::scalar::Scalar];
     all.extend(crate::parity::x86::engines().filter_map(|(_, engine)| engine));
     let wanted =
         |engine: &&dyn Engine| names.is_empty() || names.iter().any(|name| name == engine.name());
-    let copies = matches!(op, Operation::CopyP | Operation::CopyPq);
+    let made = matches!(
+        op,
+        Operation::CopyP | Operation::CopyPq | Operation::GenP | Operation::GenPq
+    );
     all.retain(wanted);
     let plain = all.iter().map(|engine| Ours {
         engine: *engine,
@@ -31,7 +34,7 @@ pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
     });
     let vectors = all
         .iter()
-        .filter(|engine| copies && engine.name() != "scalar");
+        .filter(|engine| made && engine.name() != "scalar");
     let past = vectors.map(|engine| Ours {
         engine: *engine,
         past: true,

@@ -80,7 +80,7 @@ fn sample(
 }
 
 /// Nanoseconds that this thread has run: what others do on its CPU meanwhile does not count.
-fn own_time() -> f64 {
+pub(crate) fn own_time() -> f64 {
     let mut time = [0_i64; 2];
     // SAFETY: The call writes seconds and nanoseconds there.
     unsafe { clock_gettime(CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()) };
