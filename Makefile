@@ -4,6 +4,7 @@
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
+LEVEL ?= 5
 
 .PHONY: all help setup module demo test bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
@@ -22,9 +23,9 @@ module: ## raid456.ko for a guest's kernel, KERNEL=uml|debian|debug (default: um
 	@scripts/setup $(KERNEL)
 	@scripts/build-module $(KERNEL)
 
-demo: ## a RAID 5 array in a guest: files on it, a member lost, rebuilt, checked, over to the C driver and back
+demo: ## a RAID array in a guest, LEVEL=5|6: files on it, one or two members lost, rebuilt, checked, over to C and back
 	@$(MAKE) --no-print-directory module KERNEL=uml
-	@scripts/demo
+	@scripts/demo --level $(LEVEL)
 
 test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time
 	@scripts/test $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
