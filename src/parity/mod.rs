@@ -15,6 +15,7 @@
 // The host builds all but what needs the kernel, for its tests.
 #[cfg(MODULE)]
 pub(crate) mod engine;
+mod few;
 pub(crate) mod gf;
 #[cfg(MODULE)]
 pub(crate) mod kernel;

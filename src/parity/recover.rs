@@ -54,7 +54,8 @@ impl<T: Holder> Blocks<'_, T> {
             past: false,
         };
         let lost = Lost {
-            members: &[x],
+            x: Some(x),
+            y: None,
             // Without Q the order of blocks does not matter, and P is one of them.
             instead: q.is_none().then_some(p),
         };
@@ -90,7 +91,11 @@ impl<T: Holder> Blocks<'_, T> {
             begun: Start::Zero,
             past: false,
         };
-        self.pass(others, Lost::of(&[x]), |_| None)?;
+        let lost = Lost {
+            x: Some(x),
+            ..Lost::default()
+        };
+        self.pass(others, lost, |_| None)?;
         let by = self.factor(x)?.inverse()?;
         let mut lender = Lender::new(self.pages);
         let lost = take_mut(&mut lender, x, &WHOLE)?;
@@ -111,7 +116,12 @@ impl<T: Holder> Blocks<'_, T> {
             begun: Start::Zero,
             past: false,
         };
-        self.pass(others, Lost::of(&[x, y]), |_| None)?;
+        let lost = Lost {
+            x: Some(x),
+            y: Some(y),
+            instead: None,
+        };
+        self.pass(others, lost, |_| None)?;
         let (f, g) = (self.factor(x)?, self.factor(y)?);
         // There is none if the two are the same.
         let by_q: Element = f.add(g).inverse()?;

@@ -95,9 +95,21 @@ impl Engine for Scalar {
 
 /// How many lines all inputs have, and what parity there is; those of the inputs if there is none.
 pub(super) fn parity_lines(inputs: &[Input<'_>], p: Option<&[Line]>, q: Option<&[Line]>) -> usize {
-    let parity = [p, q].into_iter().flatten().map(<[Line]>::len);
-    let inputs = inputs.iter().filter_map(Input::lines);
-    parity.chain(inputs).min().unwrap_or(0)
+    let mut lines = usize::MAX;
+    for parity in [p, q].into_iter().flatten() {
+        lines = lines.min(parity.len());
+    }
+    for input in inputs {
+        if let Some(count) = input.lines() {
+            lines = lines.min(count);
+        }
+    }
+    // Nothing but zeros, and nowhere to put what comes of them.
+    if lines == usize::MAX {
+        0
+    } else {
+        lines
+    }
 }
 
 fn value(line: Option<&Line>) -> Line {

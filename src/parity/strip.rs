@@ -2,13 +2,14 @@
 
 //! The blocks of one strip: what jobs do with them, cut into groups of inputs for an engine.
 
+use super::few::Few;
 use super::gf::Element;
 use super::lender::Lender;
 use super::{
     Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
 };
 use crate::raid::roles::Roles;
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 
 /// What holds a block: a page that bios may use, so that it cannot always be had.
 pub(crate) trait Holder {
@@ -197,7 +198,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
     pub(super) fn pass<'s>(
         &mut self,
         targets: Targets,
-        lost: Lost<'_>,
+        lost: Lost,
         inputs: impl Fn(u16) -> Option<Source<'s>>,
     ) -> Option<()>
     where
@@ -207,27 +208,36 @@ impl<'a, T: Holder> Blocks<'a, T> {
         let mut start = targets.begun;
         loop {
             let mut lender = Lender::new(self.pages);
-            let mut group = Group::new();
-            for slot in slots.by_ref() {
+            let mut group = Few::new();
+            // In one go, which is faster than slot by slot; it ends where the group is full.
+            let stopped = slots.try_for_each(|slot| {
                 let input = match slot {
-                    None => Input::Zero,
-                    Some(member) if lost.members.contains(&member) => match lost.instead {
-                        Some(other) => Input::Block(lender.take(other)?.block()?),
-                        None => Input::Zero,
+                    Some(member) if lost.has(member) => match lost.instead {
+                        Some(other) => block_of(&mut lender, other),
+                        None => Some(Input::Zero),
                     },
                     Some(member) => match inputs(member) {
-                        Some(from) => Input::Copy {
-                            from,
-                            to: take_mut(&mut lender, member, &WHOLE)?,
-                        },
-                        None => Input::Block(lender.take(member)?.block()?),
+                        Some(from) => {
+                            take_mut(&mut lender, member, &WHOLE).map(|to| Input::Copy { from, to })
+                        }
+                        None => block_of(&mut lender, member),
                     },
+                    None => Some(Input::Zero),
                 };
-                if group.push(input) {
-                    break;
+                let Some(input) = input else {
+                    return ControlFlow::Break(None);
+                };
+                group.push(input);
+                if group.len() < GROUP {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(Some(()))
                 }
+            });
+            if let ControlFlow::Break(full) = stopped {
+                full?;
             }
-            if group.count == 0 && start == Start::Begun {
+            if group.is_empty() && start == Start::Begun {
                 return Some(());
             }
             let parity = Parity {
@@ -236,10 +246,9 @@ impl<'a, T: Holder> Blocks<'a, T> {
             };
             if targets.past {
                 let last = slots.clone().next().is_none();
-                self.engine
-                    .generate_past(group.inputs(), parity, start, last);
+                self.engine.generate_past(&mut group, parity, start, last);
             } else {
-                self.engine.generate(group.inputs(), parity, start);
+                self.engine.generate(&mut group, parity, start);
             }
             start = Start::Begun;
         }
@@ -276,7 +285,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
                 p: stored_p.and_then(|block| block.get(lines.clone())),
                 q: stored_q.and_then(|block| block.get(lines.clone())),
             };
-            let found = self.engine.check(group.inputs(), begun, stored);
+            let found = self.engine.check(&mut group, begun, stored);
             wrong.p |= found.p;
             wrong.q |= found.q;
         }
@@ -300,15 +309,15 @@ impl<'a, T: Holder> Blocks<'a, T> {
                 p: Some(&mut *p),
                 q: Some(&mut *q),
             };
-            self.engine.generate(group.inputs(), parity, start);
+            self.engine.generate(&mut group, parity, start);
             start = Start::Begun;
         }
         Some(())
     }
 
     /// Some lines of the blocks of at most [`GROUP`] slots, counted from the highest.
-    fn group(&self, lines: &Range<usize>, slots: Range<usize>) -> Option<Group<'_>> {
-        let mut group = Group::new();
+    fn group(&self, lines: &Range<usize>, slots: Range<usize>) -> Option<Few<Input<'_>>> {
+        let mut group = Few::new();
         for slot in self.slots().skip(slots.start).take(slots.len()) {
             group.push(match slot {
                 None => Input::Zero,
@@ -349,47 +358,16 @@ pub(super) struct Targets {
 
 /// Data members whose blocks do not count in a pass.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lost<'a> {
-    pub(super) members: &'a [u16],
+pub(super) struct Lost {
+    pub(super) x: Option<u16>,
+    pub(super) y: Option<u16>,
     /// The member whose block counts in the place of the one that is lost; else that place counts as zeros.
     pub(super) instead: Option<u16>,
 }
 
-impl<'a> Lost<'a> {
-    /// These count as zeros.
-    pub(super) fn of(members: &'a [u16]) -> Self {
-        Self {
-            members,
-            instead: None,
-        }
-    }
-}
-
-/// Up to [`GROUP`] inputs.
-struct Group<'a> {
-    inputs: [Input<'a>; GROUP],
-    count: usize,
-}
-
-impl<'a> Group<'a> {
-    fn new() -> Self {
-        Self {
-            inputs: [const { Input::Zero }; GROUP],
-            count: 0,
-        }
-    }
-
-    /// Adds an input, if there is room; returns whether there is none for another. Zeros before all else are left out.
-    fn push(&mut self, input: Input<'a>) -> bool {
-        if let Some(place) = self.inputs.get_mut(self.count) {
-            *place = input;
-            self.count = self.count.saturating_add(1);
-        }
-        self.count >= GROUP
-    }
-
-    fn inputs(&mut self) -> &mut [Input<'a>] {
-        self.inputs.get_mut(..self.count).unwrap_or(&mut [])
+impl Lost {
+    fn has(&self, member: u16) -> bool {
+        self.x == Some(member) || self.y == Some(member)
     }
 }
 
@@ -400,6 +378,11 @@ pub(super) fn take_mut<'a, T: Holder>(
     lines: &Range<usize>,
 ) -> Option<&'a mut [Line]> {
     lender.take(member)?.block_mut()?.get_mut(lines.clone())
+}
+
+/// The block of a member, as an input that is only read.
+fn block_of<'a, T: Holder>(lender: &mut Lender<'a, T>, member: u16) -> Option<Input<'a>> {
+    Some(Input::Block(lender.take(member)?.block()?))
 }
 
 /// As [`take_mut`], if a block is wanted.

@@ -15,10 +15,9 @@ pub(super) struct Entry {
 }
 
 /// What a pass works on. Every pointer is one to the first byte; null where what it says is optional is missing.
-pub(super) struct Pass {
-    /// The first input, and the end of the last; one at least.
-    pub(super) inputs: *const Entry,
-    pub(super) end: *const Entry,
+pub(super) struct Pass<'a> {
+    /// One at least, unless something is only checked.
+    pub(super) inputs: &'a [Entry],
     /// What P and Q begin with; optional.
     pub(super) begun_p: *const u8,
     pub(super) begun_q: *const u8,
@@ -47,7 +46,7 @@ macro_rules! passes {
         /// # Safety
         ///
         /// As for P and Q below.
-        pub(in super::super) unsafe fn copy_p(pass: &Pass, from: usize, to: usize) {
+        pub(in super::super) unsafe fn copy_p(pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -109,8 +108,8 @@ macro_rules! passes {
                     "jz 26f",
                     "sfence",
                     "26:";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
+                    inputs = in(reg) pass.inputs.as_ptr(),
+                    end = in(reg) pass.inputs.as_ptr_range().end,
                     begun = in(reg) pass.begun_p,
                     p = in(reg) pass.p,
                     past = in(reg) pass.past,
@@ -130,7 +129,7 @@ macro_rules! passes {
         /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
         /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and parity
         /// for writes, by nobody else, and aligned to a line. `to - from` is a multiple of the step and not zero.
-        pub(in super::super) unsafe fn copy_pq(pass: &Pass, from: usize, to: usize) {
+        pub(in super::super) unsafe fn copy_pq(pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -207,8 +206,8 @@ macro_rules! passes {
                     "jz 27f",
                     "sfence",
                     "27:";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
+                    inputs = in(reg) pass.inputs.as_ptr(),
+                    end = in(reg) pass.inputs.as_ptr_range().end,
                     begun_p = in(reg) pass.begun_p,
                     begun_q = in(reg) pass.begun_q,
                     p = in(reg) pass.p,
@@ -228,7 +227,7 @@ macro_rules! passes {
         /// # Safety
         ///
         /// As with copies.
-        pub(in super::super) unsafe fn make_pq(pass: &Pass, from: usize, to: usize) {
+        pub(in super::super) unsafe fn make_pq(pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -269,8 +268,8 @@ macro_rules! passes {
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
+                    inputs = in(reg) pass.inputs.as_ptr(),
+                    end = in(reg) pass.inputs.as_ptr_range().end,
                     begun_p = in(reg) pass.begun_p,
                     begun_q = in(reg) pass.begun_q,
                     p = in(reg) pass.p,
@@ -288,7 +287,7 @@ macro_rules! passes {
         /// # Safety
         ///
         /// As for making them, but P and Q are only read.
-        pub(in super::super) unsafe fn check_pq(pass: &Pass, from: usize, to: usize) -> u32 {
+        pub(in super::super) unsafe fn check_pq(pass: &Pass<'_>, from: usize, to: usize) -> u32 {
             let found: u32;
             // SAFETY: By the requirements of this function the code reads what it may.
             unsafe {
@@ -332,8 +331,8 @@ macro_rules! passes {
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
+                    inputs = in(reg) pass.inputs.as_ptr(),
+                    end = in(reg) pass.inputs.as_ptr_range().end,
                     begun_p = in(reg) pass.begun_p,
                     begun_q = in(reg) pass.begun_q,
                     p = in(reg) pass.p,

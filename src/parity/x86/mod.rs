@@ -14,10 +14,11 @@ mod sets;
 mod sums;
 mod words;
 
+use super::few::Few;
 use super::gf::Element;
 use super::scalar::{parity_lines, Scalar};
 use super::{Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong};
-use super::{BLOCK_LINES, GROUP, LINE_BYTES};
+use super::{BLOCK_LINES, LINE_BYTES};
 use core::marker::PhantomData;
 use core::ops::Range;
 use cpu::Features;
@@ -95,10 +96,8 @@ impl<C: Code> Engine for Simd<C> {
             for input in inputs.iter_mut() {
                 table.push(input, &piece);
             }
-            let (inputs, end) = table.range();
             let pass = Pass {
-                inputs,
-                end,
+                inputs: &table.entries,
                 begun_p: address(part(begun.p, &piece)),
                 begun_q: address(part(begun.q, &piece)),
                 p: address(part(stored.p, &piece)).cast_mut(),
@@ -214,7 +213,7 @@ impl<C: Code> Simd<C> {
             }
             let part_of_p = part_mut(&mut p, &piece);
             let part_of_q = part_mut(&mut q, &piece);
-            if table.count == 0 {
+            if table.entries.is_empty() {
                 if start == Start::Zero {
                     part_of_p
                         .into_iter()
@@ -233,10 +232,8 @@ impl<C: Code> Simd<C> {
                     core::ptr::null()
                 }
             };
-            let (inputs, end) = table.range();
             let pass = Pass {
-                inputs,
-                end,
+                inputs: &table.entries,
                 begun_p: begun(p),
                 begun_q: begun(q),
                 p,
@@ -304,21 +301,15 @@ impl<C: Code> Simd<C> {
 
 /// The inputs of a pass, as the assembly takes them.
 struct Table {
-    entries: [Entry; GROUP],
-    count: usize,
+    entries: Few<Entry>,
     /// Whether any is to be copied.
     copies: bool,
 }
 
 impl Table {
     fn new() -> Self {
-        let none = Entry {
-            from: core::ptr::null(),
-            to: core::ptr::null_mut(),
-        };
         Self {
-            entries: [none; GROUP],
-            count: 0,
+            entries: Few::new(),
             copies: false,
         }
     }
@@ -343,16 +334,7 @@ impl Table {
                 }
             }
         };
-        if let Some(place) = self.entries.get_mut(self.count) {
-            *place = entry;
-            self.count = self.count.wrapping_add(1);
-        }
-    }
-
-    /// The first entry, and the end of the last.
-    fn range(&self) -> (*const Entry, *const Entry) {
-        let first = self.entries.as_ptr();
-        (first, first.wrapping_add(self.count))
+        self.entries.push(entry);
     }
 }
 

@@ -24,11 +24,11 @@ pub(super) trait Code: Sync + 'static {
     const NEEDS: Features;
 
     /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied.
-    unsafe fn make(pass: &Pass, want_q: bool, copies: bool, bytes: usize);
+    unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize);
     /// Not zero if P differs.
-    unsafe fn check_p(pass: &Pass, bytes: usize) -> u32;
+    unsafe fn check_p(pass: &Pass<'_>, bytes: usize) -> u32;
     /// Bit 0: P differs; bit 1: Q does.
-    unsafe fn check_pq(pass: &Pass, bytes: usize) -> u32;
+    unsafe fn check_pq(pass: &Pass<'_>, bytes: usize) -> u32;
     unsafe fn change_p(change: &Change, bytes: usize);
     unsafe fn change_pq(change: &Change, factor: Element, bytes: usize);
     unsafe fn recover_one(one: &One, by: Element, bytes: usize);
@@ -104,7 +104,7 @@ macro_rules! set {
             const NAME: &'static str = $name;
             const NEEDS: Features = $needs;
 
-            unsafe fn make(pass: &Pass, want_q: bool, copies: bool, bytes: usize) {
+            unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize) {
                 match (want_q, copies) {
                     (false, false) => steps!($module::make_p(pass), bytes, $sum_step),
                     (false, true) => steps!($module::copy_p(pass), bytes, $step),
@@ -112,13 +112,13 @@ macro_rules! set {
                     (true, true) => steps!($module::copy_pq(pass), bytes, $step),
                 }
             }
-            unsafe fn check_p(pass: &Pass, bytes: usize) -> u32 {
+            unsafe fn check_p(pass: &Pass<'_>, bytes: usize) -> u32 {
                 let mut found = 0;
                 steps!($module::check_p(pass), bytes, $sum_step, |differs| found |=
                     differs);
                 found
             }
-            unsafe fn check_pq(pass: &Pass, bytes: usize) -> u32 {
+            unsafe fn check_pq(pass: &Pass<'_>, bytes: usize) -> u32 {
                 let mut found = 0;
                 steps!($module::check_pq(pass), bytes, $step, |differs| found |=
                     differs);

@@ -14,7 +14,7 @@ macro_rules! sums {
         /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
         /// and what P begins with for reads, and P for writes, by nobody else; it may be what it begins with. `to - from`
         /// is a multiple of the step and not zero.
-        pub(in super::super) unsafe fn make_p(pass: &Pass, from: usize, to: usize) {
+        pub(in super::super) unsafe fn make_p(pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -42,8 +42,8 @@ macro_rules! sums {
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
+                    inputs = in(reg) pass.inputs.as_ptr(),
+                    end = in(reg) pass.inputs.as_ptr_range().end,
                     begun = in(reg) pass.begun_p,
                     p = in(reg) pass.p,
                     to = in(reg) to,
@@ -59,7 +59,7 @@ macro_rules! sums {
         /// # Safety
         ///
         /// As for making it, but P is only read.
-        pub(in super::super) unsafe fn check_p(pass: &Pass, from: usize, to: usize) -> u32 {
+        pub(in super::super) unsafe fn check_p(pass: &Pass<'_>, from: usize, to: usize) -> u32 {
             let found: u32;
             // SAFETY: By the requirements of this function the code reads what it may.
             unsafe {
@@ -88,8 +88,8 @@ macro_rules! sums {
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b";
-                    inputs = in(reg) pass.inputs,
-                    end = in(reg) pass.end,
+                    inputs = in(reg) pass.inputs.as_ptr(),
+                    end = in(reg) pass.inputs.as_ptr_range().end,
                     begun = in(reg) pass.begun_p,
                     p = in(reg) pass.p,
                     to = in(reg) to,
