@@ -207,48 +207,30 @@ impl<'a, T: Holder> Blocks<'a, T> {
         let mut slots = self.slots();
         let mut start = targets.begun;
         loop {
-            let mut lender = Lender::new(self.pages);
-            let mut group = Few::new();
+            let mut filling = Filling {
+                lender: Lender::new(self.pages),
+                group: Few::new(),
+                lost,
+                inputs: &inputs,
+            };
             // In one go, which is faster than slot by slot; it ends where the group is full.
-            let stopped = slots.try_for_each(|slot| {
-                let input = match slot {
-                    Some(member) if lost.has(member) => match lost.instead {
-                        Some(other) => block_of(&mut lender, other),
-                        None => Some(Input::Zero),
-                    },
-                    Some(member) => match inputs(member) {
-                        Some(from) => {
-                            take_mut(&mut lender, member, &WHOLE).map(|to| Input::Copy { from, to })
-                        }
-                        None => block_of(&mut lender, member),
-                    },
-                    None => Some(Input::Zero),
-                };
-                let Some(input) = input else {
-                    return ControlFlow::Break(None);
-                };
-                group.push(input);
-                if group.len() < GROUP {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(Some(()))
-                }
-            });
+            let stopped = slots.try_for_each(|slot| filling.add(slot));
             if let ControlFlow::Break(full) = stopped {
                 full?;
             }
+            let Filling { lender, group, .. } = &mut filling;
             if group.is_empty() && start == Start::Begun {
                 return Some(());
             }
             let parity = Parity {
-                p: optional_mut(&mut lender, targets.p, &WHOLE)?,
-                q: optional_mut(&mut lender, targets.q, &WHOLE)?,
+                p: optional_mut(lender, targets.p, &WHOLE)?,
+                q: optional_mut(lender, targets.q, &WHOLE)?,
             };
             if targets.past {
                 let last = slots.clone().next().is_none();
-                self.engine.generate_past(&mut group, parity, start, last);
+                self.engine.generate_past(group, parity, start, last);
             } else {
-                self.engine.generate(&mut group, parity, start);
+                self.engine.generate(group, parity, start);
             }
             start = Start::Begun;
         }
@@ -371,6 +353,50 @@ impl Lost {
     }
 }
 
+/// A group that a pass fills.
+struct Filling<'a, 'f, T, F> {
+    lender: Lender<'a, T>,
+    group: Few<Input<'a>>,
+    lost: Lost,
+    inputs: &'f F,
+}
+
+impl<'a, T: Holder, F> Filling<'a, '_, T, F> {
+    /// Adds what a slot has. Stops when the group is full, or with `None` when a block cannot be had.
+    fn add<'s: 'a>(&mut self, slot: Option<u16>) -> ControlFlow<Option<()>>
+    where
+        F: Fn(u16) -> Option<Source<'s>>,
+    {
+        let input = match slot {
+            Some(member) if self.lost.has(member) => match self.lost.instead {
+                Some(other) => self.block(other),
+                None => Some(Input::Zero),
+            },
+            Some(member) => match (self.inputs)(member) {
+                Some(from) => {
+                    take_mut(&mut self.lender, member, &WHOLE).map(|to| Input::Copy { from, to })
+                }
+                None => self.block(member),
+            },
+            None => Some(Input::Zero),
+        };
+        let Some(input) = input else {
+            return ControlFlow::Break(None);
+        };
+        self.group.push(input);
+        if self.group.len() < GROUP {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(Some(()))
+        }
+    }
+
+    /// The block of a member, which is only read.
+    fn block(&mut self, member: u16) -> Option<Input<'a>> {
+        Some(Input::Block(self.lender.take(member)?.block()?))
+    }
+}
+
 /// Lines of a block that a lender has.
 pub(super) fn take_mut<'a, T: Holder>(
     lender: &mut Lender<'a, T>,
@@ -378,11 +404,6 @@ pub(super) fn take_mut<'a, T: Holder>(
     lines: &Range<usize>,
 ) -> Option<&'a mut [Line]> {
     lender.take(member)?.block_mut()?.get_mut(lines.clone())
-}
-
-/// The block of a member, as an input that is only read.
-fn block_of<'a, T: Holder>(lender: &mut Lender<'a, T>, member: u16) -> Option<Input<'a>> {
-    Some(Input::Block(lender.take(member)?.block()?))
 }
 
 /// As [`take_mut`], if a block is wanted.

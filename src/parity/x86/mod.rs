@@ -4,13 +4,14 @@
 //!
 //! The kernel is compiled for CPUs without floating point, where vectors are unknown to the compiler: it would turn what
 //! the intrinsics say into scalar code. So loops are written in assembly, whole, with pointers in general registers
-//! ([`sums`], [`horner`], [`products`]), in the words of each instruction set ([`words`]). Here is what makes calls of it safe.
+//! ([`sums`], [`streams`], [`horner`], [`products`]), in the words of each instruction set ([`words`]). Here is what makes calls of it safe.
 
 mod cpu;
 mod fpu;
 mod horner;
 mod products;
 mod sets;
+mod streams;
 mod sums;
 mod words;
 

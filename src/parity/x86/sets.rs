@@ -5,6 +5,7 @@
 use super::cpu::Features;
 use super::horner::{passes, Pass};
 use super::products::{products, Change, One, Two};
+use super::streams;
 use super::sums::{all_zero, sums};
 use super::words::{avx2, avx512, evex, gfni256, gfni512, vector_asm, vex};
 use crate::parity::gf::{Element, POLYNOMIAL};
@@ -75,11 +76,31 @@ macro_rules! steps {
     }};
 }
 
+/// P alone, from all inputs in each step.
+macro_rules! by_step {
+    ($module:ident, $pass:expr, $bytes:expr, $step:tt) => {
+        steps!($module::make_p($pass), $bytes, $step)
+    };
+}
+
+/// P alone, from a few inputs after the other.
+macro_rules! by_streams {
+    ($module:ident, $pass:expr, $bytes:expr, $step:tt) => {{
+        let single = $pass.inputs.len() < 2 && $pass.begun_p.is_null();
+        if single || $bytes % $step != 0 {
+            steps!($module::make_p($pass), $bytes, $step)
+        } else {
+            // SAFETY: By the requirements of the caller.
+            unsafe { streams::make_p($pass, $bytes) }
+        }
+    }};
+}
+
 /// The code of a set, and what it is known by.
 macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
-        sums $sum_step:tt $sum_wide:tt $sum_narrow:tt,
+        sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
         passes $step:tt $wide:tt $narrow:tt, products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
@@ -106,7 +127,7 @@ macro_rules! set {
 
             unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize) {
                 match (want_q, copies) {
-                    (false, false) => steps!($module::make_p(pass), bytes, $sum_step),
+                    (false, false) => $sum!($module, pass, bytes, $sum_step),
                     (false, true) => steps!($module::copy_p(pass), bytes, $step),
                     (true, false) => steps!($module::make_pq(pass), bytes, $step),
                     (true, true) => steps!($module::copy_pq(pass), bytes, $step),
@@ -162,7 +183,7 @@ const fn and_gfni(mut features: Features) -> Features {
 
 set!(
     "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
-    sums 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
+    sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
         [(0 4 8 12 0) (1 5 9 13 32)],
@@ -172,7 +193,7 @@ set!(
 
 set!(
     "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
-    sums 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
+    sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)],
@@ -182,7 +203,7 @@ set!(
 
 set!(
     "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
-    sums 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
+    sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
     passes 512 [
         (0 8 16 24 0) (1 9 17 25 64) (2 10 18 26 128) (3 11 19 27 192)
@@ -195,7 +216,7 @@ set!(
 
 set!(
     "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
-    sums 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
+    sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
     passes 512 [
         (0 8 16 24 0) (1 9 17 24 64) (2 10 18 24 128) (3 11 19 24 192)
