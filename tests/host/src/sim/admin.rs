@@ -3,7 +3,7 @@
 //! The administrator, the shrinker, and bad luck: everything that comes from outside.
 
 use super::device::Device;
-use super::io::{Io, Op, Owner};
+use super::io::Owner;
 use super::oracle::{row_end, row_of, Excuse};
 use super::report::Event;
 use super::silent::MismatchMethod;
@@ -279,16 +279,8 @@ impl Sim {
         if !allowed {
             return false;
         }
-        let first = row as u32 * STRIP_SECTORS;
-        let written = |io: &Io| match &io.op {
-            Op::Write { sector, data, .. } => {
-                // CAST: the simulated members are small.
-                io.device == device && (*sector..*sector + data.len() as u32).contains(&first)
-            }
-            _ => false,
-        };
-        if self.parities() > 1 && self.ios.iter().any(written) {
-            // Whether that write makes it readable depends on when it lands. Seeds of level 5 were never so unlucky.
+        if self.parities() > 1 && self.is_being_stored(row) {
+            // The span would take the block for readable. Seeds of level 5 were never so unlucky.
             return false;
         }
         let at = self.rng.below(STRIP_SECTORS);
@@ -303,6 +295,17 @@ impl Sim {
             self.row_lossy(row);
         }
         true
+    }
+
+    /// Whether members are being written at a row, or its span has not yet heard of the end.
+    fn is_being_stored(&self, row: usize) -> bool {
+        self.table.entries.iter().any(|entry| {
+            let (Some(key), Some(actor)) = (entry.key, &entry.actor) else {
+                return false;
+            };
+            let writing = actor.span.phases().of(Phase::Writing);
+            writing.iter().any(|strip| row_of(key, strip) == row)
+        })
     }
 
     pub(crate) fn trusted(&self, row: usize) -> bool {
@@ -397,7 +400,6 @@ impl Sim {
                 device.known_bad = device.superblock.bad.clone();
                 device.write_error_seen = false;
                 self.md.slots[slot] = Some(d);
-                self.unpatch();
                 self.count(Event::ReAdded);
                 self.note(|| format!("device {d} is re-added to slot {slot}"));
                 return true;

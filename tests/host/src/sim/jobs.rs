@@ -4,6 +4,7 @@
 
 use super::code::{Code, Slots, Words};
 use super::env::World;
+use super::md::strips_below;
 use super::oracle::row_of;
 use super::report::Event;
 use super::request;
@@ -245,8 +246,10 @@ impl World<'_> {
         let asked = parts.list.iter().map(|entry| asks(&entry.part));
         let asked = asked.fold(Strips::NONE, |all, part| all | part);
         let lost = columns.iter().fold(Strips::NONE, |all, c| all | c.lost);
+        // What a crash has left says nothing of which block is wrong.
+        let trusted = strips_below(self.key, self.sim.md.resync_offset);
         let locatable = if self.code.parities() > 1 {
-            strips & asked - lost
+            strips & trusted & (asked - lost)
         } else {
             Strips::NONE
         };

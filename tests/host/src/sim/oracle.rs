@@ -40,8 +40,6 @@ pub(crate) struct Row {
     pub(crate) unlocated: bool,
     /// It was scribbled on at some time: a power cut may undo the repair.
     pub(crate) was_scribbled: bool,
-    /// It was, and then made right without a member. Should that come back with what it held, parity does not match that.
-    pub(crate) patched: bool,
     /// What is being written are blocks that could not be read, recovered for a reader: that makes no parity.
     pub(crate) rewritten: bool,
 }
@@ -55,7 +53,6 @@ impl Row {
         located: None,
         unlocated: false,
         was_scribbled: false,
-        patched: false,
         rewritten: false,
     };
 }
@@ -195,18 +192,6 @@ impl Sim {
         }
     }
 
-    /// A member has come back. Rows that were made right without it do not match what it held.
-    pub(crate) fn unpatch(&mut self) {
-        for row in 0..self.rows.len() {
-            if self.rows[row].patched {
-                self.rows[row].excuse = Excuse::Scribbled;
-                for slot in self.missing(row).iter() {
-                    self.block_lost(slot, row, false);
-                }
-            }
-        }
-    }
-
     /// Looks at the rows that were written since the last time and have come to rest.
     pub(crate) fn check_settled(&mut self, key: SpanKey, actor: &mut Actor) {
         let settled = actor.unchecked - actor.span.phases().of(Phase::Writing);
@@ -244,7 +229,7 @@ impl Sim {
             return;
         }
         if self.row_matches(row, lost) {
-            self.row_is_right(row);
+            self.row_is_right(row, lost);
             return;
         }
         let state = self.rows[row];
@@ -275,16 +260,19 @@ impl Sim {
     }
 
     /// Parity of a row matches data, and not only for want of parity to compare.
-    fn row_is_right(&mut self, row: usize) {
+    ///
+    /// A member that is `lost` may come back with what it held, which does not match what was made without it; and the wrong
+    /// block may have been read before its member went.
+    fn row_is_right(&mut self, row: usize, lost: Slots) {
         self.row_was_set_right(row);
         let slots = 0..self.md.slots.len();
         let bad = slots
             .into_iter()
             .any(|slot| self.is_bad_block(slot, row) || !self.has_block(slot, row));
-        let whole = self.missing(row).is_empty();
         let state = &mut self.rows[row];
-        state.patched = !whole && (state.patched || state.excuse == Excuse::Scribbled);
-        state.excuse = Excuse::None;
+        if state.excuse != Excuse::Scribbled || lost.is_empty() {
+            state.excuse = Excuse::None;
+        }
         state.lossy &= bad;
     }
 
@@ -337,8 +325,7 @@ impl Sim {
             };
             let missing = self.missing(row);
             let hopeless = missing.count() > self.parities();
-            // What is patched may have been read, wrong, from the member that has gone since.
-            if state.excuse != Excuse::None || state.lossy || state.patched || hopeless {
+            if state.excuse != Excuse::None || state.lossy || hopeless {
                 continue;
             }
             let expected: Vec<Words> = (0..STRIP_SECTORS)
@@ -513,7 +500,7 @@ impl Sim {
                     );
                 }
             } else if matches {
-                self.row_is_right(row);
+                self.row_is_right(row, lost);
             } else if !state.unlocated {
                 self.fail(
                     &format!("row {row} to be right once it is synced"),
@@ -539,7 +526,7 @@ impl Sim {
                 return;
             }
             if self.rows[row].excuse == Excuse::Hole {
-                self.row_is_right(row);
+                self.row_is_right(row, missing);
             }
         }
     }

@@ -20,6 +20,17 @@ pub(crate) enum Kind {
     Flush,
 }
 
+/// A write, or as much of it as was not cut off, that the bitmap counts until it ends.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// Array sectors.
+    pub(crate) array: Range<u64>,
+    /// Member sectors.
+    pub(crate) rows: Range<u64>,
+    /// Parts that have not ended.
+    pub(crate) parts: usize,
+}
+
 /// A request to the array.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -46,8 +57,8 @@ pub(crate) struct Request {
     data: Vec<u64>,
     /// When its flush began.
     flush_began: Time,
-    /// Member sectors for each md_account_bio().
-    pub(crate) accounted: Vec<Range<u64>>,
+    /// What md_account_bio() was called for.
+    pub(crate) accounts: Vec<Account>,
     /// When it was submitted, in steps.
     pub(crate) since: u64,
 }
@@ -191,7 +202,7 @@ impl Sim {
                 Vec::new()
             },
             flush_began: self.history.tick(),
-            accounted: Vec::new(),
+            accounts: Vec::new(),
             since: self.step,
         };
         self.requests.next = id;
@@ -246,6 +257,24 @@ impl Sim {
         }
     }
 
+    /// The part of a write that begins at array sector `start` has ended. The last one of an account ends it, before the
+    /// rest of a request that was cut.
+    pub(crate) fn account_part(&mut self, slot: usize, start: u64) {
+        let accounts = &mut self.requests.get_mut(slot).accounts;
+        let Some(account) = accounts.iter_mut().find(|a| a.array.contains(&start)) else {
+            return;
+        };
+        account.parts -= 1;
+        if account.parts > 0 {
+            return;
+        }
+        let rows = account.rows.clone();
+        let (degraded, events) = (self.degraded() > 0, self.md.events);
+        if let Some(bitmap) = &mut self.bitmap {
+            bitmap.end_write(&rows, degraded, events);
+        }
+    }
+
     fn end_request(&mut self, slot: usize) {
         let Some(request) = self.requests.slots[slot].take() else {
             return;
@@ -259,12 +288,6 @@ impl Sim {
             };
             format!("request {id} {how}")
         });
-        for range in &request.accounted {
-            let (degraded, events) = (self.degraded() > 0, self.md.events);
-            if let Some(bitmap) = &mut self.bitmap {
-                bitmap.end_write(range, degraded, events);
-            }
-        }
         self.md.active_io -= 1;
         for submitter in &mut self.submitters {
             submitter.ended(slot);

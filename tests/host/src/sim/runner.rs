@@ -407,6 +407,7 @@ impl Sim {
                     }
                 }
                 if part.part.kind == PartKind::Write {
+                    self.account_part(request, part.part.start);
                     self.write_end();
                 }
                 self.put_request(request);

@@ -7,7 +7,7 @@
 
 use super::io::{Io, Op, Owner};
 use super::report::Event;
-use super::request::Kind;
+use super::request::{Account, Kind};
 use super::runner::Runner;
 use super::table::{Events, PartOwner, SimPart};
 use super::Sim;
@@ -420,9 +420,19 @@ impl Sim {
         let mut sequence = None;
         if self.requests.get(call.request).kind == Kind::Write {
             if let Some(bitmap) = &mut self.bitmap {
-                let range = self.geometry.bitmap_range(start, end - start);
-                sequence = Some(bitmap.start_write(&range));
-                self.requests.get_mut(call.request).accounted.push(range);
+                let rows = self.geometry.bitmap_range(start, end - start);
+                sequence = Some(bitmap.start_write(&rows));
+                let own = self.parts_of(call.request, call.start, call.at, None);
+                let later = match split {
+                    true => Vec::new(),
+                    false => self.parts_of(call.request, call.at, call.end, None),
+                };
+                let account = Account {
+                    array: start..end,
+                    rows,
+                    parts: own.len() + later.len(),
+                };
+                self.requests.get_mut(call.request).accounts.push(account);
             }
         }
         for (key, part) in self.parts_of(call.request, call.start, call.at, sequence) {

@@ -222,8 +222,10 @@ impl Sim {
         let asked = matches!(action, Action::Check | Action::Repair);
         let full = action == Action::Recover && self.sync.full;
         let mut limit = max;
+        let mut doubtful = false;
         if let Some(bitmap) = &mut self.bitmap {
             let (needed, end) = bitmap.start_sync(at, true);
+            doubtful = needed;
             if !needed && !asked && !full {
                 self.sync.at = end.min(max);
                 self.count(Event::BitmapSkip);
@@ -254,7 +256,8 @@ impl Sim {
             1 + self.rng.below(room)
         };
         let strips = Strips::range(within / STRIP_SECTORS, count);
-        let kind = self.sync_kind(action == Action::Check, asked);
+        // Where the bitmap knows of a write that a crash may have cut short, parity is only made right.
+        let kind = self.sync_kind(action == Action::Check, asked && !doubtful);
         let part = SimPart {
             part: Part::new(kind, strips, 0, 0),
             owner: PartOwner::Sync,
