@@ -2,8 +2,9 @@
 
 //! A member device: its image, its volatile write cache, its faults, and the metadata on it.
 //!
-//! A sector's 512 bytes are one number here: parity is XOR, and what XOR does to numbers it does to sectors. The cache
-//! is the difference between what a read returns (`now`) and what would be there after a power cut (`durable`).
+//! A sector's 512 bytes are one number here: what XOR does to numbers it does to sectors, and Q takes a number for eight
+//! bytes. The cache is the difference between what a read returns (`now`) and what would be there after a power cut
+//! (`durable`).
 
 use super::rng::Rng;
 use std::cell::Cell;

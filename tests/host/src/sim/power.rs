@@ -19,7 +19,8 @@ use crate::raid::strips::STRIP_SECTORS;
 impl Sim {
     /// The power fails, if it may still do so in this run. Returns whether it did.
     pub(crate) fn power_may_fail(&mut self) -> bool {
-        if self.config.power_cuts == 0 || self.md.broken.get() {
+        let all_dead = self.devices.iter().all(|device| device.dead);
+        if self.config.power_cuts == 0 || self.md.broken.get() || all_dead {
             return false;
         }
         self.config.power_cuts -= 1;
@@ -222,7 +223,7 @@ impl Sim {
         }
         let is_wrong = |row: usize| {
             let whole = self.missing(row).is_empty();
-            whole && self.rows[row].excuse == Excuse::Hole
+            whole && self.rows[row].excuse == Excuse::Hole && !self.row_matches(row, Slots::NONE)
         };
         let wrong = (0..self.rows.len()).find(|&row| is_wrong(row));
         if let (ALL, Some(row)) = (self.md.resync_offset, wrong) {
