@@ -361,10 +361,10 @@ bool raid456_may_run_inline(struct block_device *bdev)
 	return bdev_synchronous(bdev) && in_task() && !softirq_count() && !irqs_disabled() && current->bio_list;
 }
 
-/* Whether what is written to the device is copied by the CPU that submits it. */
+/* Whether a CPU may read what is written to the device at once: a RAM disk does, and a device upon others may. */
 bool raid456_is_copied(struct block_device *bdev)
 {
-	return bdev_synchronous(bdev);
+	return bdev_synchronous(bdev) || !queue_is_mq(bdev_get_queue(bdev));
 }
 
 bool raid456_has_plug(void)

@@ -32,6 +32,8 @@ pub(super) enum Parity<F> {
 
 /// Copies in what the active writes of `strips` change, in the order of the parts, and has parity become right: that which
 /// the function names for each strip.
+// Its own frame: what one job needs must not lie below another one's.
+#[inline(never)]
 pub(super) fn write(
     env: &mut RunEnv<'_>,
     strips: Strips,
@@ -40,17 +42,15 @@ pub(super) fn write(
 ) {
     let array = env.array;
     let (geometry, sector) = (&array.geometry, env.sector);
-    let roles = geometry.roles(geometry.stripe_of(sector));
+    let maker = Maker {
+        engine: array.engine,
+        roles: geometry.roles(geometry.stripe_of(sector)),
+    };
     let mut table: [Option<StripCopies<'_, '_>>; SPAN_STRIPS as usize] = [const { None }; _];
     for (copies, (index, node)) in table.iter_mut().zip((0..).zip(env.kits.iter_mut())) {
         if let Some(node) = node.as_mut().filter(|_| strips.meets(Strips::one(index))) {
             let (pages, sources) = node.kit.with_sources();
-            *copies = Some(StripCopies {
-                pages,
-                sources,
-                engine: array.engine,
-                roles,
-            });
+            *copies = Some(StripCopies { pages, sources });
         }
     }
     each_piece(
@@ -66,12 +66,12 @@ pub(super) fn write(
                 };
                 match &parity {
                     Parity::Follow(make) => {
-                        copies
-                            .blocks()
+                        maker
+                            .blocks(copies.pages)
                             .change(piece.member, at, source, make(strip))
                     }
-                    Parity::Make(_) => copies.note(piece.member, at, source),
-                    Parity::Leave => copies.copy(piece.member, at, source),
+                    Parity::Make(_) => copies.note(piece.member, at, source, &maker),
+                    Parity::Leave => copies.copy(piece.member, at, source, &maker),
                 }
             });
         },
@@ -81,13 +81,14 @@ pub(super) fn write(
         let past = !array.slots.iter().any(copied);
         for (copies, strip) in table.iter_mut().zip(0..) {
             if let Some(copies) = copies {
-                copies.generate(make(strip), past);
+                copies.generate(make(strip), past, &maker);
             }
         }
     }
 }
 
 /// Copies blocks of `strips` to the active reads.
+#[inline(never)]
 pub(super) fn read(env: &RunEnv<'_>, strips: Strips, parts: &PartList) {
     let (geometry, sector) = (&env.array.geometry, env.sector);
     each_piece(
@@ -111,35 +112,43 @@ pub(super) fn read(env: &RunEnv<'_>, strips: Strips, parts: &PartList) {
 struct StripCopies<'k, 's> {
     pages: &'k mut [Page],
     sources: Sources<'k, 's>,
+}
+
+/// What makes parity of any strip of the span.
+struct Maker {
     engine: &'static dyn Engine,
     roles: Roles,
 }
 
-impl<'s> StripCopies<'_, 's> {
-    fn blocks(&mut self) -> Blocks<'_, Page> {
-        Blocks::over(self.pages, self.engine, self.roles)
+impl Maker {
+    fn blocks<'a>(&self, pages: &'a mut [Page]) -> Blocks<'a, Page> {
+        Blocks::over(pages, self.engine, self.roles)
     }
+}
 
+impl<'s> StripCopies<'_, 's> {
     /// Copies now.
-    fn copy(&mut self, member: u16, at: usize, source: Source<'_>) {
-        self.blocks().change(member, at, source, Make::default());
+    fn copy(&mut self, member: u16, at: usize, source: Source<'_>, maker: &Maker) {
+        let mut blocks = maker.blocks(self.pages);
+        blocks.change(member, at, source, Make::default());
     }
 
     /// Notes a whole block; copies less at once, behind what was to be copied before it.
-    fn note(&mut self, member: u16, at: usize, source: Source<'s>) {
+    fn note(&mut self, member: u16, at: usize, source: Source<'s>, maker: &Maker) {
         if at == 0 && self.sources.set(member, source) {
             return;
         }
         if let Some(before) = self.sources.take(member) {
-            self.copy(member, 0, before);
+            self.copy(member, 0, before, maker);
         }
-        self.copy(member, at, source);
+        self.copy(member, at, source, maker);
     }
 
     /// Copies what is noted, and makes parity; past the caches if no CPU reads it next.
-    fn generate(&mut self, make: Make, past: bool) {
+    fn generate(&mut self, make: Make, past: bool, maker: &Maker) {
         let sources = &self.sources;
-        Blocks::over(self.pages, self.engine, self.roles)
+        let blocks = maker.blocks(self.pages);
+        blocks
             .past_caches(past)
             .generate_copying(make, |member| sources.get(member));
     }

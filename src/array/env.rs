@@ -19,6 +19,10 @@ use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+/// How many wrong blocks are logged one by one since the array was started: a member that came back with old content has
+/// more of them than anybody reads.
+const LOGGED: u32 = 2000;
+
 /// What a span's runner shows it of the array.
 pub(super) struct RunEnv<'a> {
     pub(super) array: &'a Array,
@@ -95,7 +99,10 @@ impl Env for RunEnv<'_> {
 
     fn parity_trusted(&self) -> Strips {
         // Parity of a strip is right from the time when the resync has gone past all of it.
-        let synced = self.array.mddev.resync_offset().saturating_sub(self.sector);
+        let trusted = self.array.trusted.load(Ordering::Relaxed);
+        let synced = trusted
+            .max(self.array.mddev.resync_offset())
+            .saturating_sub(self.sector);
         let strips = synced / u64::from(STRIP_SECTORS);
         let mut trusted = Strips::first_n(u32::try_from(strips).unwrap_or(u32::MAX));
         if !self.array.mddev.bitmap_synced(self.sector) {
@@ -164,21 +171,26 @@ impl Env for RunEnv<'_> {
     }
 
     fn located(&mut self, member: usize, strips: Strips) {
-        self.array
-            .settings
-            .located
-            .fetch_add(strips.count(), Ordering::Relaxed);
+        let located = &self.array.settings.located;
+        let before = located.fetch_add(strips.count(), Ordering::Relaxed);
+        let name = self.array.mddev.name();
+        if before >= LOGGED {
+            ratelimited!(pr_warn!(
+                "md/raid:{name}: more wrong blocks located: mismatch_located counts them\n"
+            ));
+            return;
+        }
         let Some(slot) = self.array.slots.get(member) else {
             return;
         };
-        let name = self.array.mddev.name();
         slot.with(|rdev| {
             for run in strips.runs() {
                 let first = self.strip_sector(run.first);
                 let behind = self.strip_sector(run.first.wrapping_add(run.count));
-                ratelimited!(pr_warn!(
+                // Each of them: the administrator has asked, and wants to know which device lies.
+                pr_warn!(
                     "md/raid:{name}: wrong block located: member {rdev} (slot {member}), sectors {first}-{behind}\n"
-                ));
+                );
             }
         });
     }
@@ -193,7 +205,7 @@ impl Env for RunEnv<'_> {
             let first = self.strip_sector(run.first);
             let behind = self.strip_sector(run.first.wrapping_add(run.count));
             ratelimited!(pr_warn!(
-                "md/raid:{name}: wrong blocks cannot be located: more than one in sectors {first}-{behind}, left as they are\n"
+                "md/raid:{name}: wrong blocks cannot be located: more than one in sectors {first}-{behind}, left as they are; restore the data, then repair with mismatch_method parity\n"
             ));
         }
     }

@@ -51,6 +51,7 @@ pub(super) fn run(
 }
 
 /// Copies in what the active writes of `strips` change, and makes parity.
+#[inline(never)]
 fn write(
     env: &mut RunEnv<'_>,
     method: Method,
@@ -115,6 +116,8 @@ fn roles(env: &RunEnv<'_>) -> Roles {
 }
 
 /// Calls `work` with each strip that has a kit, and its blocks.
+// Its own frame: what one job needs must not lie below another one's.
+#[inline(never)]
 fn each_strip(
     env: &mut RunEnv<'_>,
     strips: Strips,

@@ -60,7 +60,7 @@ use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
 use crate::sync::irqlock::IrqSpinLock;
 use crate::sync::percpu_ref::Gate;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
@@ -95,6 +95,9 @@ pub(crate) struct Array {
     recording: AtomicU32,
     /// Some member was added that the bitmap does not know: a sync goes over everything.
     full_sync: AtomicBool,
+    /// Parity is known to be right below this sector, even if md core goes over it again: it takes a repair that was
+    /// interrupted for a resync that is not over.
+    trusted: AtomicU64,
     /// The array is being stopped: the superblock is not written any more.
     closing: AtomicBool,
 }

@@ -4,6 +4,7 @@
 
 use super::Array;
 use crate::md::mddev::{Locked, Mddev, Recovery};
+use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
 impl Array {
@@ -41,6 +42,8 @@ impl Array {
         if sectors > old && locked.resync_offset() > old {
             // Parity of what is new was never made.
             locked.set_resync_offset(old);
+            // No sync ends meanwhile that could raise it.
+            self.trusted.fetch_min(old, Ordering::Relaxed);
             locked.set_recovery(Recovery::Needed);
         }
         locked.set_dev_sectors(sectors);

@@ -25,7 +25,7 @@ use crate::parity::engine;
 use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
 use crate::sync::percpu_ref::Gate;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -217,6 +217,7 @@ fn allocate(
     full_sync: bool,
 ) -> Result<Arc<Gate<Array>>> {
     let cpus = context::cpus();
+    let trusted = handle.resync_offset();
     let span_sectors = geometry.span_sectors();
     let members = geometry.members();
     let array = try_pin_init!(Array {
@@ -237,6 +238,7 @@ fn allocate(
         device <- new_irq_spinlock!((), "raid456 device"),
         recording: AtomicU32::new(0),
         full_sync: AtomicBool::new(full_sync),
+        trusted: AtomicU64::new(trusted),
         closing: AtomicBool::new(false),
     }? Error);
     Arc::pin_init(Gate::new(array), GFP_KERNEL)

@@ -38,7 +38,13 @@ impl Array {
         let reached = mddev.curr_resync();
         if reached < max_sector {
             mddev.bitmap_end_sync(reached);
-        } else if mddev.test_recovery(Recovery::Recover) && !self.stays_degraded() {
+            mddev.bitmap_close_sync();
+            return;
+        }
+        if mddev.test_recovery(Recovery::Sync) && !mddev.test_recovery(Recovery::Check) {
+            self.trusted.store(u64::MAX, Ordering::Relaxed);
+        }
+        if mddev.test_recovery(Recovery::Recover) && !self.stays_degraded() {
             // A member that comes into an empty slot later may lack more than the bitmap knows: its bits may have been
             // cleared for another one that failed while it was rebuilt. And a resync has rebuilt nobody.
             self.full_sync.store(false, Ordering::Relaxed);
@@ -81,8 +87,8 @@ impl Array {
         mddev.bitmap_start_sync(sector, self.stays_degraded());
 
         let check = mddev.test_recovery(Recovery::Check);
-        // Where the bitmap knows of a write that a crash may have cut short, parity is only made right.
-        let locate = asked_for && !needed && self.settings.mismatch_method().locates(check);
+        // Where parity is not trusted nothing is located. Where it is, md core's resync is a repair that goes on.
+        let locate = self.settings.mismatch_method().locates(check);
         let unit = Unit {
             span_sector: start,
             sector,

@@ -139,7 +139,8 @@ impl Rdev {
         unsafe { bindings::raid456_may_run_inline(bdev) }
     }
 
-    /// Whether the CPU copies what is written to it at once, as to a RAM disk; other devices fetch it later. Any context.
+    /// Whether a CPU may read what is written to it at once: a RAM disk copies it, device-mapper may encrypt it. Other devices
+    /// fetch it later. Any context.
     pub(crate) fn is_copied(&self) -> bool {
         let bdev = load!(self, bdev);
         // SAFETY: As long as the device is valid, so is its block device.

@@ -59,12 +59,7 @@ impl Kit {
         self.pages.get_mut(usize::from(member))
     }
 
-    /// The pages of all members.
-    pub(crate) fn pages(&self) -> &[Page] {
-        &self.pages
-    }
-
-    /// As [`Self::pages`], to change them.
+    /// The pages of all members, to change them.
     pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
         &mut self.pages
     }

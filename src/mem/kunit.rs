@@ -92,7 +92,7 @@ mod tests {
     fn kit_has_a_page_for_each_member() -> Result {
         for members in [1, 3, 255] {
             let mut kit = Kit::new(members, Wait::Setup)?;
-            assert_eq!(kit.pages().len(), usize::from(members));
+            assert_eq!(kit.pages_mut().len(), usize::from(members));
             assert!(kit.page(members).is_none());
             assert!(kit.page_mut(members).is_none());
             for (page, value) in kit.pages_mut().iter_mut().zip(1u64..) {

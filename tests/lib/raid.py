@@ -100,7 +100,19 @@ class Array:
             return file.read().strip()
 
     def set(self, attribute, value):
-        """Stores an attribute; an OSError carries the kernel's errno."""
+        """Stores an attribute; an OSError carries the kernel's errno. For a moment after each sync md looks for another one
+        to do, and is busy although it calls itself idle."""
+        end = time.monotonic() + 3
+        while True:
+            try:
+                return self._store(attribute, value)
+            except OSError as problem:
+                if problem.errno != errno.EBUSY or not self.idle() or time.monotonic() > end:
+                    raise
+            time.sleep(0.005)
+
+    def _store(self, attribute, value):
+        """Stores an attribute at once."""
         # One write system call, and its error not lost in a buffer.
         file = os.open(f"{self.md}/{attribute}", os.O_WRONLY)
         try:
@@ -111,7 +123,7 @@ class Array:
     def try_set(self, attribute, value):
         """Stores an attribute and returns the errno's name, "" for success."""
         try:
-            self.set(attribute, value)
+            self._store(attribute, value)
         except OSError as problem:
             return errno.errorcode[problem.errno]
         return ""
