@@ -132,7 +132,7 @@ static MATRICES: [u64; 256] = {
             let product = Element(a as u8).mul(Element(1 << column)).0;
             let mut row = 0;
             while row < 8 {
-                if product >> row & 1 != 0 {
+                if (product >> row) & 1 != 0 {
                     matrices[a] |= 1 << ((7 - row) * 8 + column);
                 }
                 row += 1;

@@ -557,11 +557,16 @@ mod tests {
                 let mut pages = kit.pages_mut().iter().zip(&right);
                 pages.all(|(page, right)| page.block() == Some(right))
             };
-            let mut blocks = Blocks::over(kit.pages_mut(), engine, roles);
-            blocks.generate_copying(BOTH, |member| {
-                Some(source(right.get(usize::from(member))?, 0))
-            });
-            assert!(is_right(&mut kit));
+            for past in [false, true] {
+                for page in kit.pages_mut() {
+                    noise.fill(page.block_mut().ok_or(EBUSY)?);
+                }
+                let blocks = Blocks::over(kit.pages_mut(), engine, roles);
+                blocks.past_caches(past).generate_copying(BOTH, |member| {
+                    Some(source(right.get(usize::from(member))?, 0))
+                });
+                assert!(is_right(&mut kit));
+            }
             for lost in [[0, 4], [5, 10], [4, 5], [3, 6]] {
                 for member in lost {
                     let page = kit.page_mut(member).ok_or(EINVAL)?;

@@ -2,7 +2,7 @@
 
 //! Parity: P, the XOR of a strip's data blocks, and Q, their sum weighted with powers of two in the field of [`gf`].
 //!
-//! The work is done by one of several [`Engine`]s, of which [`engine`] chooses one when the module is loaded. An engine
+//! The work is done by one of several [`Engine`]s, of which `engine.rs` chooses one when the module is loaded. An engine
 //! works on runs of [`Line`]s and on groups of at most [`GROUP`] inputs, so that nothing grows with the number of members.
 //! What cuts a strip into such groups, for every case of writing, checking and recovering, is [`strip::Blocks`].
 //!

@@ -185,7 +185,7 @@ impl Line {
         let mut line = *self;
         for word in &mut line.0 {
             let carries = (*word >> 7) & LOW;
-            *word = ((*word << 1) & !LOW) ^ carries.wrapping_mul(POLYNOMIAL as u64);
+            *word = ((*word << 1) & !LOW) ^ carries.wrapping_mul(u64::from(POLYNOMIAL));
         }
         line
     }

@@ -20,7 +20,7 @@ const AVX512_STATE: u64 = 0xe6;
 impl Features {
     /// Asks the CPU. Any context.
     pub(crate) fn detect() -> Self {
-        let bit = |word: u32, bit: u32| word >> bit & 1 != 0;
+        let bit = |word: u32, bit: u32| (word >> bit) & 1 != 0;
         if cpuid(0).eax < 7 || !bit(cpuid(1).ecx, 27) {
             // No extended features; or the system saves no vector registers.
             return Self::default();
@@ -86,5 +86,5 @@ fn xcr0() -> u64 {
             options(nomem, nostack),
         );
     }
-    u64::from(high) << 32 | u64::from(low)
+    (u64::from(high) << 32) | u64::from(low)
 }

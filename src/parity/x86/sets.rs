@@ -12,27 +12,61 @@ use crate::parity::gf::{Element, POLYNOMIAL};
 
 /// The code of an instruction set.
 ///
-/// Every function works on the first `bytes` bytes, whole lines, of what it is given.
-///
-/// # Safety
-///
-/// Each function may only be called with [`Self::NEEDS`] on this CPU, while vector registers may be used. What the
-/// arguments name must be valid for so many bytes: for reads, or for writes by nobody else where they are mutable; a null
-/// pointer is allowed where the argument's type says so. Inputs that are copied and the new bytes of a change may be
-/// written to by others meanwhile.
+/// Every function works on the first `bytes` bytes, whole lines, of what it is given. What each of them requires is said once
+/// for all, at [`Self::make`].
 pub(super) trait Code: Sync + 'static {
     const NAME: &'static str;
     const NEEDS: Features;
 
     /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::NEEDS`] is on this CPU, and vector registers may be used. What the arguments name is valid for so many bytes:
+    /// for reads, or for writes by nobody else where it is mutable; a null pointer is allowed where the argument's type says
+    /// so. Inputs that are copied and the new bytes of a change may be written to by others meanwhile.
     unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize);
+
     /// Not zero if P differs.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`]; P is only read.
     unsafe fn check_p(pass: &Pass<'_>, bytes: usize) -> u32;
+
     /// Bit 0: P differs; bit 1: Q does.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`]; P and Q are only read.
     unsafe fn check_pq(pass: &Pass<'_>, bytes: usize) -> u32;
+
+    /// Has P follow a change.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
     unsafe fn change_p(change: &Change, bytes: usize);
+
+    /// Has P and Q follow a change.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
     unsafe fn change_pq(change: &Change, factor: Element, bytes: usize);
+
+    /// A lost block by Q.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
     unsafe fn recover_one(one: &One, by: Element, bytes: usize);
+
+    /// Two lost blocks by P and Q.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
     unsafe fn recover_two(two: &Two, by: (Element, Element), bytes: usize);
 }
 

@@ -9,41 +9,14 @@
 use super::horner::{Entry, Pass};
 use super::words::vector_asm;
 
-/// An instruction for each of eight vectors, which are next to each other in memory.
-macro_rules! eight {
-    ($word:ident $at:tt) => {
+/// A vector of each of some runs of bytes, at an offset: their sum goes to `p`.
+macro_rules! column {
+    ($register:literal $offset:literal $($at:literal)*) => {
         concat!(
-            $word!("0" $at "0"), $word!("1" $at "32"), $word!("2" $at "64"), $word!("3" $at "96"),
-            $word!("4" $at "128"), $word!("5" $at "160"), $word!("6" $at "192"), $word!("7" $at "224"),
+            "vmovdqu ymm", $register, ", [{first} + ", $offset, "]\n",
+            $("vpxor ymm", $register, ", ymm", $register, ", [", $at, " + ", $offset, "]\n",)*
+            "vmovdqu [{p} + ", $offset, "], ymm", $register, "\n",
         )
-    };
-}
-
-macro_rules! load {
-    ($register:tt $at:tt $offset:tt) => {
-        concat!("vmovdqu ymm", $register, ", [", $at, " + ", $offset, "]\n")
-    };
-}
-
-macro_rules! add {
-    ($register:tt $at:tt $offset:tt) => {
-        concat!(
-            "vpxor ymm",
-            $register,
-            ", ymm",
-            $register,
-            ", [",
-            $at,
-            " + ",
-            $offset,
-            "]\n"
-        )
-    };
-}
-
-macro_rules! store {
-    ($register:tt $at:tt $offset:tt) => {
-        concat!("vmovdqu [", $at, " + ", $offset, "], ymm", $register, "\n")
     };
 }
 
@@ -62,14 +35,14 @@ macro_rules! sum {
             unsafe {
                 vector_asm!(
                     "2:",
-concat!(load!("0" "{first}" "0"), $(add!("0" $at "0"),)* store!("0" "{p}" "0")),
-concat!(load!("1" "{first}" "32"), $(add!("1" $at "32"),)* store!("1" "{p}" "32")),
-concat!(load!("2" "{first}" "64"), $(add!("2" $at "64"),)* store!("2" "{p}" "64")),
-concat!(load!("3" "{first}" "96"), $(add!("3" $at "96"),)* store!("3" "{p}" "96")),
-concat!(load!("4" "{first}" "128"), $(add!("4" $at "128"),)* store!("4" "{p}" "128")),
-concat!(load!("5" "{first}" "160"), $(add!("5" $at "160"),)* store!("5" "{p}" "160")),
-concat!(load!("6" "{first}" "192"), $(add!("6" $at "192"),)* store!("6" "{p}" "192")),
-concat!(load!("7" "{first}" "224"), $(add!("7" $at "224"),)* store!("7" "{p}" "224")),
+                    column!(0 0 $($at)*),
+                    column!(1 32 $($at)*),
+                    column!(2 64 $($at)*),
+                    column!(3 96 $($at)*),
+                    column!(4 128 $($at)*),
+                    column!(5 160 $($at)*),
+                    column!(6 192 $($at)*),
+                    column!(7 224 $($at)*),
                     "add {first}, 256",
                     $(concat!("add ", $at, ", 256"),)*
                     "add {p}, 256",
