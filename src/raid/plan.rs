@@ -234,11 +234,7 @@ impl Strip<'_> {
 
     /// The parity blocks whose columns are so.
     fn parities(&self, is_so: impl Fn(&Column) -> bool) -> Parities {
-        let holds = |member: u16| {
-            self.columns
-                .get(usize::from(member))
-                .is_some_and(|column| is_so(column))
-        };
+        let holds = |member: u16| self.columns.get(usize::from(member)).is_some_and(&is_so);
         Parities {
             p: holds(self.roles.p()),
             q: self.roles.q().is_some_and(holds),
