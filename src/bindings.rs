@@ -2,7 +2,8 @@
 
 //! The kernel's C side: `kernel::bindings`, and what it lacks, generated from md core's headers and our shim's.
 //!
-//! Only the wrappers in `md/`, `block/`, `mem/` and `sync/` may use this, and parity's call of the kernel's `xor_gen`.
+//! Only the wrappers in `md/`, `block/`, `mem/` and `sync/` may use this; and of parity what is the kernel's: its
+//! own engine, leave to use vector registers, and the parameter that names an engine.
 
 #[allow(
     clippy::all,
