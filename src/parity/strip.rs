@@ -70,8 +70,8 @@ impl<'a, T: Holder> Blocks<'a, T> {
         }
     }
 
-    /// Has [`Self::generate_copying`] store past the caches: for blocks that no CPU reads soon, such as those that devices
-    /// fetch themselves.
+    /// Has [`Self::generate`] and [`Self::generate_copying`] store past the caches: for blocks that no CPU reads soon, such
+    /// as those that devices fetch themselves.
     pub(crate) fn past_caches(mut self, past: bool) -> Self {
         self.past = past;
         self

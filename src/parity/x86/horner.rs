@@ -24,7 +24,7 @@ pub(super) struct Pass<'a> {
     /// Where they go, or what they are compared with. P is optional if there is Q.
     pub(super) p: *mut u8,
     pub(super) q: *mut u8,
-    /// What is stored past the caches where inputs are copied: [`PAST_COPIES`], [`PAST_PARITY`].
+    /// What is stored past the caches, by the functions that copy: [`PAST_COPIES`], [`PAST_PARITY`].
     pub(super) past: usize,
 }
 

@@ -192,7 +192,7 @@ impl<C: Code> Engine for Simd<C> {
 }
 
 impl<C: Code> Simd<C> {
-    /// Generates; `past` says what is stored past the caches where inputs are copied.
+    /// Generates; `past` says what is stored past the caches.
     fn make(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start, past: usize) {
         let Parity { mut p, mut q } = parity;
         if p.is_none() && q.is_none() {
@@ -246,7 +246,7 @@ impl<C: Code> Simd<C> {
             // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
             // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used. One of P
             // and Q is there, and both are if Q is wanted, or P is null. The table is not empty.
-            unsafe { C::make(&pass, has_q, table.copies, bytes) }
+            unsafe { C::make(&pass, has_q, table.copies || past != 0, bytes) }
         }
     }
 

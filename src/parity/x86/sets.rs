@@ -18,7 +18,8 @@ pub(super) trait Code: Sync + 'static {
     const NAME: &'static str;
     const NEEDS: Features;
 
-    /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied.
+    /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied, or anything goes
+    /// past the caches.
     ///
     /// # Safety
     ///
