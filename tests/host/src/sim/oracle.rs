@@ -165,8 +165,10 @@ impl Sim {
             self.row_lossy(row);
         }
         self.lose_track(row);
-        if too_many || self.rows[row].excuse != Excuse::None {
-            self.block_lost(slot, row, false);
+        let excuse = self.rows[row].excuse;
+        if too_many || excuse != Excuse::None {
+            // A write under way may have made its parity of what was wrong.
+            self.block_lost(slot, row, excuse == Excuse::Scribbled);
         }
     }
 
