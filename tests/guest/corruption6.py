@@ -18,7 +18,7 @@ from geometry import LAYOUTS6, xor
 from load import Load
 from raid import Array, name_of, rams, stop_all
 from raid6check import expect_sound
-from report import Failed, Skipped, expect, expect_match, expect_no_match, note, run
+from report import Failed, Skipped, expect, expect_match, expect_no_match, note, run, wait_for
 import kernel
 
 ROW = 4096  # bytes of a strip's block on each member
@@ -292,6 +292,30 @@ def member_missing():
     shadow.close()
 
 
+def interrupted():
+    """A repair that is interrupted goes on as a resync, by md's own decision: it still locates."""
+    array, shadow = prepare_locate("left-symmetric", 5, size=4)
+    before, choice = images(array), random.Random(2)
+    half = array.data_size() // 512 // 2
+    strips = [strip for strip in random_strips(array, 20, 5) if strip * 8 >= half]
+    for turn, strip in enumerate(strips):
+        plant(array, turn % 5, strip, choice.randbytes(ROW))
+    array.set("sync_max", half)
+    array.set("sync_action", "repair")
+    wait_for("repair at half", lambda: array.get("sync_completed").startswith(f"{half} /"), 30)
+    log = kernel.Log()
+    array.set("sync_action", "idle")
+    array.set("sync_max", "max")
+    array.wait_synced()
+    note(f"what md does next: {re.findall(r'md: (?:resync|repair) of RAID array md0', log.text())}")
+    # Whether md has gone on by itself or not.
+    array.scan("repair")
+    compare_images(before, images(array))
+    expect("mismatch_located and mismatch_unlocated", (len(strips), 0), counts(array))
+    shadow.verify()
+    shadow.close()
+
+
 def under_load():
     """While requests come and go nothing is taken for a wrong block, and what is wrong elsewhere is mended."""
     array, shadow = prepare_locate("left-symmetric", 5, "locate-check", size=4)
@@ -347,6 +371,7 @@ if __name__ == "__main__":
         ("locate: two wrong blocks, 6 members", lambda: two_wrong("ddf-N-continue", 6)),
         ("locate: two wrong blocks in different bytes", lambda: apart("right-asymmetric", 5)),
         ("locate: a member missing", member_missing),
+        ("locate: an interrupted repair", interrupted),
         ("locate: under load", under_load),
         ("the file's words", settings),
     ], cleanup=stop_all)
