@@ -81,15 +81,15 @@ mod tests {
             }
         }
 
-        fn lines(&mut self, count: usize) -> Result<VVec<Line>> {
-            let mut lines = VVec::from_elem(Line::ZERO, count, GFP_KERNEL)?;
+        fn lines(&mut self, count: usize) -> Result<KVVec<Line>> {
+            let mut lines = KVVec::from_elem(Line::ZERO, count, GFP_KERNEL)?;
             self.fill(&mut lines);
             Ok(lines)
         }
 
-        fn blocks(&mut self, count: u16) -> Result<VVec<Block>> {
+        fn blocks(&mut self, count: u16) -> Result<KVVec<Block>> {
             let zeros = [Line::ZERO; BLOCK_LINES];
-            let mut blocks = VVec::from_elem(zeros, count.into(), GFP_KERNEL)?;
+            let mut blocks = KVVec::from_elem(zeros, count.into(), GFP_KERNEL)?;
             for block in blocks.iter_mut() {
                 self.fill(block);
             }
@@ -97,8 +97,8 @@ mod tests {
         }
     }
 
-    fn copy<T: Copy>(from: &[T]) -> Result<VVec<T>> {
-        let mut to = VVec::with_capacity(from.len(), GFP_KERNEL)?;
+    fn copy<T: Copy>(from: &[T]) -> Result<KVVec<T>> {
+        let mut to = KVVec::with_capacity(from.len(), GFP_KERNEL)?;
         to.extend_from_slice(from, GFP_KERNEL)?;
         Ok(to)
     }
@@ -125,10 +125,10 @@ mod tests {
     /// A group of inputs and what comes of it.
     struct Group {
         /// Blocks, or where copies come from, with a line more than is used.
-        content: KVec<VVec<Line>>,
-        copies: KVec<VVec<Line>>,
-        p: VVec<Line>,
-        q: VVec<Line>,
+        content: KVec<KVVec<Line>>,
+        copies: KVec<KVVec<Line>>,
+        p: KVVec<Line>,
+        q: KVVec<Line>,
     }
 
     impl Group {
@@ -184,7 +184,7 @@ mod tests {
         }
 
         fn is_same(&self, other: &Self) -> bool {
-            let same = |a: &VVec<Line>, b: &VVec<Line>| a[..] == b[..];
+            let same = |a: &KVVec<Line>, b: &KVVec<Line>| a[..] == b[..];
             let mut copies = self.copies.iter().zip(&other.copies);
             same(&self.p, &other.p)
                 && same(&self.q, &other.q)
@@ -291,9 +291,9 @@ mod tests {
                 let factor = Element(factor);
                 let new = noise.lines(lines + 1)?;
                 let blocks = [(); 4].map(|()| noise.lines(lines));
-                let run = |engine: &dyn Engine, work: usize| -> Result<[VVec<Line>; 4]> {
+                let run = |engine: &dyn Engine, work: usize| -> Result<[KVVec<Line>; 4]> {
                     let [a, b, c, d] = &blocks;
-                    let block = |lines: &Result<VVec<Line>>| -> Result<VVec<Line>> {
+                    let block = |lines: &Result<KVVec<Line>>| -> Result<KVVec<Line>> {
                         copy(lines.as_ref().map_err(|_| ENOMEM)?)
                     };
                     let (mut a, mut b) = (block(a)?, block(b)?);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     /// A strip with right parity.
-    fn strip(noise: &mut Noise, members: u16, roles: Roles) -> Result<VVec<Block>> {
+    fn strip(noise: &mut Noise, members: u16, roles: Roles) -> Result<KVVec<Block>> {
         let mut blocks = noise.blocks(members)?;
         Blocks::over(&mut blocks, &Scalar, roles).generate(BOTH);
         Ok(blocks)
