@@ -158,8 +158,8 @@ const FAULTS: &[Fault] = faults! {
         "if lost > self.roles.parity_count() {" =>
         "if lost > self.roles.parity_count() + u32::from(super::fault::on(\"three-lost-blocks-taken-for-two\")) {";
     "two-failures-refused", "work.rs",
-        "if bad > parity || self.syncs.meets(strip) {" =>
-        "if bad > (if super::fault::on(\"two-failures-refused\") { 1 } else { parity }) || self.syncs.meets(strip) {";
+        "} else if bad > parity {" =>
+        "} else if bad > (if super::fault::on(\"two-failures-refused\") { 1 } else { parity }) {";
     "second-parity-not-compared", "plan.rs",
         "let check = lost < self.roles.parity_count();" =>
         "let check = if super::fault::on(\"second-parity-not-compared\") { lost == 0 } else { lost < self.roles.parity_count() };";
