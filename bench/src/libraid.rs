@@ -5,6 +5,11 @@
 //! The functions here check what the C functions need: enough blocks, slots that are there, a CPU with the variant's
 //! instructions. The strip's pointers are right by themselves.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "an ordinary program has no kernel's C strings"
+)]
+
 use crate::memory::LINE;
 use crate::parity::{Line, BLOCK_LINES};
 use crate::strip::{Pointers, POINTERS};
