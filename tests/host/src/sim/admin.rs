@@ -279,10 +279,7 @@ impl Sim {
         if !allowed {
             return false;
         }
-        if self.parities() > 1 && self.is_being_stored(row) {
-            // The span would take the block for readable. Seeds of level 5 were never so unlucky.
-            return false;
-        }
+        self.rows[row].spoiled_late = self.is_being_stored(row);
         let at = self.rng.below(STRIP_SECTORS);
         self.note(|| {
             format!(

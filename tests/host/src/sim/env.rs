@@ -4,6 +4,7 @@
 
 use super::code::Code;
 use super::jobs::{PendingJob, Work};
+use super::oracle::row_of;
 use super::report::Event;
 use super::rng::mix;
 use super::table::{Kits, Owed, SimParts};
@@ -213,7 +214,9 @@ impl Env for World<'_> {
             for strip in strips.iter() {
                 // CAST: the simulated members are small.
                 let sector = self.key.sector as u32 + strip * STRIP_SECTORS;
-                if self.sim.devices[device].is_bad(sector, STRIP_SECTORS) {
+                let row = &mut self.sim.rows[row_of(self.key, strip)];
+                let late = std::mem::take(&mut row.spoiled_late);
+                if !late && self.sim.devices[device].is_bad(sector, STRIP_SECTORS) {
                     self.sim.fail(
                         "a corrected block to be readable again",
                         format!("member {member} still cannot read sector {sector}"),

@@ -40,6 +40,8 @@ pub(crate) struct Row {
     pub(crate) unlocated: bool,
     /// It was scribbled on at some time: a power cut may undo the repair.
     pub(crate) was_scribbled: bool,
+    /// A sector of it became unreadable after it was written, perhaps, and before its span knew of that.
+    pub(crate) spoiled_late: bool,
     /// What is being written are blocks that could not be read, recovered for a reader: that makes no parity.
     pub(crate) rewritten: bool,
 }
@@ -53,6 +55,7 @@ impl Row {
         located: None,
         unlocated: false,
         was_scribbled: false,
+        spoiled_late: false,
         rewritten: false,
     };
 }

@@ -480,8 +480,9 @@ impl Sim {
                     }
                 }
             }
-            if rebuilt > 0 && !self.stays_degraded() {
-                // Otherwise bits may be gone that another member needs: they were cleared for one that has failed since.
+            if self.sync.action == Action::Recover && !self.stays_degraded() {
+                // Otherwise bits may be gone that another member needs: they were cleared for one that has failed since. And
+                // a resync, which comes first, rebuilds nobody.
                 self.sync.full = false;
             }
             if rebuilt > 1 {
