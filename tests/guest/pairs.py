@@ -25,6 +25,8 @@ def every_pair(members, layout):
     """One array loses each pair in turn."""
     disks = rams(members)
     array = Array.create(disks, level=6, layout=layout, chunk=16, size=1)
+    # What was written shall come from the members, not from memory.
+    array.set("stripe_cache_size", 17)
     low, size = array.data_offset(disks[0]), array.data_size()
     with Shadow(array.path) as shadow:
         shadow.fill()
