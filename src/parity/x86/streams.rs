@@ -4,7 +4,7 @@
 //!
 //! With half a line in a register, fetching the address of an input in each step is much of the work, and one instruction
 //! that loads from all inputs in turn is none whose next address the CPU can guess. So the whole length is gone over with
-//! each address in a register of its own, four inputs at a time. P goes on from the last four; it is in the L1 cache then.
+//! each address in a register of its own. P goes on from the inputs before; it is in the L1 cache then.
 
 use super::horner::{Entry, Pass};
 use super::words::vector_asm;
@@ -62,6 +62,15 @@ sum!(sum_of_two, 1, (a "{a}"));
 sum!(sum_of_three, 2, (a "{a}") (b "{b}"));
 sum!(sum_of_four, 3, (a "{a}") (b "{b}") (c "{c}"));
 sum!(sum_of_five, 4, (a "{a}") (b "{b}") (c "{c}") (d "{d}"));
+sum!(sum_of_six, 5, (a "{a}") (b "{b}") (c "{c}") (d "{d}") (e "{e}"));
+sum!(sum_of_seven, 6, (a "{a}") (b "{b}") (c "{c}") (d "{d}") (e "{e}") (f "{f}"));
+sum!(sum_of_eight, 7, (a "{a}") (b "{b}") (c "{c}") (d "{d}") (e "{e}") (f "{f}") (g "{g}"));
+
+/// So many inputs are summed up with the first run in one go, if there are no more. There are no registers for more.
+const ALL_AT_ONCE: usize = 7;
+
+/// If there are more inputs, so many at a time: more at once were measured to be slower then.
+const SOME: usize = 4;
 
 /// Makes P; nothing is copied. Of one input alone it makes nothing.
 ///
@@ -71,33 +80,31 @@ sum!(sum_of_five, 4, (a "{a}") (b "{b}") (c "{c}") (d "{d}"));
 /// with for reads, and P for writes, by nobody else; it may be what it begins with. `bytes` is a multiple of 256, and not
 /// zero.
 pub(super) unsafe fn make_p(pass: &Pass<'_>, bytes: usize) {
-    let (mut first, mut rest) = match pass.inputs {
+    let (mut first, rest) = match pass.inputs {
         [first, rest @ ..] if pass.begun_p.is_null() => (first.from, rest),
         inputs => (pass.begun_p, inputs),
     };
-    loop {
-        match rest {
-            [] => return,
-            [a] => {
+    let count = if rest.len() <= ALL_AT_ONCE {
+        ALL_AT_ONCE
+    } else {
+        SOME
+    };
+    for inputs in rest.chunks(count) {
+        macro_rules! sum_up {
+            ($sum:ident $($input:ident)*) => {
                 // SAFETY: By the requirements of this function.
-                unsafe { sum_of_two(first, &[*a], pass.p, bytes) };
-                return;
-            }
-            [a, b] => {
-                // SAFETY: As above.
-                unsafe { sum_of_three(first, &[*a, *b], pass.p, bytes) };
-                return;
-            }
-            [a, b, c] => {
-                // SAFETY: As above.
-                unsafe { sum_of_four(first, &[*a, *b, *c], pass.p, bytes) };
-                return;
-            }
-            [a, b, c, d, more @ ..] => {
-                // SAFETY: As above.
-                unsafe { sum_of_five(first, &[*a, *b, *c, *d], pass.p, bytes) };
-                rest = more;
-            }
+                unsafe { $sum(first, &[$($input),*], pass.p, bytes) }
+            };
+        }
+        match *inputs {
+            [] => {}
+            [a] => sum_up!(sum_of_two a),
+            [a, b] => sum_up!(sum_of_three a b),
+            [a, b, c] => sum_up!(sum_of_four a b c),
+            [a, b, c, d] => sum_up!(sum_of_five a b c d),
+            [a, b, c, d, e] => sum_up!(sum_of_six a b c d e),
+            [a, b, c, d, e, f] => sum_up!(sum_of_seven a b c d e f),
+            [a, b, c, d, e, f, g, ..] => sum_up!(sum_of_eight a b c d e f g),
         }
         first = pass.p;
     }
