@@ -519,8 +519,7 @@ impl Sim {
     pub(crate) fn check_resynced(&mut self) {
         for row in 0..self.rows.len() {
             let missing = self.missing(row);
-            let unsyncable = !missing.is_empty() && self.rows[row].lossy;
-            if missing.count() >= self.parities() || unsyncable {
+            if missing.count() >= self.parities() || self.rows[row].lossy {
                 continue;
             }
             if self.rows[row].excuse == Excuse::Hole && !self.row_matches(row, missing) {
