@@ -133,7 +133,8 @@ impl Sim {
             .iter()
             .flatten()
             .copied()
-            .find(|&d| self.devices[d].in_sync.get() && !suspect[d]);
+            .find(|&d| self.devices[d].in_sync.get() && !suspect[d])
+            .or(slots.iter().flatten().copied().next());
         self.md = Md::new(slots, &self.config);
         self.md.events = record.events;
         self.md.clean = record.clean;
