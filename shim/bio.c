@@ -170,8 +170,8 @@ void raid456_slice_end(struct bio *bio, bool counted)
 }
 
 /*
- * Copies len bytes of pages, from byte `at` on, counted from the start of the first and on through the next, to a slice,
- * from byte offset on. The caller has checked that the slice and the pages are long enough.
+ * Copies len bytes of pages, from byte `at` on, counted from the start of the first and on through the next, to a
+ * slice, from byte offset on. The caller has checked that the slice and the pages are long enough.
  */
 void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len,
 			const void *const *pages, unsigned int at)
@@ -206,7 +206,8 @@ void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, 
 }
 
 /* Where a slice's bytes from offset on lie; the caller has checked that it has so many. */
-void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, unsigned int len, struct bvec_iter *iter)
+void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, unsigned int len,
+			struct bvec_iter *iter)
 {
 	*iter = slice->iter;
 	bio_advance_iter(slice->bio, iter, offset);

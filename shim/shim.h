@@ -109,7 +109,8 @@ void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool
 void raid456_slice_end(struct bio *bio, bool counted);
 void raid456_slice_copy(const struct raid456_slice *slice, unsigned int offset, unsigned int len,
 			const void *const *pages, unsigned int at);
-void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, unsigned int len, struct bvec_iter *iter);
+void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, unsigned int len,
+			struct bvec_iter *iter);
 const void *raid456_slice_segment(const struct raid456_slice *slice, struct bvec_iter *iter, unsigned int *len);
 bool raid456_slice_is_whole(const struct raid456_slice *slice);
 void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private);
