@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=8 timeout=240
+# guest: kernels=uml disks=7 disk-size=8 timeout=360
 """Blocks of a level 6 array that changed behind its back. Method `parity` does as the kernel's own driver: repair makes P
 and Q anew. Method `locate` finds the one wrong block of a strip and mends that one, whichever it is."""
 

@@ -12,8 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from disk import Shadow
 from mapper import dm
 from raid import Array, rams, stop_all
-from report import Skipped, expect, expect_match, expect_no_match, note, run, wait_for
-import kernel
+from report import expect, note, run, wait_for
 
 
 def slices(count, mib):
@@ -50,22 +49,6 @@ def widest(level=5, layout=None):
     array.expect_clean()
     if level == 6:
         array.expect_parity()
-
-
-def too_wide():
-    """256 members, more than Q has coefficients for. The C module takes them, and runs into a BUG at the first write."""
-    if kernel.driver() == "c":
-        raise Skipped("the C module does not look")
-    disks = slices(256, 4)
-    log = kernel.Log()
-    status, text = kernel.sh(
-        "mdadm", "--create", "/dev/md0", "--run", "--quiet", "--force", "--metadata=1.2", "--level=6",
-        "--raid-devices=256", "--chunk=4K", "--size=1M", "--bitmap=none", *disks, check=False)
-    expect("mdadm --create fails", True, status != 0)
-    expect_match("the log", r"md/raid\S*: .*256 members.*255", log.text())
-    expect_no_match("a fault", r"BUG|WARN|Oops", log.text())
-    note(f"mdadm: {text.strip()}")
-    kernel.sh("mdadm", "--stop", "/dev/md0", check=False)
 
 
 def known(shadow, begin, length):
@@ -130,6 +113,5 @@ if __name__ == "__main__":
     run([
         ("255 members", widest),
         ("raid6, 255 members", lambda: widest(6)),
-        ("256 members are refused", too_wide),
         ("twelve arrays", many_arrays),
     ], cleanup=stop_all)

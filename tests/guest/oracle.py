@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=8 disk-size=8 timeout=480
+# guest: kernels=uml disks=8 disk-size=8 timeout=700
 """The kernel's own driver as the oracle: the same operations leave the same bytes on every member, and each driver
 assembles, checks and reads what the other one wrote."""
 

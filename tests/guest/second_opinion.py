@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=8 disk-size=8 timeout=150
+# guest: kernels=uml disks=8 disk-size=8 timeout=240
 """mdadm's raid6check agrees that level 6 arrays written by the driver are sound, for each layout, and finds what is planted
 on them."""
 
