@@ -57,9 +57,9 @@ mod tests {
             for (offset, len) in segments {
                 let page = kernel::page::Page::alloc_page(GFP_KERNEL)?;
                 let (offset, len) = (u32::try_from(*offset)?, u32::try_from(*len)?);
+                let bio = &mut *this.bio;
                 // SAFETY: The bio has room for as many, and the page lives as long.
-                let added =
-                    unsafe { bindings::bio_add_page(&mut *this.bio, page.as_ptr(), len, offset) };
+                let added = unsafe { bindings::bio_add_page(bio, page.as_ptr(), len, offset) };
                 if added != len as i32 {
                     return Err(EINVAL);
                 }
@@ -451,9 +451,9 @@ mod tests {
                 [(false, true, false), (true, case.goes_on, case.goes_on)]
             {
                 let mut user = Request::new(write, LAYOUTS[0])?;
+                let (mddev, bio) = (array.mddev(), &mut *user.bio);
                 // SAFETY: The bio is valid, stays where it is, and is ended here.
-                let mut request =
-                    unsafe { block::request::Request::from_raw(array.mddev(), &mut *user.bio) };
+                let mut request = unsafe { block::request::Request::from_raw(mddev, bio) };
                 let first = request.try_write_start();
                 // Once is enough.
                 let again = request.try_write_start();

@@ -375,10 +375,10 @@ impl<'a> Iterator for Segments<'a> {
         if self.iter.bi_size == 0 {
             return None;
         }
+        let raw = &self.slice.raw;
         let mut len = 0;
         // SAFETY: By the invariant of the slice its bio is valid, and by ours it has data at `iter`, which stays within it.
-        let start =
-            unsafe { bindings::raid456_slice_segment(&self.slice.raw, &mut self.iter, &mut len) };
+        let start = unsafe { bindings::raid456_slice_segment(raw, &mut self.iter, &mut len) };
         // SAFETY: The pages of a request are there, and may be read, for as long as a slice of it.
         Some(unsafe { Source::from_raw(start.cast(), len as usize) })
     }
