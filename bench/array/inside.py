@@ -54,9 +54,9 @@ def tune(array, settings):
         array.set(name, value)
 
 
-def measure(array, row, seconds):
-    got = generator.load(array.path, f"{row.load} seconds={seconds}")
-    return got
+def measure(array, row, seconds, seed):
+    """Other addresses each time: C finds in its cache what it wrote before."""
+    return generator.load(array.path, f"{row.load} seconds={seconds} seed={seed}")
 
 
 def main():
@@ -80,8 +80,8 @@ def main():
                     array = bench.assemble(driver)
                     if driver == "c":
                         tune(array, TUNED)
-                    for row in group:
-                        got = measure(array, row, a.seconds)
+                    for number, row in enumerate(group):
+                        got = measure(array, row, a.seconds, turn * 1000 + number)
                         print(json.dumps({"row": row.name, "round": turn, "contender": driver, **got}), file=out, flush=True)
                     array.stop()
             bench.close()

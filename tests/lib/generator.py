@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+from collections import Counter
 
 from kernel import flavour, insert_module, loaded
 from report import Failed
@@ -47,3 +49,10 @@ def load(device, words):
     except OSError as problem:
         raise Failed(f"load `{words}` on {device}: {problem}") from None
     return result()
+
+
+def profile():
+    """[(function, notes)] of a load with profile=NS, the most frequent first."""
+    with open(f"{_FOLDER}/profile", encoding="ascii") as file:
+        names = [re.sub(r"\+0x[0-9a-f]+/0x[0-9a-f]+", "", line.strip()) for line in file]
+    return Counter(names).most_common()

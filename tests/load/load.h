@@ -40,6 +40,7 @@ struct load_request {
 	u64 seconds_ns;
 	u64 ios;		/* of all jobs; 0: as many as the time allows */
 	u64 seed;
+	u64 profile;		/* ns between the profile's notes; 0: none */
 };
 
 /* The addresses: block N of `blocks` is in period N / per_period, run (N % per_period) / per_run. */
@@ -94,5 +95,11 @@ int load_job_init(struct load_job *job, struct load_run *run, u32 number);
 void load_job_free(struct load_job *job);
 int load_job_thread(void *data);
 u64 load_bucket_ns(u32 bucket);
+
+struct seq_file;
+int load_profile_start(u64 interval);
+void load_profile_stop(void);
+void load_profile_show(struct seq_file *file);
+void load_profile_free(void);
 
 #endif

@@ -26,6 +26,7 @@
  *   seconds=S     decimals allowed; default 1 unless ios is given
  *   ios=N         ends after so many I/Os of all jobs
  *   seed=N        of addresses and data
+ *   profile=NS    takes a profile: see profile.c
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -154,7 +155,7 @@ static int parse_word(struct load_request *request, const char *name, char *valu
 		{ "bs", .wide = &request->bs }, { "offset", .wide = &request->offset }, { "size", .wide = &request->size },
 		{ "period", .wide = &request->period }, { "step", .wide = &request->step },
 		{ "count", .wide = &request->count }, { "length", .wide = &request->length },
-		{ "ios", .wide = &request->ios }, { "seed", .wide = &request->seed },
+		{ "ios", .wide = &request->ios }, { "seed", .wide = &request->seed }, { "profile", .wide = &request->profile },
 		{ "mix", .number = &request->mix }, { "depth", .number = &request->depth },
 		{ "jobs", .number = &request->jobs }, { "batch", .number = &request->batch },
 		{ "plug", .flag = &request->plug }, { "pin", .flag = &request->pin },
@@ -299,6 +300,8 @@ static int run_jobs(struct load_run *run, struct load_job *jobs)
 		if (run->request.pin)
 			kthread_bind(task, cpumask_nth(made % num_online_cpus(), cpu_online_mask));
 	}
+	if (run->request.profile)
+		ret = ret ?: load_profile_start(max(run->request.profile, NSEC_PER_USEC));
 	cpu_ns = cpu_time_ns();
 	used_cycles = get_cycles();
 	run->begin_ns = ktime_get_ns();
@@ -314,6 +317,8 @@ static int run_jobs(struct load_run *run, struct load_job *jobs)
 	}
 	cpu_ns = cpu_time_ns() - cpu_ns;
 	used_cycles = get_cycles() - used_cycles;
+	if (run->request.profile && !ret)
+		load_profile_stop();
 	/* No completion is still at work on a job. */
 	synchronize_rcu();
 	for (i = 0; i < made; i++)
@@ -414,11 +419,24 @@ static int result_show(struct seq_file *file, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(result);
 
+static int profile_show(struct seq_file *file, void *unused)
+{
+	int ret = mutex_lock_interruptible(&load_lock);
+
+	if (ret)
+		return ret;
+	load_profile_show(file);
+	mutex_unlock(&load_lock);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(profile);
+
 static int __init load_init(void)
 {
 	folder = debugfs_create_dir("raid456_load", NULL);
 	debugfs_create_file("run", 0200, folder, NULL, &run_operations);
 	debugfs_create_file("result", 0400, folder, NULL, &result_fops);
+	debugfs_create_file("profile", 0400, folder, NULL, &profile_fops);
 	return PTR_ERR_OR_ZERO(folder);
 }
 module_init(load_init);
@@ -426,6 +444,7 @@ module_init(load_init);
 static void __exit load_exit(void)
 {
 	debugfs_remove(folder);
+	load_profile_free();
 }
 module_exit(load_exit);
 
