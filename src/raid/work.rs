@@ -139,7 +139,8 @@ impl Span {
         }
     }
 
-    /// Computes the lost blocks of each of `strips`: those of data, and in a sync those of parity that can be written.
+    /// Computes the lost blocks of each of `strips`: those of data, and those of parity that are to be written: in a sync
+    /// all that can be, for readers what could not be read.
     fn run_recover<E: Env>(
         &mut self,
         strips: Strips,
@@ -153,7 +154,7 @@ impl Span {
         for (member, column) in columns.iter_mut().enumerate() {
             let mut made = strips & (column.lost - column.uptodate);
             if !self.roles.is_data(member) {
-                made &= self.syncs & (column.storable | column.read_error);
+                made &= (self.syncs & column.storable) | (column.read_error - self.writes);
             }
             column.rebuild |= made;
         }
