@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=128 mem=1800 timeout=240
-"""File systems on an array: real files, a lost member, fsck, a rebuild, and stop and assembly."""
+# guest: kernels=uml disks=7 disk-size=128 mem=2200 timeout=300
+"""File systems on an array: real files, as many lost members as there are parities, fsck, a rebuild, stop and assembly."""
 
 import hashlib
 import os
@@ -57,11 +57,12 @@ def compare_files(digests, what):
     note(f"ok: {what}: {len(digests)} files as written")
 
 
-def life(kind, fsck):
+def life(kind, fsck, level):
     """A file system's life on an array."""
     os.makedirs(MOUNT, exist_ok=True)
-    disks = rams(4)
-    array = Array.create(disks, size=110, wait=False, bitmap="internal")
+    disks = rams(level - 1)
+    lost = disks[1:level - 3]
+    array = Array.create(disks, level=level, size=110, wait=False, bitmap="internal")
     if kernel.sh("grep", "-qw", kind, "/proc/filesystems", check=False)[0] and not kernel.modprobe(kind):
         raise Skipped(f"this kernel has no {kind}")
     kernel.sh(f"mkfs.{kind}", "-q", "-f" if kind == "xfs" else "-F", array.path)
@@ -69,14 +70,16 @@ def life(kind, fsck):
     first = copy_files(12 << 20)
     compare_files(first, "written during the resync")
     array.wait_synced()
-    array.fail(disks[1])
-    compare_files(first, "without a member")
+    for path in lost:
+        array.fail(path)
+    compare_files(first, f"without {len(lost)} of {len(disks)} members")
     shutil.rmtree(MOUNT + SOURCES[0])
     first = {path: digest for path, digest in first.items() if os.path.exists(path)}
     second = copy_files(20 << 20)
-    compare_files({**first, **second}, "written without a member")
-    array.remove(disks[1])
-    array.add(rams(1, 4)[0])
+    compare_files({**first, **second}, f"written without {len(lost)} of {len(disks)} members")
+    for path in lost:
+        array.remove(path)
+    array.add_together(rams(len(lost), len(disks)))
     kernel.sh("umount", MOUNT)
     status, text = kernel.sh(*fsck, array.path, check=False)
     note(f"{' '.join(fsck)}: {text.strip().splitlines()[-1] if text.strip() else 'no message'}")
@@ -101,6 +104,6 @@ def cleanup():
 
 if __name__ == "__main__":
     run([
-        ("ext4", lambda: life("ext4", ("e2fsck", "-fn"))),
-        ("xfs", lambda: life("xfs", ("xfs_repair", "-n"))),
+        (f"{kind} on raid{level}", lambda kind=kind, fsck=fsck, level=level: life(kind, fsck, level))
+        for level in (5, 6) for kind, fsck in (("ext4", ("e2fsck", "-fn")), ("xfs", ("xfs_repair", "-n")))
     ], cleanup=cleanup)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=0 mem=1200 timeout=120
+# guest: kernels=uml disks=0 mem=1300 timeout=150
 """A write that asks for a flush before it (a journal's commit) reaches the members after their flushes have ended. The C
 module sends both at once, and fails this test."""
 
@@ -52,10 +52,11 @@ def commits():
         return [(float(at), dev, flags, int(sector), int(count)) for at, dev, flags, sector, count in _LINE.findall(trace.read())]
 
 
-def data_after_flush():
-    """The data of a commit is sent when each member has had the time to end its flush."""
-    disks = [nullb(f"nullb{n}", 64, cache_size=4, fua=1, irqmode=2, completion_nsec=int(DELAY * 1e9)) for n in range(3)]
-    array = Array.create(disks, size=48)
+def data_after_flush(level):
+    """The data of a commit, and its parity, is sent when each member has had the time to end its flush."""
+    disks = [nullb(f"nullb{n}", 64, cache_size=4, fua=1, irqmode=2, completion_nsec=int(DELAY * 1e9))
+             for n in range(level - 2)]
+    array = Array.create(disks, level=level, size=48)
     sh("mkfs.ext4", "-q", "-E", "lazy_itable_init=0", array.path)
     os.makedirs(MOUNT, exist_ok=True)
     sh("mount", array.path, MOUNT)
@@ -72,16 +73,20 @@ def data_after_flush():
         for bio in after:
             if bio[1] in members and bio[2].startswith("F") and not bio[4]:
                 flushes.setdefault(bio[1], bio[0])
-        slot, place = geometry.locate(sector)
-        place += array.data_offset(slots[slot]) // SECTOR
-        data = next((bio for bio in after if bio[1] == number_of(slots[slot]) and "W" in bio[2]
-                     and bio[3] <= place < bio[3] + bio[4]), None)
         expect("members flushed for a commit", members, set(flushes))
-        if data is None:
-            raise Failed("expected the commit's data on some member, but it was not written")
-        gap = data[0] - max(flushes.values())
-        if gap < DELAY * 0.9:
-            raise Failed(f"a flush takes {DELAY * 1000:.0f} ms, but the data of the commit was sent {gap * 1000:.2f} ms after it")
+        places = {"data": geometry.locate(sector), "P": geometry.parity_of(sector)}
+        if level == 6:
+            places["Q"] = geometry.q_of(sector)
+        for what, (slot, place) in places.items():
+            place += array.data_offset(slots[slot]) // SECTOR
+            sent = next((bio[0] for bio in after if bio[1] == number_of(slots[slot]) and "W" in bio[2]
+                         and bio[3] <= place < bio[3] + bio[4]), None)
+            if sent is None:
+                raise Failed(f"expected the commit's {what} on the member in slot {slot}, but it was not written")
+            gap = sent - max(flushes.values())
+            if gap < DELAY * 0.9:
+                raise Failed(f"a flush takes {DELAY * 1000:.0f} ms, but the {what} of the commit was sent "
+                             f"{gap * 1000:.2f} ms after it")
         seen += 1
     note(f"{seen} commits")
     expect("there were commits with a flush before them", True, seen > 0)
@@ -97,4 +102,5 @@ def cleanup():
 
 
 if __name__ == "__main__":
-    run([("data comes after the flush", data_after_flush)], cleanup=cleanup)
+    run([(f"raid{level}: data and parity come after the flush", lambda level=level: data_after_flush(level))
+         for level in (5, 6)], cleanup=cleanup)

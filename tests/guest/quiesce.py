@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=4 disk-size=24 timeout=240
+# guest: kernels=uml disks=5 disk-size=24 timeout=240
 """What makes md stop the array for a moment, again and again while requests are in flight: nothing hangs, nothing is
-lost."""
+lost. Level 5 has four members, level 6 five; what is the same for both goes to one or the other."""
 
 import os
 import sys
@@ -18,10 +18,10 @@ from report import expect, note, run
 import kernel
 
 
-def under_load(change, **load):
+def under_load(level, change, **load):
     """Calls change(array, turn) again and again while fio works; then everything must be right."""
-    array = Array.create(rams(4), size=16)
-    work = Load(array.path, array.size(), **{"seconds": 3, "jobs": 2, "depth": 32, "largest": "128k", **load})
+    array = Array.create(rams(level - 1), level=level, size=16)
+    work = Load(array.path, array.size(), **{"seconds": 2.5, "jobs": 2, "depth": 32, "largest": "128k", **load})
     turn = 0
     while work.running():
         change(array, turn)
@@ -45,6 +45,8 @@ def settings(array, turn):
     array.set("skip_copy", turn % 2)
     array.set("rmw_level", turn % 3)
     array.set("preread_bypass_threshold", turn % 17)
+    if kernel.driver() == "rust" and len(array.members) == 5:
+        array.set("mismatch_method", ("locate", "parity", "locate-check")[turn % 3])
 
 
 def cache_size(array, turn):
@@ -70,7 +72,7 @@ def actions(array, turn):
 
 def suspended_range():
     """While a range is suspended its writes wait and its reads do not; other writes go on. When it ends they end."""
-    array = Array.create(rams(4), size=8)
+    array = Array.create(rams(5), level=6, size=8)
     done = []
 
     def write(name, sector):
@@ -99,32 +101,36 @@ def suspended_range():
     array.expect_clean()
 
 
-def failure_and_settings():
-    """Settings change while members fail and are rebuilt under load."""
+def failure_and_settings(level):
+    """Settings change while members, one or two at a time, fail and are rebuilt under load."""
     def change(array, turn):
-        path = array.members[turn % 4]
+        lost = [array.members[(turn + step) % 4] for step in range(level - 4)]
         settings(array, turn)
-        array.fail(path)
-        cache_size(array, turn)
-        array.remove(path)
-        array.add(path)
+        for path in lost:
+            array.fail(path)
+            cache_size(array, turn)
+        for path in lost:
+            array.remove(path)
+        array.add_together(lost)
         settings(array, turn + 1)
         array.wait_rebuilt()
-    under_load(change, seconds=5)
+    under_load(level, change, seconds=4)
 
 
 def stop_during_check():
     """Stopping the array ends a check, a resync and a rebuild that are under way."""
-    for name in ("resync", "check", "recover"):
-        array = Array.create(rams(4), size=16, wait=name != "resync")
+    for name, level in (("resync", 6), ("check", 5), ("recover", 6)):
+        array = Array.create(rams(level - 1), level=level, size=16, wait=name != "resync")
         array.set("sync_speed_max", 1000)
         array.set("sync_speed_min", 1000)
         if name == "check":
             array.set("sync_action", "check")
         elif name == "recover":
-            array.fail(array.members[1])
-            array.remove(array.members[1])
-            array.add(array.members[1])
+            lost = array.members[1:3]
+            for path in lost:
+                array.fail(path)
+                array.remove(path)
+            array.add_together(lost)
         expect("sync_action", name, array.action())
         begin = time.monotonic()
         array = array.reassemble()
@@ -136,12 +142,14 @@ def stop_during_check():
 
 if __name__ == "__main__":
     run([
-        ("bitmap on and off", lambda: under_load(bitmap)),
-        ("settings", lambda: under_load(settings)),
-        ("cache size", lambda: under_load(cache_size)),
-        ("suspended ranges", lambda: under_load(suspension, mix="randwrite")),
-        ("checks that start and stop", lambda: under_load(actions)),
-        ("settings while members fail", failure_and_settings),
+        ("raid5: bitmap on and off", lambda: under_load(5, bitmap)),
+        ("raid5: settings", lambda: under_load(5, settings)),
+        ("raid6: settings", lambda: under_load(6, settings)),
+        ("raid6: cache size", lambda: under_load(6, cache_size)),
+        ("raid5: suspended ranges", lambda: under_load(5, suspension, mix="randwrite")),
+        ("raid6: checks that start and stop", lambda: under_load(6, actions)),
+        ("raid5: settings while members fail", lambda: failure_and_settings(5)),
+        ("raid6: settings while two members at a time fail", lambda: failure_and_settings(6)),
         ("writes into a suspended range wait", suspended_range),
         ("stop during resync, check and rebuild", stop_during_check),
     ], cleanup=stop_all)

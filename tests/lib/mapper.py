@@ -49,15 +49,16 @@ def broken(path):
 class Dust:
     """A member whose sectors can be made unreadable until they are written (dm-dust), as on a real disk."""
 
-    def __init__(self, under):
+    def __init__(self, under, name="dust"):
         need_target("dust")
-        self.path = dm("dust", f"0 {sectors_of(under)} dust {under} 0 512")
+        self._name = name
+        self.path = dm(name, f"0 {sectors_of(under)} dust {under} 0 512")
         self.message("quiet")
         self.message("enable")
 
     def message(self, *words):
         """Sends a message to the target and returns its answer."""
-        return sh("dmsetup", "message", "dust", "0", *words)[1]
+        return sh("dmsetup", "message", self._name, "0", *words)[1]
 
     def spoil(self, sector, count=1):
         """Makes sectors unreadable."""
@@ -67,3 +68,26 @@ class Dust:
     def count(self):
         """Sectors that are unreadable now."""
         return int(self.message("countbadblocks").split()[1])
+
+    def holds(self, sector):
+        """Whether a sector is unreadable now."""
+        return "not found" not in self.message("queryblock", str(sector))
+
+
+def dusty(disks, slots):
+    """Puts a Dust over the disks in these slots, in the list too, and returns them."""
+    found = []
+    for slot in slots:
+        found.append(Dust(disks[slot], f"dust{slot}"))
+        disks[slot] = found[-1].path
+    return found
+
+
+def refusing(path, begin, count):
+    """Table lines that take no writes in a range, and pass everything else to `path`."""
+    size = sectors_of(path)
+    # Down all the time, and only for writes.
+    lines = [f"0 {begin} linear {path} 0", f"{begin} {count} flakey {path} {begin} 0 3600 1 error_writes"]
+    if begin + count < size:
+        lines.append(f"{begin + count} {size - begin - count} linear {path} {begin + count}")
+    return lines
