@@ -41,25 +41,28 @@ def per_io(device, load, ios):
     return (long - short) / ios
 
 
-def where(device, load, ios, instructions, most):
-    """Prints in which functions the instructions are: of each I/O's."""
+def where(device, load, ios):
+    """{instruction: notes} of a run of its own."""
     generator.load(device, f"{load} seed=3 ios={3 * ios} profile=4999")
-    found = generator.profile()
-    total = sum(count for _, count in found)
-    for name, count in found[:most]:
-        print(f"    {instructions * count / total:9.0f}  {100 * count / total:5.1f} %  {name}", flush=True)
+    return dict(generator.profile())
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", default="", metavar="REGEX", help="of LEVEL-NAME or LEVEL-lost1-NAME")
+    p.add_argument("--contenders", default="", metavar="REGEX", help="of rust, c, c-4096")
     p.add_argument("--size", type=int, default=240,
                    help="MiB of each RAM disk that are used: many times what C's stripe cache holds, as on disks")
-    p.add_argument("--profile", type=int, metavar="N", help="also where: this many functions")
+    p.add_argument("--profile", action="store_true", help="also which instructions: notes of a sampling timer")
+    p.add_argument("--out", default="/dev/stdout")
     a = p.parse_args()
+    out = open(a.out, "a", encoding="utf-8")
 
-    def say(row, contender, value):
-        print(json.dumps({"row": row, "contender": contender, "instructions": round(value)}), flush=True)
+    def say(row, contender, device, load, ios):
+        got = {"row": row, "contender": contender, "instructions": round(per_io(device, load, ios))}
+        if a.profile:
+            got["notes"] = where(device, load, ios)
+        print(json.dumps(got), file=out, flush=True)
 
     members = rams(6)
     for level in (5, 6):
@@ -73,7 +76,7 @@ def main():
         generator.load(array.path, f"rw=write bs=1m depth=4 ios={array.size() >> 20}")
         array.stop()
         for lost, rows in wanted.items():
-            for contender in ("rust", "c", "c-4096") if rows else ():
+            for contender in [name for name in ("rust", "c", "c-4096") if rows and re.search(a.contenders, name)]:
                 use_driver(contender.partition("-")[0])
                 array = Array.assemble([m for n, m in enumerate(members) if n != lost or not lost], "--run", "--force")
                 array.wait_idle()
@@ -81,15 +84,12 @@ def main():
                     array.set("stripe_cache_size", 4096)
                 for name, (load, ios) in rows.items():
                     load = load.format(row=64 * 1024 * (4 if level == 6 else 5))
-                    value = per_io(array.path, load, ios)
-                    say(f"{level}-{'lost1-' if lost else ''}{name}", contender, value)
-                    if a.profile:
-                        where(array.path, load, ios, value, a.profile)
+                    say(f"{level}-{'lost1-' if lost else ''}{name}", contender, array.path, load, ios)
                 array.stop()
         stop_all()
     if re.search(a.rows, "raw"):
         for name in ("randwrite-4k-d64", "randread-4k-d64", "write-1m"):
-            say(f"raw-{name}", "raw", per_io("/dev/ram0", *ROWS[name]))
+            say(f"raw-{name}", "raw", "/dev/ram0", *ROWS[name])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ def load(device, words):
 
 
 def profile():
-    """[(function, notes)] of a load with profile=NS, the most frequent first."""
+    """{"function+0xplace [module]": notes} of a load with profile=NS."""
     with open(f"{_FOLDER}/profile", encoding="ascii") as file:
-        names = [re.sub(r"\+0x[0-9a-f]+/0x[0-9a-f]+", "", line.strip()) for line in file]
-    return Counter(names).most_common()
+        return Counter(re.sub(r"/0x[0-9a-f]+", "", line.strip()) for line in file)
