@@ -66,19 +66,19 @@ impl Later {
 /// of its chunk before. May sleep.
 pub(super) fn read<'a>(
     array: &Array,
-    entry: &Entry<Array>,
+    entry: Entry<Array>,
     request: Request<'a>,
-) -> Option<Request<'a>> {
+) -> Option<(Entry<Array>, Request<'a>)> {
     let sector = request.sector();
     let to_end = array.geometry.chunk_end(sector).saturating_sub(sector);
     let nowait = request.flags().contains(Flags::NOWAIT);
     if nowait && to_end < u64::from(request.sectors()) {
         // Cutting may wait for memory.
-        return Some(request);
+        return Some((entry, request));
     }
     let request = request.cut(u32::try_from(to_end).unwrap_or(u32::MAX))?;
     let Some((member, member_sector)) = array.may_bypass(sector, request.sectors()) else {
-        return Some(request);
+        return Some((entry, request));
     };
     let slice = if nowait {
         match request.try_account() {
@@ -91,7 +91,7 @@ pub(super) fn read<'a>(
     } else {
         request.account()
     };
-    if let Err((_, slice, _)) = direct::submit(entry.clone(), slice, member, member_sector) {
+    if let Err((_, slice, _)) = direct::submit(entry, slice, member, member_sector) {
         // Not for a request that was accounted just now.
         slice.fail(Status::IO_ERROR);
     }
@@ -174,7 +174,7 @@ impl Array {
         loop {
             let start = slice.sector();
             let (key, next) = self.piece(start);
-            let Some((pinned, mut item)) = self.reserve_span(entry, key, false) else {
+            let Some((pinned, mut item)) = self.reserve_span(key, false) else {
                 return Some(slice);
             };
             // CAST: a span's sectors at most.
@@ -184,6 +184,7 @@ impl Array {
             };
             item.part = self.part(&self.template(&front), key.sector);
             item.origin = Origin::Request(front);
+            item.entry = Some(entry.clone());
             let span = pinned.span();
             if let Some(turn) = pinned.post(item) {
                 hand_over(span, turn);

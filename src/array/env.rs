@@ -14,7 +14,6 @@ use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Outcome, RmwLevel};
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::ratelimited;
-use crate::sync::percpu_ref::Entry;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -27,7 +26,6 @@ const LOGGED: u32 = 2000;
 pub(super) struct RunEnv<'a> {
     pub(super) array: &'a Array,
     pub(super) span: &'a Arc<SpanObject>,
-    pub(super) entry: &'a Entry<Array>,
     /// First member sector of the span.
     pub(super) sector: u64,
     pub(super) kits: &'a mut SpanKits,

@@ -10,12 +10,22 @@
 
 use super::members::count_degraded;
 use super::Array;
-use crate::md::mddev::{Flag as ArrayFlag, Recovery, SbFlag};
+use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
+
+/// What it takes to take note of a member's failed I/O. Spans share it, so that a bio under way need not keep the array.
+pub(super) struct Faults {
+    mddev: Handle,
+    parity_disks: u16,
+    /// Read errors in a row that a member is forgiven: as many as there are strips in the cache.
+    forgiven: AtomicU32,
+    /// How many are recording bad blocks.
+    recording: AtomicU32,
+}
 
 impl Array {
     /// Counts the members that are lost, and lets md core know. Any context.
@@ -75,49 +85,12 @@ impl Array {
             return true;
         }
         let _guard = self.device.lock();
-        self.recording.load(Ordering::Acquire) == 0
+        self.faults.recording.load(Ordering::Acquire) == 0
             && !self.mddev.test_sb(SbFlag::Pending)
             && !self
                 .slots
                 .iter()
                 .any(|slot| slot.with(Rdev::is_blocked) == Some(true))
-    }
-
-    /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
-    pub(super) fn write_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
-        rdev.set(Flag::WriteErrorSeen);
-        if !rdev.set(Flag::WantReplacement) {
-            self.mddev.set_recovery(Recovery::Needed);
-        }
-        self.record_bad_blocks(rdev, sector, sectors);
-    }
-
-    /// Takes note that a read from a member has failed. Any context.
-    ///
-    /// The block is computed from the others' and written again if enough of them are there; the member fails when that
-    /// happens too often. Otherwise the block is lost, and recorded as bad. `counts`: the error says something about the
-    /// medium.
-    pub(super) fn read_failed(&self, rdev: &Rdev, sector: u64, sectors: u32, counts: bool) {
-        let errors = if counts { rdev.add_read_error() } else { 0 };
-        let name = self.mddev.name();
-        let at = sector.wrapping_add(rdev.data_offset());
-        if self.mddev.degraded() >= i32::from(self.geometry.parity_disks()) {
-            ratelimited!(pr_warn!(
-                "md/raid:{name}: read error not correctable (sector {at} on {rdev}).\n"
-            ));
-            if rdev.test(Flag::InSync) {
-                self.record_bad_blocks(rdev, sector, sectors);
-            }
-        } else if errors > i32::try_from(self.kits.target()).unwrap_or(i32::MAX)
-            && !rdev.test(Flag::Faulty)
-        {
-            pr_warn!(
-                "md/raid:{name}: {errors} read_errors > {} stripes\n",
-                self.kits.target()
-            );
-            pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
-            self.mddev.error(rdev);
-        }
     }
 
     /// Takes note that strips of a span could not be rebuilt: from a member that is being rebuilt they cannot be read. Any
@@ -138,10 +111,61 @@ impl Array {
                 let start = start.max(member.recovery_offset());
                 // CAST: a span's sectors at most.
                 let sectors = end.saturating_sub(start) as u32;
-                if sectors != 0 && !self.record_bad_blocks(&member, start, sectors) {
+                if sectors != 0 && !self.faults.record_bad_blocks(&member, start, sectors) {
                     self.mddev.sync_error();
                 }
             }
+        }
+    }
+}
+
+impl Faults {
+    /// For an array with so many blocks of parity in a strip. Read errors are forgiven once [`Self::forgive`] has said how
+    /// many.
+    pub(super) fn new(mddev: Handle, parity_disks: u16) -> Self {
+        Self {
+            mddev,
+            parity_disks,
+            forgiven: AtomicU32::new(0),
+            recording: AtomicU32::new(0),
+        }
+    }
+
+    /// Forgives members so many read errors in a row.
+    pub(super) fn forgive(&self, errors: u32) {
+        self.forgiven.store(errors, Ordering::Relaxed);
+    }
+
+    /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
+    pub(super) fn write_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+        rdev.set(Flag::WriteErrorSeen);
+        if !rdev.set(Flag::WantReplacement) {
+            self.mddev.set_recovery(Recovery::Needed);
+        }
+        self.record_bad_blocks(rdev, sector, sectors);
+    }
+
+    /// Takes note that a read from a member has failed. Any context.
+    ///
+    /// The block is computed from the others' and written again if enough of them are there; the member fails when that
+    /// happens too often. Otherwise the block is lost, and recorded as bad. `counts`: the error says something about the
+    /// medium.
+    pub(super) fn read_failed(&self, rdev: &Rdev, sector: u64, sectors: u32, counts: bool) {
+        let errors = if counts { rdev.add_read_error() } else { 0 };
+        let name = self.mddev.name();
+        let at = sector.wrapping_add(rdev.data_offset());
+        let forgiven = self.forgiven.load(Ordering::Relaxed);
+        if self.mddev.degraded() >= i32::from(self.parity_disks) {
+            ratelimited!(pr_warn!(
+                "md/raid:{name}: read error not correctable (sector {at} on {rdev}).\n"
+            ));
+            if rdev.test(Flag::InSync) {
+                self.record_bad_blocks(rdev, sector, sectors);
+            }
+        } else if errors > i32::try_from(forgiven).unwrap_or(i32::MAX) && !rdev.test(Flag::Faulty) {
+            pr_warn!("md/raid:{name}: {errors} read_errors > {forgiven} stripes\n");
+            pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
+            self.mddev.error(rdev);
         }
     }
 

@@ -6,7 +6,7 @@
 //! deferred list, where it holds no kit of an idle strip; kits that come free go to the spans there, first come first
 //! served, and nobody else may take one while somebody waits.
 //!
-//! Locks: each pool's lock and the lock of the deferred list are taken alone.
+//! Locks: each pool's lock and the lock of the deferred list are taken alone, in task context: interrupts stay on.
 
 use super::object::SpanObject;
 use super::queue::END;
@@ -14,10 +14,9 @@ use super::table::Slab;
 use crate::block::context::current_cpu;
 use crate::mem::kit::Kit;
 use crate::mem::Wait;
-use crate::new_irq_spinlock;
-use crate::sync::irqlock::IrqSpinLock;
 use core::sync::atomic::{fence, AtomicU32, Ordering};
 use kernel::prelude::*;
+use kernel::sync::{new_spinlock, SpinLock};
 
 /// A kit that can stand in a list.
 pub(super) struct KitNode {
@@ -61,7 +60,7 @@ const MAX_POOLS: u32 = 16;
 #[pin_data]
 struct Pool {
     #[pin]
-    free: IrqSpinLock<KitList>,
+    free: SpinLock<KitList>,
     /// Whether there is none, to be asked without the lock.
     count: AtomicU32,
 }
@@ -89,7 +88,7 @@ pub(super) struct Kits {
     /// Kits that there should be; what comes free beyond that is freed.
     target: AtomicU32,
     #[pin]
-    deferred: IrqSpinLock<Fifo>,
+    deferred: SpinLock<Fifo>,
     /// Spans in the deferred list, or just taken out of it to get a kit.
     waiting: AtomicU32,
 }
@@ -103,7 +102,7 @@ impl Kits {
             for _ in 0..count {
                 let pool = KBox::pin_init(
                     pin_init!(Pool {
-                        free <- new_irq_spinlock!(KitList::default(), "raid456 kits"),
+                        free <- new_spinlock!(KitList::default(), "raid456 kits"),
                         count: AtomicU32::new(0),
                     }),
                     GFP_KERNEL,
@@ -117,7 +116,7 @@ impl Kits {
             pools: make_pools()?,
             total: AtomicU32::new(0),
             target: AtomicU32::new(0),
-            deferred <- new_irq_spinlock!(Fifo { first: END, last: END }, "raid456 deferred"),
+            deferred <- new_spinlock!(Fifo { first: END, last: END }, "raid456 deferred"),
             waiting: AtomicU32::new(0),
         }? Error)
     }

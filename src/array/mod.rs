@@ -12,9 +12,9 @@
 //! that has work, holds an entry of the gate; quiesce closes the gate and waits for them. Span objects are kept in the
 //! array's slab until it goes, and their kits are in a span or in a pool.
 //!
-//! Locks, all taken with interrupts off and each alone, except that a shard's lock may be held when a span's turn is taken
-//! or given up, which takes none: a shard of the table; a pool of kits; the deferred list; the device lock ([`errors`]);
-//! the lists of [`direct`]. md core's `reconfig_mutex` and `mddev->lock` come before all of them. Nothing that quiesce
+//! Locks, each taken alone, except that a shard's lock may be held when a span's turn is taken or given up, which takes
+//! none. In task context, with interrupts on: a shard of the table; a pool of kits; the deferred list. In any context, with
+//! interrupts off: the device lock ([`errors`]); the lists of [`direct`]. md core's `reconfig_mutex` and `mddev->lock` come before all of them. Nothing that quiesce
 //! waits for takes `reconfig_mutex`.
 
 #![deny(unsafe_code)]
@@ -43,6 +43,7 @@ mod table;
 
 use self::control::Waiting;
 use self::direct::Later;
+use self::errors::Faults;
 use self::flushes::Flushes;
 use self::kits::Kits;
 use self::lanes::Lanes;
@@ -60,7 +61,7 @@ use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
 use crate::sync::irqlock::IrqSpinLock;
 use crate::sync::percpu_ref::Gate;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
@@ -91,8 +92,7 @@ pub(crate) struct Array {
     /// The device lock; see [`errors`].
     #[pin]
     device: IrqSpinLock<()>,
-    /// How many are recording bad blocks.
-    recording: AtomicU32,
+    faults: Arc<Faults>,
     /// Some member was added that the bitmap does not know: a sync goes over everything.
     full_sync: AtomicBool,
     /// Parity is known to be right below this sector, even if md core goes over it again: it takes a repair that was

@@ -4,6 +4,7 @@
 //!
 //! Anybody may post to it; its runner alone touches [`Work`].
 
+use super::errors::Faults;
 use super::kits::{KitList, KitNode, NOT_DEFERRED};
 use super::part::{Item, PartList};
 use super::pump::Flight;
@@ -15,7 +16,6 @@ use crate::md::slots::Member;
 use crate::mem::mempool::Pooled;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
-use crate::raid::phase::Phase;
 use crate::raid::span::{Span, SpanKey};
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use crate::sync::actor::Actor;
@@ -24,6 +24,7 @@ use crate::sync::percpu_ref::Entry;
 use crate::sync::stack::Stack;
 use core::sync::atomic::AtomicU32;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// A span object.
 pub(super) struct SpanObject {
@@ -35,6 +36,8 @@ pub(super) struct SpanObject {
     pub(super) posted: Stack<Pooled<Item>>,
     /// For each member, the strips whose I/O has ended.
     pub(super) ended: KVVec<CompletionWord>,
+    /// Who takes note of I/O that fails.
+    pub(super) faults: Arc<Faults>,
     /// Where it is; the table's.
     pub(super) place: Place,
     /// Those who are about to post a part; raised under the lock of the shard.
@@ -51,7 +54,7 @@ pub(super) struct SpanObject {
 
 impl SpanObject {
     /// An object without a place, for `members` members. May sleep.
-    pub(super) fn new(index: u32, members: u16) -> Result<Self> {
+    pub(super) fn new(index: u32, members: u16, faults: Arc<Faults>) -> Result<Self> {
         let mut ended = KVVec::with_capacity(usize::from(members), GFP_KERNEL)?;
         for _ in 0..members {
             ended.push(CompletionWord::new(), GFP_KERNEL)?;
@@ -61,6 +64,7 @@ impl SpanObject {
             actor: Actor::new(Work::new(members)?),
             posted: Stack::new(),
             ended,
+            faults,
             place: Place::new(),
             pins: AtomicU32::new(0),
             run: Link::new(),
@@ -106,7 +110,7 @@ pub(super) struct Work {
     pub(super) ports: KVVec<Port>,
     pub(super) parts: PartList,
     pub(super) kits: SpanKits,
-    /// Keeps the array while the span has work.
+    /// Keeps the array while the span has work; its runner has it meanwhile.
     pub(super) entry: Option<Entry<Array>>,
 }
 
@@ -158,11 +162,6 @@ impl Work {
     /// Whether some strip has a kit.
     pub(super) fn has_kits(&self) -> bool {
         !self.span.kits().is_empty()
-    }
-
-    /// Whether some strip has a kit and no work.
-    pub(super) fn caches(&self) -> bool {
-        !(self.span.kits() & self.span.phases().of(Phase::Idle)).is_empty()
     }
 
     /// Whether nothing is left to do.

@@ -35,14 +35,14 @@ pub(super) struct Unit {
 pub(super) struct Item {
     pub(super) part: Part,
     pub(super) origin: Origin,
-    /// Keeps the array; each span that is active has it from its parts.
-    pub(super) entry: Entry<Array>,
+    /// Keeps the array. A span takes it over from the first part that it accepts.
+    pub(super) entry: Option<Entry<Array>>,
     next: Option<Pooled<Item>>,
 }
 
 impl Item {
     /// A part that is in no list.
-    pub(super) fn new(part: Part, origin: Origin, entry: Entry<Array>) -> Self {
+    pub(super) fn new(part: Part, origin: Origin, entry: Option<Entry<Array>>) -> Self {
         Self {
             part,
             origin,
@@ -52,13 +52,13 @@ impl Item {
     }
 
     /// A part whose content is not said yet.
-    pub(super) fn blank(entry: Entry<Array>) -> Self {
+    pub(super) fn blank() -> Self {
         let part = Part::new(PartKind::Read, Strips::NONE, 0, 0);
-        Self::new(part, Origin::Nobody, entry)
+        Self::new(part, Origin::Nobody, None)
     }
 
     /// Tells whoever waits for the part that it has ended; a request ends when it has no other part.
-    fn complete(&mut self) {
+    fn complete(&mut self, array: &Array) {
         let failed = self.part.failed();
         match core::mem::replace(&mut self.origin, Origin::Nobody) {
             Origin::Nobody => {}
@@ -67,14 +67,14 @@ impl Item {
                     slice.fail(Status::IO_ERROR);
                 }
             }
-            Origin::Sync(unit) => self.entry.unit_done(unit, failed, self.part.unstored()),
+            Origin::Sync(unit) => array.unit_done(unit, failed, self.part.unstored()),
         }
     }
 
     /// The slice and the entry of a part that only keeps them.
     pub(super) fn take_rest(&mut self) -> Option<(Slice, Entry<Array>)> {
         match core::mem::replace(&mut self.origin, Origin::Nobody) {
-            Origin::Request(slice) => Some((slice, self.entry.clone())),
+            Origin::Request(slice) => Some((slice, self.entry.take()?)),
             _ => None,
         }
     }
@@ -122,11 +122,11 @@ impl PartList {
     }
 
     /// Tells the owners of complete parts. What they do then may take long, and may start new requests.
-    pub(super) fn complete(&mut self) {
+    pub(super) fn complete(&mut self, array: &Array) {
         let mut done = self.done.take();
         while let Some(mut item) = done {
             done = item.next.take();
-            item.complete();
+            item.complete(array);
         }
     }
 }

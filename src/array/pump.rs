@@ -8,7 +8,6 @@
 use super::env::RunEnv;
 use super::object::{Port, SpanObject};
 use super::run::{hand_over, run};
-use super::Array;
 use crate::block::member_bio::{Ended, Io, Owner};
 use crate::block::{Flags, Status};
 use crate::md::rdev::BadBlocks;
@@ -17,7 +16,6 @@ use crate::raid::column::Column;
 use crate::raid::span::Span;
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::sync::mailbox::Events;
-use crate::sync::percpu_ref::Entry;
 use kernel::sync::Arc;
 
 /// Takes in what has ended.
@@ -174,7 +172,6 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
     let healing = heals.then(|| target.clone());
     let flight = Flight {
         span: env.span.clone(),
-        entry: env.entry.clone(),
         member,
         strips: run.strips(),
         last_try: port.last_try.meets(run.strips()),
@@ -197,7 +194,6 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
 /// A run of blocks that is under way to or from a member.
 pub(super) struct Flight {
     span: Arc<SpanObject>,
-    entry: Entry<Array>,
     member: usize,
     strips: Strips,
     /// What fails now has failed.
@@ -207,32 +203,32 @@ pub(super) struct Flight {
 impl Owner for Flight {
     /// Takes note of the end of a bio, and runs the span where that is allowed.
     fn ended(self, ended: Ended) {
-        let array: &Array = &self.entry;
+        let span = self.span;
         let (io, member) = (&ended.io, &ended.member);
         let ok = ended.status.is_ok();
         match (ok, io.write) {
             (true, true) => {}
             (true, false) => member.reset_read_errors(),
             (false, _) if !self.last_try => {}
-            (false, true) => array.write_failed(member, io.sector, ended.sectors),
+            (false, true) => span.faults.write_failed(member, io.sector, ended.sectors),
             (false, false) => {
                 let counts = ended.status != Status::PROTECTION;
-                array.read_failed(member, io.sector, ended.sectors, counts);
+                span.faults.read_failed(member, io.sector, ended.sectors, counts);
             }
         }
         let may_run = member.may_run_inline();
-        drop(ended);
-
-        let span = &self.span;
         if let Some(word) = span.ended.get(self.member) {
             word.post(self.strips.0, ok);
         }
         if let Some(turn) = span.actor.post(Events::IO) {
             if may_run {
-                run(span, turn);
+                run(&span, turn);
             } else {
-                hand_over(span, turn);
+                hand_over(&span, turn);
             }
         }
+        // The member is kept for longer: whoever frees the array waits until nobody has one, so this is not the span's end.
+        drop(span);
+        drop(ended);
     }
 }

@@ -58,13 +58,40 @@ pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
 fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn<'a, Work>> {
     let events = turn.take();
     turn.accept(span);
-    let Some(entry) = turn.entry.clone() else {
+    let Some(entry) = turn.entry.take() else {
         // A late event to a span that has ended.
         return turn.finish().err();
     };
     let array: &Array = &entry;
-    let granted = array.kits.take_grant(span);
+    if step(array, span, &mut turn, events) {
+        turn.entry = Some(entry);
+        return Some(turn);
+    }
+    if !turn.is_quiet() {
+        turn.entry = Some(entry);
+        return turn.finish().err();
+    }
+    // Nothing is left to do. Parts that come bring an entry of their own.
+    match array.table.retire(span, turn) {
+        Ok(()) => {
+            array.span_came_free();
+            if array.kits.anybody_waits() {
+                // Its cached blocks can be forgotten now.
+                array.grant_kits();
+            }
+            None
+        }
+        Err(mut again) => {
+            // A late event. The span is still active, and whoever has its turn is to end that, so it needs the array.
+            again.entry = Some(entry);
+            Some(again)
+        }
+    }
+}
 
+/// Does what there is to do for a span at once. Returns whether there is more by now.
+fn step(array: &Array, span: &Arc<SpanObject>, work: &mut Work, events: Events) -> bool {
+    let granted = array.kits.take_grant(span);
     let Work {
         span: logic,
         columns,
@@ -72,11 +99,10 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         parts,
         kits,
         ..
-    } = &mut *turn;
+    } = work;
     let mut env = RunEnv {
         array,
         span,
-        entry: &entry,
         sector: logic.key().sector,
         kits,
         granted,
@@ -101,7 +127,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
     }
     // Who was granted a kit and got what it wanted passes the grant on; who freed one starts it.
     let pass_on = env.freed || granted && !waits.memory;
-    parts.complete();
+    parts.complete(array);
     if pass_on {
         array.grant_kits();
     }
@@ -116,35 +142,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
     if let Some(seq) = waits.bitmap {
         ready |= array.wait_for_bitmap(span, seq);
     }
-    if ready {
-        return Some(turn);
-    }
-    if !turn.is_quiet() {
-        let caches = turn.caches();
-        let left = turn.finish().err();
-        if left.is_none() && caches && array.kits.anybody_waits() {
-            // Who began to wait after the look above did not get at the blocks that are cached here; now it does.
-            array.grant_kits();
-        }
-        return left;
-    }
-    // Nothing is left to do. Parts that come bring an entry of their own.
-    turn.entry = None;
-    match array.table.retire(span, turn) {
-        Ok(()) => {
-            array.span_came_free();
-            if array.kits.anybody_waits() {
-                // Its cached blocks can be forgotten now.
-                array.grant_kits();
-            }
-            None
-        }
-        Err(mut again) => {
-            // A late event. The span is still active, and whoever has its turn is to end that, so it needs the array.
-            again.entry = Some(entry.clone());
-            Some(again)
-        }
-    }
+    ready
 }
 
 impl Work {
@@ -154,10 +152,13 @@ impl Work {
             return;
         }
         let Self { parts, entry, .. } = self;
-        parts.append(span.posted.take_all().inspect(|item| {
-            entry.get_or_insert_with(|| item.entry.clone());
+        parts.append(span.posted.take_all().map(|mut item| {
+            if let Some(brought) = item.entry.take() {
+                entry.get_or_insert(brought);
+            }
             // The part came with its poster's pin.
             span.pins.fetch_sub(1, Ordering::Release);
+            item
         }));
     }
 }
@@ -209,10 +210,15 @@ impl Array {
         }
     }
 
-    /// Forgets what the active spans that nobody runs have cached, until some kit has come free.
+    /// Forgets what the active spans that nobody runs have cached, until some kit has come free. Who runs one of the others
+    /// does it there.
     fn shed_active(&self) {
         for span in self.table.active_spans() {
             let Some(mut turn) = span.actor.claim() else {
+                // Its runner may have looked before somebody waited: it is to look again.
+                if let Some(turn) = span.actor.post(Events::MEMORY) {
+                    hand_over(span, turn);
+                }
                 continue;
             };
             let freed = turn.shed();

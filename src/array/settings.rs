@@ -382,11 +382,23 @@ impl Array {
         }
         // Allocating may write pages to this very array, which must not wait for its superblock then.
         locked.allow_write();
-        self.table.grow(size, self.geometry.members())?;
-        while self.kits.is_above(size) && self.table.reclaim_any(&self.kits) {}
-        let result = self.kits.resize(size);
+        let result = self.allot_cache(size);
         // Kits that are there now may be waited for.
         self.grant_kits();
+        result
+    }
+
+    /// Sees that there are span objects and kits for `size` strips. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::resize_cache`].
+    pub(super) fn allot_cache(&self, size: u32) -> Result {
+        self.table
+            .grow(size, self.geometry.members(), &self.faults)?;
+        while self.kits.is_above(size) && self.table.reclaim_any(&self.kits) {}
+        let result = self.kits.resize(size);
+        self.faults.forgive(self.kits.target());
         result
     }
 }

@@ -7,6 +7,7 @@
 
 use super::control::Waiting;
 use super::direct::Later;
+use super::errors::Faults;
 use super::flushes::Flushes;
 use super::kits::Kits;
 use super::lanes::Lanes;
@@ -25,7 +26,7 @@ use crate::parity::engine;
 use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
 use crate::sync::percpu_ref::Gate;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -220,6 +221,10 @@ fn allocate(
     let trusted = handle.resync_offset();
     let span_sectors = geometry.span_sectors();
     let members = geometry.members();
+    let faults = Arc::new(
+        Faults::new(handle.clone(), geometry.parity_disks()),
+        GFP_KERNEL,
+    )?;
     let array = try_pin_init!(Array {
         mddev: handle,
         geometry,
@@ -236,7 +241,7 @@ fn allocate(
         bitmap: Flushes::new(),
         waiting: Waiting::new(),
         device <- new_irq_spinlock!((), "raid456 device"),
-        recording: AtomicU32::new(0),
+        faults,
         full_sync: AtomicBool::new(full_sync),
         trusted: AtomicU64::new(trusted),
         closing: AtomicBool::new(false),
@@ -247,11 +252,7 @@ fn allocate(
 /// Gives the array what it needs to take requests.
 fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     let geometry = &array.geometry;
-    let memory = || {
-        array.table.grow(DEFAULT_STRIPS, geometry.members())?;
-        array.kits.resize(DEFAULT_STRIPS)
-    };
-    if let Err(err) = memory() {
+    if let Err(err) = array.allot_cache(DEFAULT_STRIPS) {
         // A page for each member of each strip.
         let kib = DEFAULT_STRIPS.saturating_mul(geometry.members().into()) * 4;
         pr_warn!(

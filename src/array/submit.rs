@@ -97,13 +97,10 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
     if write && flags.contains(Flags::PREFLUSH) {
         return array.flush_first(entry, request);
     }
-    let request = if write {
-        Some(request)
-    } else {
-        direct::read(array, &entry, request)
-    };
-    if let Some(request) = request {
-        array.submit(&entry, request);
+    if write {
+        array.submit(entry, request);
+    } else if let Some((entry, request)) = direct::read(array, entry, request) {
+        array.submit(entry, request);
     }
 }
 
@@ -145,40 +142,37 @@ impl Array {
     /// Has the members flush their caches, and a write go on when they have: the C module lets both go at once, so that
     /// after a power cut a journal's commit may be there without what it commits. May sleep.
     fn flush_first(&self, entry: Entry<Array>, request: Request<'_>) {
-        let Ok(mut item) = self.keepers.take(Item::blank(entry), Wait::MayBlock) else {
+        let Ok(mut item) = self.keepers.take(Item::blank(), Wait::MayBlock) else {
             return request.end(Status::IO_ERROR);
         };
+        item.entry = Some(entry);
         let slice = request.account();
         item.origin = Origin::Request(slice.clone());
         flush(&slice, item);
     }
 
     /// Does a request by way of spans.
-    fn submit(&self, entry: &Entry<Array>, request: Request<'_>) {
+    fn submit(&self, entry: Entry<Array>, request: Request<'_>) {
         let patience = Patience::of(request.flags());
         let may_wait = patience == Patience::Waits;
         // dm-raid's requests are not cut; what is left of one is posted by the array's thread. What is needed for that comes
         // before what others may wait for.
         let keeper = (self.mddev.is_dm() && may_wait)
-            .then(|| {
-                self.keepers
-                    .take(Item::blank(entry.clone()), Wait::MayBlock)
-                    .ok()
-            })
+            .then(|| self.keepers.take(Item::blank(), Wait::MayBlock).ok())
             .flatten();
         let may_cut = keeper.is_some() || !self.mddev.is_dm() && patience != Patience::NoWait;
 
         let start = request.sector();
         let end = start.saturating_add(request.sectors().into());
-        let (reserved, at) = self.reserve(entry, start, end, may_wait);
+        let (reserved, at) = self.reserve(start, end, may_wait);
         if at == start || at < end && !may_cut {
-            self.release(reserved);
+            self.release(reserved, &entry);
             return request.end(patience.refusal());
         }
         // CAST: no more than the request's sectors.
         let front = at.saturating_sub(start) as u32;
         let Some(request) = request.cut(front) else {
-            return self.release(reserved);
+            return self.release(reserved, &entry);
         };
         let accounted = if patience == Patience::NoWait {
             request.try_account()
@@ -188,15 +182,16 @@ impl Array {
         let mut slice = match accounted {
             Ok(slice) => slice,
             Err(request) => {
-                self.release(reserved);
+                self.release(reserved, &entry);
                 return request.end(Status::AGAIN);
             }
         };
         let first = keeper.and_then(|keeper| Some((slice.split_front(front)?, keeper)));
         let Some((first, mut keeper)) = first else {
-            return self.post_slice(slice, reserved);
+            return self.post_slice(slice, reserved, entry);
         };
-        self.post_slice(first, reserved);
+        keeper.entry = Some(entry.clone());
+        self.post_slice(first, reserved, entry);
         keeper.origin = Origin::Request(slice);
         self.post_by_thread(keeper);
     }
@@ -205,7 +200,6 @@ impl Array {
     /// `may_wait`, until there is something.
     fn reserve<'a>(
         &'a self,
-        entry: &Entry<Array>,
         start: u64,
         end: u64,
         may_wait: bool,
@@ -219,7 +213,7 @@ impl Array {
                 if reserved.is_full() {
                     break;
                 }
-                let Some((pinned, item)) = self.reserve_span(entry, key, wait) else {
+                let Some((pinned, item)) = self.reserve_span(key, wait) else {
                     break;
                 };
                 reserved.push(pinned, item);
@@ -244,15 +238,13 @@ impl Array {
     }
 
     /// Reserves a span and a part for it. With `wait`, sleeps until there are.
-    pub(super) fn reserve_span<'a>(
-        &'a self,
-        entry: &Entry<Array>,
+    pub(super) fn reserve_span(
+        &self,
         key: SpanKey,
         wait: bool,
-    ) -> Option<(Pinned<'a>, Pooled<Item>)> {
-        let blank = Item::blank(entry.clone());
+    ) -> Option<(Pinned<'_>, Pooled<Item>)> {
         let how = if wait { Wait::MayBlock } else { Wait::NoWait };
-        let item = self.items.take(blank, how).ok()?;
+        let item = self.items.take(Item::blank(), how).ok()?;
         Some((self.find_span(key, wait)?, item))
     }
 
@@ -268,9 +260,10 @@ impl Array {
     }
 
     /// Gives back what was reserved and is not needed.
-    fn release(&self, reserved: Reserved<'_>) {
-        for (pinned, item) in reserved.spans.into_iter().flatten() {
+    fn release(&self, reserved: Reserved<'_>, entry: &Entry<Array>) {
+        for (pinned, mut item) in reserved.spans.into_iter().flatten() {
             // A part that asks for nothing: whoever runs the span sees to it that it does not stay active.
+            item.entry = Some(entry.clone());
             let span = pinned.span();
             if let Some(turn) = pinned.post(item) {
                 run(span, turn);
@@ -279,12 +272,24 @@ impl Array {
     }
 
     /// Posts the parts of a slice to the spans that were reserved for it, and runs them.
-    fn post_slice(&self, slice: Slice, reserved: Reserved<'_>) {
+    fn post_slice(&self, slice: Slice, reserved: Reserved<'_>, entry: Entry<Array>) {
         let template = self.template(&slice);
-        for (pinned, mut item) in reserved.spans.into_iter().flatten() {
+        let mut keep = Some((slice, entry));
+        let mut spans = reserved.spans.into_iter().flatten().peekable();
+        while let Some((pinned, mut item)) = spans.next() {
+            // The last one gets what we have; most requests have one.
+            let own = if spans.peek().is_some() {
+                keep.clone()
+            } else {
+                keep.take()
+            };
+            let Some((slice, entry)) = own else {
+                break;
+            };
             let span = pinned.span();
             item.part = self.part(&template, pinned.key().sector);
-            item.origin = Origin::Request(slice.clone());
+            item.origin = Origin::Request(slice);
+            item.entry = Some(entry);
             // The plug first: a part that is held must have somebody who lets it go.
             item.part.hold = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
             if let Some(turn) = pinned.post(item) {
@@ -345,8 +350,10 @@ impl Array {
 
 impl Flushed for Pooled<Item> {
     fn flushed(self) {
-        let entry = self.entry.clone();
-        entry.post_by_thread(self);
+        // It was given one before the flush.
+        if let Some(entry) = self.entry.clone() {
+            entry.post_by_thread(self);
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Array {
         let item = Item::new(
             Part::new(PartKind::Sync { check, locate }, strips, 0, 0),
             Origin::Sync(unit),
-            entry,
+            Some(entry),
         );
         let key = SpanKey {
             sector: start,

@@ -7,24 +7,24 @@
 //! place has none yet. Spans are dealt out to shards by a hash of their place; each shard has its own lock, so no lock is
 //! common to all I/O.
 //!
-//! Locks: a shard's lock, then nothing (kits are given back outside it). No two shards are locked at once.
+//! Locks: a shard's lock, then nothing (kits are given back outside it). No two shards are locked at once. Task context
+//! only: interrupts stay on.
 
+use super::errors::Faults;
 use super::kits::{KitList, Kits};
 use super::object::{SpanObject, Work};
 use super::part::Item;
 use super::queue::END;
 use crate::mem::mempool::Pooled;
-use crate::new_irq_spinlock;
 use crate::new_wait_queue;
 use crate::raid::geometry::Geometry;
 use crate::raid::span::SpanKey;
 use crate::sync::actor::Turn;
-use crate::sync::irqlock::IrqSpinLock;
 use crate::sync::mailbox::Events;
 use crate::sync::waitqueue::WaitQueue;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::{Arc, SetOnce};
+use kernel::sync::{new_spinlock, Arc, SetOnce, SpinLock};
 
 /// Span objects that are allocated together.
 const CHUNK: u32 = 256;
@@ -210,7 +210,33 @@ impl Lists {
 #[pin_data]
 struct Shard {
     #[pin]
-    lists: IrqSpinLock<Lists>,
+    lists: SpinLock<Lists>,
+    /// Objects of these lists that are active. Changed under the lock.
+    active: AtomicU32,
+}
+
+impl Shard {
+    /// Makes a span active on behalf of somebody. The lists are locked.
+    fn pin<'a>(&self, span: &'a Arc<SpanObject>) -> Pinned<'a> {
+        if !span.place.active.load(Ordering::Relaxed) {
+            span.place.active.store(true, Ordering::Relaxed);
+            let active = self.active.load(Ordering::Relaxed);
+            self.active.store(active.wrapping_add(1), Ordering::Relaxed);
+        }
+        span.pins.fetch_add(1, Ordering::Relaxed);
+        Pinned { span }
+    }
+
+    /// Takes note that a span is not active any more. The lists are locked. Returns false if it was not.
+    fn unpin(&self, span: &SpanObject) -> bool {
+        if !span.place.active.load(Ordering::Relaxed) {
+            return false;
+        }
+        span.place.active.store(false, Ordering::Relaxed);
+        let active = self.active.load(Ordering::Relaxed);
+        self.active.store(active.wrapping_sub(1), Ordering::Relaxed);
+        true
+    }
 }
 
 /// The spans of an array.
@@ -224,8 +250,6 @@ pub(super) struct Table {
     span_shift: u32,
     /// Number of objects; they have the indices below it.
     spans: AtomicU32,
-    /// Objects that are active.
-    active: AtomicU32,
     /// Submitters that wait until an object becomes inactive.
     #[pin]
     waiters: WaitQueue,
@@ -242,7 +266,10 @@ impl Table {
             for _ in 0..1u32 << shard_bits {
                 let lists = Lists::new()?;
                 let shard = KBox::pin_init(
-                    pin_init!(Shard { lists <- new_irq_spinlock!(lists, "raid456 shard") }),
+                    pin_init!(Shard {
+                        lists <- new_spinlock!(lists, "raid456 shard"),
+                        active: AtomicU32::new(0),
+                    }),
                     GFP_KERNEL,
                 )?;
                 shards.push(shard, GFP_KERNEL)?;
@@ -255,7 +282,6 @@ impl Table {
             shard_bits,
             span_shift: span_sectors.trailing_zeros(),
             spans: AtomicU32::new(0),
-            active: AtomicU32::new(0),
             waiters <- new_wait_queue!("raid456 spans"),
         }? Error)
     }
@@ -272,7 +298,8 @@ impl Table {
 
     /// Number of spans that are being worked on.
     pub(super) fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.active.load(Ordering::Relaxed)).sum()
     }
 
     /// Adds span objects for `members` members until there are at least `count`. May sleep.
@@ -282,7 +309,7 @@ impl Table {
     /// # Errors
     ///
     /// There is no memory; those added so far stay.
-    pub(super) fn grow(&self, count: u32, members: u16) -> Result {
+    pub(super) fn grow(&self, count: u32, members: u16, faults: &Arc<Faults>) -> Result {
         while self.len() < count.min(MAX_SPANS) {
             let first = self.len();
             let Some(slot) = self.slab.chunks.get((first / CHUNK) as usize) else {
@@ -290,10 +317,8 @@ impl Table {
             };
             let mut chunk = KVec::with_capacity(CHUNK as usize, GFP_KERNEL)?;
             for index in first..first + CHUNK {
-                chunk.push(
-                    Arc::new(SpanObject::new(index, members)?, GFP_KERNEL)?,
-                    GFP_KERNEL,
-                )?;
+                let span = SpanObject::new(index, members, faults.clone())?;
+                chunk.push(Arc::new(span, GFP_KERNEL)?, GFP_KERNEL)?;
             }
             if !slot.populate(chunk) {
                 return Err(EBUSY);
@@ -319,8 +344,7 @@ impl Table {
         (shard as usize, bucket as usize)
     }
 
-    /// Finds the span at `key`, or makes one of an object that is free or inactive; `None` if all objects are active. Any
-    /// context. The kits that come free by that are for the caller to give back.
+    /// Finds the span at `key`, or makes one of an object that is free or inactive; `None` if all objects are active. The kits that come free by that are for the caller to give back.
     ///
     /// The span is active until its runner finds nothing left to do, and not before the caller has dropped what it gets.
     pub(super) fn lookup<'a>(
@@ -332,7 +356,7 @@ impl Table {
         let shard = self.shards.get(own)?;
         {
             let mut lists = shard.lists.lock();
-            if let Some(pinned) = self.find_and_pin(&mut lists, bucket, key) {
+            if let Some(pinned) = self.find_and_pin(shard, &mut lists, bucket, key) {
                 return Some((pinned, KitList::default()));
             }
         }
@@ -350,14 +374,14 @@ impl Table {
         finish_quiet(turn);
 
         let mut lists = shard.lists.lock();
-        if let Some(pinned) = self.find_and_pin(&mut lists, bucket, key) {
+        if let Some(pinned) = self.find_and_pin(shard, &mut lists, bucket, key) {
             lists.push_free(span);
             drop(lists);
             self.waiters.wake_all();
             return Some((pinned, freed));
         }
         lists.insert(span, bucket, key);
-        Some((self.pin(span), freed))
+        Some((shard.pin(span), freed))
     }
 
     /// As [`Self::lookup`], but waits until there is an object. Sleeps.
@@ -378,6 +402,7 @@ impl Table {
 
     fn find_and_pin<'a>(
         &'a self,
+        shard: &Shard,
         lists: &mut Lists,
         bucket: usize,
         key: SpanKey,
@@ -387,16 +412,7 @@ impl Table {
         if !span.place.active.load(Ordering::Relaxed) {
             lists.remove_inactive(&self.slab, span);
         }
-        Some(self.pin(span))
-    }
-
-    /// Makes a span active on behalf of somebody. Its shard is locked.
-    fn pin<'a>(&'a self, span: &'a Arc<SpanObject>) -> Pinned<'a> {
-        if !span.place.active.swap(true, Ordering::Relaxed) {
-            self.active.fetch_add(1, Ordering::Relaxed);
-        }
-        span.pins.fetch_add(1, Ordering::Relaxed);
-        Pinned { span }
+        Some(shard.pin(span))
     }
 
     /// Takes an object without a place, or the inactive one that was used longest ago, out of a shard.
@@ -502,12 +518,11 @@ impl Table {
                 return turn.finish();
             }
             turn.finish()?;
-            if !span.place.active.swap(false, Ordering::Relaxed) {
+            if !shard.unpin(span) {
                 return Ok(());
             }
             lists.push_inactive(&self.slab, span, cached);
         }
-        self.active.fetch_sub(1, Ordering::Relaxed);
         self.waiters.wake_all();
         Ok(())
     }

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Pools of small objects with a reserve, for I/O paths.
+//!
+//! While there is free memory the pool is not touched: an object that comes from it counts itself in and out.
 
 use super::Wait;
 use crate::bindings;
 use crate::sync::percpu_ref::{Entry, Gate};
 use crate::sync::stack::{Node, Stacked};
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
 
 /// The kernel's pool.
@@ -35,14 +38,15 @@ impl Drop for Raw {
 /// An object of a pool, as it lies in memory.
 struct Slot<T> {
     node: Node,
-    pool: Entry<Raw>,
+    /// Where it goes back to; the memory is a [`KBox`]'s if that is nowhere.
+    pool: Option<Entry<Raw>>,
     value: T,
 }
 
 /// A pool of objects of type `T`, of which some are reserved.
 ///
 /// Each array has its own: if two arrays, one on the other, shared a pool, the lower could starve the upper. Dropping the
-/// pool waits until every object is back, so it must be dropped where one may sleep.
+/// pool waits until every object of the reserve is back, so it must be dropped where one may sleep.
 pub(crate) struct Mempool<T> {
     gate: Pin<KBox<Gate<Raw>>>,
     _objects: PhantomData<fn(T) -> T>,
@@ -74,6 +78,17 @@ impl<T> Mempool<T> {
         // Kmalloc aligns to this much at least.
         const { assert!(core::mem::align_of::<Slot<T>>() <= 8) };
 
+        if let Ok(memory) = KBox::<Slot<T>>::new_uninit(GFP_NOWAIT | __GFP_NOWARN) {
+            let content = Slot {
+                node: Node::new(),
+                pool: None,
+                value,
+            };
+            let slot = KBox::into_raw(KBox::write(memory, content));
+            // INVARIANT: the slot is initialised, as a box, and ours.
+            // SAFETY: The pointer of a box is not null.
+            return Ok(Pooled(unsafe { NonNull::new_unchecked(slot) }));
+        }
         let Some(pool) = self.gate.enter() else {
             return Err(value);
         };
@@ -85,7 +100,7 @@ impl<T> Mempool<T> {
         };
         let content = Slot {
             node: Node::new(),
-            pool,
+            pool: Some(pool),
             value,
         };
         // SAFETY: The memory is ours, as large as the pool was made for, and aligned.
@@ -99,7 +114,7 @@ impl<T> Mempool<T> {
 ///
 /// # Invariants
 ///
-/// The slot is initialised, comes from the pool whose entry it holds, and is ours.
+/// The slot is initialised, comes from the pool whose entry it holds, or else from a [`KBox`], and is ours.
 pub(crate) struct Pooled<T>(NonNull<Slot<T>>);
 
 // SAFETY: The object is owned, and going back to the pool may be done by any task.
@@ -128,6 +143,12 @@ impl<T> Drop for Pooled<T> {
         // SAFETY: By the invariant the slot is initialised and ours, and it is not used any more.
         let Slot { pool, value, .. } = unsafe { self.0.read() };
         drop(value);
+        let Some(pool) = pool else {
+            let memory = self.0.as_ptr().cast::<MaybeUninit<Slot<T>>>();
+            // SAFETY: By the invariant the memory came from a box; its content was moved out.
+            drop(unsafe { KBox::from_raw(memory) });
+            return;
+        };
         // SAFETY: The memory came from this pool, which is valid while `pool` lives.
         unsafe { bindings::mempool_free(self.0.as_ptr().cast(), pool.0.as_ptr()) }
     }

@@ -103,6 +103,7 @@ impl Span {
     }
 
     /// The phase of each strip.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "the simulator looks at it"))]
     pub(crate) fn phases(&self) -> &Phases {
         &self.phases
     }

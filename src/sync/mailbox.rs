@@ -170,6 +170,10 @@ impl CompletionWord {
 
     /// Takes the strips that ended since the last time. Only for the span's owner.
     pub(crate) fn take(&self) -> Ended {
+        // What an event that was taken is about is here by now; mostly nothing is.
+        if self.0.load(Ordering::Relaxed) == 0 {
+            return Ended::default();
+        }
         let bits = self.0.swap(0, Ordering::Acquire);
         Ended {
             // CAST: the low half is the strips that succeeded.
