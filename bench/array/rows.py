@@ -3,13 +3,22 @@
 
 from dataclasses import dataclass, replace
 
+# Every metric of a row: its title, and whether more of it is better.
+METRICS = {
+    "iops": ("I/Os per second", True),
+    "mb_per_s": ("MB/s", True),
+    "mean_us": ("µs per I/O, mean", False),
+    "member_reads_per_mib": ("member reads per MiB written", False),
+    "rebuild_mb_per_s": ("MB/s rebuilt", True),
+}
+
 
 @dataclass(frozen=True)
 class Stand:
     """An array to measure.
 
-    kind: of members: ram (RAM disks), null (null_blk with memory, 20 us), delay (dm-delay over RAM disks, 2 ms).
-    lost: members that are missing.
+    kind: of members: ram (RAM disks), null (null_blk with memory, 20 us), delay (dm-delay over RAM disks).
+    chunk: KiB. lost: members that are missing, from slot 1 on.
     """
 
     kind: str = "ram"
@@ -18,90 +27,164 @@ class Stand:
     chunk: int = 64
     lost: int = 0
     bitmap: bool = False
-    engine: str = ""
 
     @property
     def data(self):
         """Members' worth of data."""
         return self.members - (2 if self.level == 6 else 1)
 
+    @property
+    def row_kib(self):
+        """Data of a row of chunks, KiB."""
+        return self.data * self.chunk
+
     def name(self):
         """For the rows' names."""
         words = [self.kind, str(self.level)]
-        if self.members != 6:
-            words.append(f"m{self.members}")
-        if self.chunk != 64:
-            words.append(f"c{self.chunk}")
-        if self.lost:
-            words.append(f"lost{self.lost}")
-        if self.bitmap:
-            words.append("bitmap")
-        if self.engine:
-            words.append(self.engine)
+        words += [f"m{self.members}"] if self.members != 6 else []
+        words += [f"c{self.chunk}"] if self.chunk != 64 else []
+        words += [f"lost{self.lost}"] if self.lost else []
+        words += ["bitmap"] if self.bitmap else []
         return "-".join(words)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A load on a stand. unit: what of the result counts: iops or mb_per_s (more is better) or us (mean latency, less is)."""
+    """A load on a stand.
+
+    how: load (the generator's words are `load`), fio, sync (`load` is the action), rebuild (with the load beside it).
+    metrics: what counts, the first of them first; aims: for each the ratio to tuned C that is aimed at (0: none).
+    group: table, or the name of the growth plot that the row is a point of, at `x`.
+    """
 
     stand: Stand
     what: str
     load: str
-    unit: str = "iops"
-    # The ratio to tuned C to reach, and the share of the ceiling; 0: none.
-    aim: float = 0.0
+    metrics: tuple = ("iops",)
+    aims: tuple = (0.0,)
+    how: str = "load"
+    ceiling: bool = False
+    parity: bool = False
+    quick: bool = False
+    group: str = "table"
+    x: int = 0
 
     @property
     def name(self):
         """The row's name, which ROWS= is matched against."""
-        return f"{self.stand.name()}-{self.what}"
+        prefix = "" if self.group == "table" else f"grow-{self.group}-"
+        return f"{prefix}{self.stand.name()}-{self.what}"
+
+    @property
+    def writes(self):
+        """Whether the load writes."""
+        return "write" in self.load
 
 
-def jobs(load, count):
-    """The load with so many jobs, each on a processor of its own."""
-    return f"{load} jobs={count}"
+MB = ("mb_per_s",)
 
 
-def _common(stand):
-    """The rows for a whole array."""
-    write = "rw=randwrite bs=4k depth=64"
-    yield Row(stand, "randwrite-4k-d64-j1", jobs(write, 1), aim=1.0)
-    yield Row(stand, "randwrite-4k-d64-j2", jobs(write, 2), aim=1.0)
-    yield Row(stand, "randwrite-4k-d1", "rw=randwrite bs=4k depth=1", aim=3.0 if stand.kind == "ram" else 1.5)
-    yield Row(stand, "randwrite-64k", "rw=randwrite bs=64k depth=32", "mb_per_s", aim=3.5)
-    yield Row(stand, "write-1m", "rw=write bs=1m depth=16", "mb_per_s", aim=3.5)
-    yield Row(stand, "write-row", f"rw=write bs={stand.data * stand.chunk}k depth=16", "mb_per_s", aim=3.5)
-    yield Row(stand, "randread-4k", "rw=randread bs=4k depth=64", aim=1.0)
-    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", "mb_per_s", aim=1.0)
+def _whole(stand):
+    """Rows for an array that is whole."""
+    four = "rw=randwrite bs=4k"
+    ram = stand.kind == "ram"
+    small = 1.2 if ram else 1.5
+    yield Row(stand, "randwrite-4k-d64-j1", f"{four} depth=64 jobs=1", aims=(small,), ceiling=True, parity=True, quick=True)
+    yield Row(stand, "randwrite-4k-d64-j2", f"{four} depth=64 jobs=2", aims=(small,), ceiling=True, quick=True)
+    yield Row(stand, "randwrite-4k-d1", f"{four} depth=1", aims=(3.0 if ram else 1.5,), ceiling=True, quick=ram)
+    yield Row(stand, "randwrite-64k", "rw=randwrite bs=64k depth=32", MB, (3.5,), ceiling=True, parity=True, quick=ram)
+    yield Row(stand, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True, parity=True, quick=ram)
+    yield Row(stand, "write-row", f"rw=write bs={stand.row_kib}k depth=16", MB, (3.5,), ceiling=True, parity=True)
+    yield Row(stand, "randread-4k", "rw=randread bs=4k depth=64", aims=(1.0,), ceiling=True, quick=ram)
+    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (1.0,), ceiling=True, quick=ram)
 
 
-def lost_blocks(stand, slot=1):
-    """The words for the addresses of only the blocks on a member: left-symmetric layout."""
+def _fio(stand):
+    """The same load from user space, in batches: what is left of the difference for a program."""
+    yield Row(stand, "fio-randwrite-4k-d64", "randwrite", how="fio", ceiling=True)
+    yield Row(stand, "fio-randread-4k-d64", "randread", how="fio", ceiling=True)
+
+
+def addresses_of_lost(stand):
+    """The generator's words for only the blocks on slot 1, left-symmetric layout.
+
+    Level 5: chunk N is on member N modulo their number. Level 6: on slot 1 chunks are (members - 1) apart, for members - 2
+    rows; then it has parity in two rows.
+    """
     chunk, members = stand.chunk, stand.members
     if stand.level == 5:
-        # Chunk N is on member N modulo their number.
-        return f"offset={slot * chunk}k period={members * chunk}k step={members * chunk}k count=1 length={chunk}k"
-    # Slot 1 of level 6 has a chunk more to the left in each row, and then two rows of parity.
-    return (f"period={members * (members - 2) * chunk}k step={(members - 1) * chunk}k count={members - 2} "
-            f"length={chunk}k")
+        return f"offset={chunk}k period={members * chunk}k length={chunk}k"
+    return f"period={members * (members - 2) * chunk}k step={(members - 1) * chunk}k count={members - 2} length={chunk}k"
 
 
 def _degraded(stand):
-    """The rows for an array that has lost member 1."""
-    lost = lost_blocks(stand)
-    yield Row(stand, "randread-4k-j1", "rw=randread bs=4k depth=64 jobs=1", aim=1.2)
-    yield Row(stand, "randread-4k-j2", "rw=randread bs=4k depth=64 jobs=2", aim=1.8)
-    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", "mb_per_s", aim=3.5)
-    yield Row(stand, "randread-4k-of-lost", f"rw=randread bs=4k depth=64 {lost}", aim=1.5)
-    yield Row(stand, "randread-64k-of-lost", f"rw=randread bs=64k depth=16 {lost}", "mb_per_s", aim=3.0)
-    yield Row(stand, "randwrite-4k", "rw=randwrite bs=4k depth=64", aim=1.3)
+    """Rows for an array that has lost the member in slot 1."""
+    lost = addresses_of_lost(stand)
+    yield Row(stand, "randread-4k-j1", "rw=randread bs=4k depth=64 jobs=1", aims=(1.2,), quick=stand.kind == "ram")
+    yield Row(stand, "randread-4k-j2", "rw=randread bs=4k depth=64 jobs=2", aims=(1.8,))
+    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (3.5,), quick=stand.kind == "ram")
+    yield Row(stand, "randread-4k-of-lost", f"rw=randread bs=4k depth=64 {lost}", aims=(1.5,))
+    yield Row(stand, "randread-64k-of-lost", f"rw=randread bs=64k depth=16 {lost}", MB, (3.0,))
+    yield Row(stand, "randwrite-4k", "rw=randwrite bs=4k depth=64", aims=(1.3,), quick=stand.kind == "ram")
+
+
+def _sync(stand):
+    """What md's sync thread does."""
+    for action in ("resync", "check", "rebuild"):
+        yield Row(stand, action, action, MB, (3.0 if stand.kind == "ram" else 0.0,), how="sync",
+                  quick=stand == Stand() and action != "check")
+    yield Row(stand, "rebuild-under-randwrite-4k", "rw=randwrite bs=4k depth=16", ("rebuild_mb_per_s", "iops"), (1.0, 1.0),
+              how="rebuild")
+
+
+def _coalesce(stand):
+    """Sequential writes whose members are slow: whole rows have to form from what is in flight."""
+    for kib in (4, 16, 64):
+        for rows, name in ((2, "deep"), (0.5, "shallow")):
+            depth = max(1, int(rows * stand.row_kib / kib))
+            yield Row(stand, f"write-{kib}k-{name}", f"rw=write bs={kib}k depth={depth}", ("member_reads_per_mib", "mb_per_s"), (0, 0))
+
+
+def _growth(level):
+    """The points of the growth plots."""
+    plain = Stand(level=level)
+
+    def point(group, x, stand, what, load, metrics=("iops",)):
+        return Row(stand, f"{what}-{group}{x}", load, metrics, group=group, x=x)
+
+    for depth in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        yield point("depth", depth, plain, "randwrite-4k", f"rw=randwrite bs=4k depth={depth}")
+    for jobs in (1, 2, 4, 8):
+        yield point("jobs", jobs, plain, "randwrite-4k", f"rw=randwrite bs=4k depth=16 jobs={jobs}")
+    for members in (4, 5, 6, 8, 12, 16, 24):
+        stand = replace(plain, members=members)
+        yield point("members", members, stand, "randwrite-4k", "rw=randwrite bs=4k depth=64")
+        yield point("members", members, stand, "write-1m", "rw=write bs=1m depth=16", MB)
+    for chunk in (16, 32, 64, 128, 256, 512, 1024):
+        stand = replace(plain, chunk=chunk)
+        yield point("chunk", chunk, stand, "randwrite-4k", "rw=randwrite bs=4k depth=64")
+        yield point("chunk", chunk, stand, "write-1m", "rw=write bs=1m depth=16", MB)
 
 
 def rows():
-    """All of them."""
+    """All of them, those on the same stand together."""
     for kind in ("ram", "null"):
         for level in (5, 6):
             stand = Stand(kind=kind, level=level)
-            yield from _common(stand)
+            yield from _whole(stand)
+            if kind == "ram":
+                yield from _fio(stand)
+            yield from _sync(stand)
             yield from _degraded(replace(stand, lost=1))
+    for level in (5, 6):
+        wide = Stand(level=level, members=10, chunk=512)
+        yield Row(wide, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True)
+        yield Row(wide, "write-row", f"rw=write bs={wide.row_kib}k depth=4", MB, (3.5,), ceiling=True)
+        yield Row(wide, "randwrite-4k-d64-j1", "rw=randwrite bs=4k depth=64", aims=(1.2,), ceiling=True)
+    for bitmap in (False, True):
+        stand = Stand(bitmap=bitmap)
+        yield Row(stand, "bitmap-compared-d1", "rw=randwrite bs=4k depth=1", ("mean_us",), quick=True)
+        yield Row(stand, "bitmap-compared-d16", "rw=randwrite bs=4k depth=16", ("mean_us",))
+    yield from _coalesce(Stand(kind="delay"))
+    for level in (5, 6):
+        yield from sorted(_growth(level), key=lambda row: (row.stand.members, row.stand.chunk))

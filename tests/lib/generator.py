@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """The load generator inside the kernel (tests/load)."""
 
+import contextlib
 import json
 import os
 import re
+import subprocess
+import time
 from collections import Counter
 
 from kernel import flavour, insert_module, loaded
@@ -49,6 +52,23 @@ def load(device, words):
     except OSError as problem:
         raise Failed(f"load `{words}` on {device}: {problem}") from None
     return result()
+
+
+@contextlib.contextmanager
+def running(device, words):
+    """A load that runs beside the `with` block, and ends with it; then result() is of that time."""
+    ready()
+    process = subprocess.Popen(["dd", f"of={_FOLDER}/run", "bs=4k", "status=none"], stdin=subprocess.PIPE)
+    process.stdin.write(f"dev={device} {words}".encode())
+    process.stdin.close()
+    time.sleep(0.05)
+    if process.poll() is not None:
+        raise Failed(f"load `{words}` on {device}: it ended at once")
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def profile():

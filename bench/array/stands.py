@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0
+"""In a guest: the members of a stand, and what is put over them in turn: an array of either driver, raid0, a member alone."""
+
+import os
+import re
+import time
+
+import generator
+import nullblk
+from kernel import insert_module, sh, use_driver
+from mapper import dm, need_target, sectors_of
+from raid import Array, full_speed, name_of, rams, stop_all
+from report import Failed
+
+# What null_blk's completions take. Its timer is one for reads and writes.
+NULL_NS = 20000
+DELAY_MS = 5
+
+
+def _make(kind, prefix, first, count, size):
+    """Paths of `count` members; RAM disks from number `first` on."""
+    if kind == "null":
+        # Queues as an NVMe drive has them: one for each processor.
+        return [nullblk.nullb(f"{prefix}{n}", size, irqmode=2, completion_nsec=NULL_NS, hw_queue_depth=1024,
+                              submit_queues=os.cpu_count()) for n in range(count)]
+    disks = rams(count, first)
+    if kind == "delay":
+        need_target("delay")
+        return [dm(f"{prefix}{n}", f"0 {sectors_of(disk)} delay {disk} 0 {DELAY_MS}") for n, disk in enumerate(disks)]
+    return disks
+
+
+def reads_of(paths):
+    """How many reads devices have completed."""
+    total = 0
+    for path in paths:
+        with open(f"/sys/block/{name_of(path)}/stat", encoding="ascii") as file:
+            total += int(file.read().split()[0])
+    return total
+
+
+class Members:
+    """The members of a stand, filled once, in sync; and others beside them for raid0 and for one alone."""
+
+    def __init__(self, stand, size, ceiling):
+        self.stand, self.size, self.ceiling = stand, size, ceiling
+        self.paths = _make(stand.kind, "member", 0, stand.members, size)
+        self.present = [path for slot, path in enumerate(self.paths) if not 1 <= slot <= stand.lost]
+        use_driver("c")
+        array = Array.create(self.paths, level=stand.level, chunk=stand.chunk, size=size - 8, wait=False,
+                             bitmap="internal" if stand.bitmap else "none")
+        array.set("stripe_cache_size", 4096)
+        array.wait_synced(600)
+        generator.load(array.path, f"rw=write bs=1m depth=16 ios={array.size() >> 20}")
+        array.stop()
+        self.alone, self.raid0 = "", ""
+        if ceiling:
+            beside = _make(stand.kind, "beside", stand.members, stand.data + 1, size // 2)
+            self.alone, self.raid0 = beside[0], "/dev/md9"
+            sh("mdadm", "--create", self.raid0, "--run", "--quiet", "--force", "--level=0", f"--chunk={stand.chunk}K",
+               f"--raid-devices={stand.data}", *beside[1:])
+            for path in (self.alone, self.raid0):
+                generator.load(path, f"rw=write bs=1m depth=16 ios={sectors_of(path) >> 11}")
+        self._rebuilt = 0
+
+    def assemble(self, driver):
+        """The array under a driver: rust, c, or rust-kernel (ours, with the parity engine of the kernel)."""
+        if driver == "rust-kernel":
+            use_driver("none")
+            problem = insert_module("/raid456/raid456.ko", "parity_engine=kernel")
+            if problem:
+                raise Failed(f"raid456.ko with parity_engine=kernel could not be inserted: {problem}")
+        else:
+            # Also away from another engine.
+            use_driver("none")
+            use_driver(driver)
+        array = Array.assemble(self.present, "--run", "--force")
+        array.wait_idle(600)
+        return array
+
+    def free(self):
+        """Takes all of it down, and gives the RAM disks' memory back."""
+        stop_all()
+        nullblk.remove_all()
+        for number in range(64):
+            if os.path.exists(f"/dev/ram{number}"):
+                sh("blkdiscard", "-f", f"/dev/ram{number}", check=False)
+
+
+def tune(array, settings):
+    """Stores settings, those that differ."""
+    for name, value in settings.items():
+        if array.get(name) != str(value):
+            array.set(name, value)
+
+
+def _timed(array, action):
+    """Stores an action and returns the seconds until no member is missing and all is in sync."""
+    began = time.monotonic()
+    array.set("sync_action", action)
+    array.wait_rebuilt(600)
+    array.wait_synced(600)
+    return time.monotonic() - began
+
+
+def _spare_in(array):
+    """Fails the member in slot 2 and adds it again, to be rebuilt when the sync thread is let go."""
+    path = array.slots()[2]
+    array.set("sync_action", "frozen")
+    array.fail(path)
+    array.remove(path)
+    array.add(path)
+
+
+def sync(array, action):
+    """MB/s of each member that an action takes."""
+    full_speed()
+    array.wait_idle()
+    if action == "rebuild":
+        _spare_in(array)
+        seconds = _timed(array, "idle")
+    elif action == "resync":
+        array.set("sync_action", "frozen")
+        array.set("resync_start", 0)
+        seconds = _timed(array, "idle")
+    else:
+        seconds = _timed(array, action)
+    return {"mb_per_s": array.data_size() / 1e6 / seconds}
+
+
+def rebuild_beside(array, load):
+    """Rebuilds a member while a load runs; both figures are of the time until it is rebuilt."""
+    full_speed()
+    _spare_in(array)
+    with generator.running(array.path, f"{load} seconds=600"):
+        seconds = _timed(array, "idle")
+    return {**generator.result(), "rebuild_mb_per_s": array.data_size() / 1e6 / seconds}
+
+
+def fio(path, kind, seconds):
+    """fio with io_uring in batches: other forms measure fio."""
+    status, text = sh("fio", "--name=bench", f"--filename={path}", "--direct=1", "--ioengine=io_uring", f"--rw={kind}", "--bs=4k",
+                      "--iodepth=64", "--iodepth_batch=32", "--iodepth_batch_complete_min=16", "--fixedbufs=1", "--registerfiles=1",
+                      "--gtod_reduce=1", "--time_based", f"--runtime={max(1, round(seconds))}", "--output-format=terse", "--norandommap")
+    found = re.search(r"^3;.*", text, re.M)
+    if status or not found:
+        raise Failed(f"fio on {path}: {text}")
+    fields = found.group(0).split(";")
+    return {"iops": int(fields[7]) + int(fields[48])}
