@@ -7,10 +7,10 @@
 //! P and Q of the other blocks are there.
 
 use super::gf::Element;
-use super::scalar::{parity_lines, Scalar};
+use super::scalar::{check_lines, generate_lines, Scalar};
 use super::strip::Holder;
 use super::{
-    Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
+    Block, Engine, Group, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
 };
 use crate::bindings;
 use crate::mem::pages::Page;
@@ -56,69 +56,37 @@ impl Engine for Kernel {
         "kernel"
     }
 
-    fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start) {
+    fn generate(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start) {
+        group.settle();
         let Parity { mut p, mut q } = parity;
-        let lines = parity_lines(inputs, p.as_deref(), q.as_deref());
-        let mut first = 0;
-        while first < lines {
-            // With both, and nothing in them, the kernel's function does all of it at once.
-            let simple = q.is_none() || (p.is_some() && start == Start::Zero);
-            let most = if simple { BLOCK_LINES } else { SECTOR_LINES };
-            let count = lines.saturating_sub(first).min(most);
-            let part = first..first.saturating_add(count);
+        let lines = group.lines_with(p.as_deref(), q.as_deref());
+        let whole = lines / SECTOR_LINES * SECTOR_LINES;
+        // With both, and nothing in them, the kernel's function does all of it at once.
+        let simple = q.is_none() || (p.is_some() && start == Start::Zero);
+        let most = if simple { BLOCK_LINES } else { SECTOR_LINES };
+        for first in (0..whole).step_by(most) {
+            let part = first..first.saturating_add(most).min(whole);
             let p = p.as_deref_mut().and_then(|p| p.get_mut(part.clone()));
-            let q = q.as_deref_mut().and_then(|q| q.get_mut(part.clone()));
-            let mut blocks = [&ZEROS[..0]; GROUP];
-            let used = blocks.iter_mut().zip(inputs.iter_mut());
-            let used = used.map(|(block, input)| *block = settle(input, part.clone()));
-            let used = used.count();
-            let blocks = blocks.get(..used).unwrap_or(&[]);
-            if count % SECTOR_LINES != 0 {
-                let mut inputs = blocks_to_inputs(blocks);
-                let inputs = inputs.get_mut(..used).unwrap_or(&mut []);
-                Scalar.generate(inputs, Parity { p, q }, start);
-            } else {
-                match (p, q) {
-                    (None, None) => {}
-                    (Some(p), None) => xor(p, blocks, start),
-                    (Some(p), Some(q)) if start == Start::Zero => syndrome(blocks, None, p, q),
-                    (p, Some(q)) => go_on(blocks, p, q, start),
-                }
+            let q = q.as_deref_mut().and_then(|q| q.get_mut(part));
+            match (p, q) {
+                (None, None) => {}
+                (Some(p), None) => xor(p, group, first, start),
+                (Some(p), Some(q)) if start == Start::Zero => syndrome(group, first, None, p, q),
+                (p, Some(q)) => go_on(group, first, p, q, start),
             }
-            first = part.end;
         }
+        generate_lines(group, Parity { p, q }, start, whole..lines);
     }
 
-    fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
-        let (lines, inputs_count) = (parity_lines(inputs, stored.p, stored.q), inputs.len());
-        let mut wrong = Wrong::default();
-        for first in (0..lines).step_by(SECTOR_LINES) {
-            let part = first..first.saturating_add(SECTOR_LINES).min(lines);
-            let count = part.len();
-            let mut sums = [[Line::ZERO; SECTOR_LINES]; 2];
-            let [p, q] = &mut sums;
-            let start = if begun.p.or(begun.q).is_some() {
-                Start::Begun
-            } else {
-                Start::Zero
-            };
-            copy(p, begun.p.and_then(|p| p.get(part.clone())));
-            copy(q, begun.q.and_then(|q| q.get(part.clone())));
-            let mut group = [const { Input::Zero }; GROUP];
-            for (place, input) in group.iter_mut().zip(inputs.iter_mut()) {
-                *place = Input::Block(settle(input, part.clone()));
-            }
-            let group = group.get_mut(..inputs_count).unwrap_or(&mut []);
-            let parity = Parity {
-                p: p.get_mut(..count),
-                q: q.get_mut(..count).filter(|_| stored.q.is_some()),
-            };
-            self.generate(group, parity, start);
-            let differs = |stored: Option<&[Line]>, sum: &[Line]| {
-                stored.is_some_and(|stored| stored.get(part.clone()) != sum.get(..count))
-            };
-            wrong.p |= differs(stored.p, p);
-            wrong.q |= differs(stored.q, q);
+    fn check(&self, group: &mut Group<'_>, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
+        group.settle();
+        let lines = group.lines_with(stored.p, stored.q);
+        let whole = lines / SECTOR_LINES * SECTOR_LINES;
+        let mut wrong = check_lines(group, begun, stored, whole..lines);
+        for first in (0..whole).step_by(SECTOR_LINES) {
+            let found = check_sector(group, first, begun, stored);
+            wrong.p |= found.p;
+            wrong.q |= found.q;
         }
         wrong
     }
@@ -152,7 +120,13 @@ impl Engine for Kernel {
             Parity {
                 p: Some(p),
                 q: None,
-            } if lines.min(p.len()) % SECTOR_LINES == 0 => xor(p, &[old, new], Start::Begun),
+            } if lines.min(p.len()) % SECTOR_LINES == 0 => {
+                let bytes = lines.min(p.len()).saturating_mul(LINE_BYTES);
+                let blocks = [pointer(old), pointer(new)].into_iter();
+                // SAFETY: All of them are lines, so many bytes of them, a multiple of 512; `p` is borrowed mutably, so it is
+                // none of the others.
+                unsafe { add(p, blocks, bytes) }
+            }
             Parity {
                 p: Some(p),
                 q: Some(q),
@@ -183,119 +157,139 @@ impl Engine for Kernel {
     }
 }
 
-/// Some lines of an input, which are copied first if they have to be.
-fn settle<'a>(input: &'a mut Input<'_>, lines: core::ops::Range<usize>) -> &'a [Line] {
-    let block = match input {
-        Input::Zero => return ZEROS.get(..lines.len()).unwrap_or(&[]),
-        Input::Block(block) => block,
-        Input::Copy { from, to } => {
-            for at in lines.clone() {
-                if let Some(line) = to.get_mut(at) {
-                    from.copy_to(at.saturating_mul(LINE_BYTES), line, 0);
-                }
-            }
-            &**to
-        }
-    };
-    block.get(lines).unwrap_or(&[])
-}
-
-fn blocks_to_inputs<'a>(blocks: &[&'a [Line]]) -> [Input<'a>; GROUP] {
-    let mut inputs = [const { Input::Zero }; GROUP];
-    for (input, block) in inputs.iter_mut().zip(blocks) {
-        *input = Input::Block(block);
-    }
-    inputs
-}
-
 fn copy(to: &mut [Line], from: Option<&[Line]>) {
     for (to, from) in to.iter_mut().zip(from.unwrap_or(&[])) {
         *to = *from;
     }
 }
 
-/// Bytes that all of these have.
-fn common_bytes(p: &[Line], q: &[Line], blocks: &[&[Line]]) -> usize {
-    let lines = blocks.iter().map(|block| block.len());
-    lines.fold(p.len().min(q.len()), usize::min) / SECTOR_LINES * SECTOR_LINES * LINE_BYTES
+/// Bytes that P and Q have from their beginnings on, and a group from line `first` on: a multiple of 512, and of a block's
+/// at most.
+fn common_bytes(p: &[Line], q: &[Line], group: &Group<'_>, first: usize) -> usize {
+    let lines = group.lines().saturating_sub(first);
+    let lines = lines.min(p.len()).min(q.len());
+    lines / SECTOR_LINES * SECTOR_LINES * LINE_BYTES
 }
 
 fn pointer(block: &[Line]) -> *mut c_void {
     block.as_ptr().cast::<c_void>().cast_mut()
 }
 
-/// P of at most [`GROUP`] blocks.
-fn xor(p: &mut [Line], blocks: &[&[Line]], start: Start) {
-    let rest = match (start, blocks.split_first()) {
-        (Start::Zero, Some((first, rest))) => {
-            copy(p, Some(first));
-            rest
-        }
-        (Start::Zero, None) => {
-            p.fill(Line::ZERO);
-            return;
-        }
-        (Start::Begun, _) => blocks,
-    };
-    let mut pointers: Pointers = [core::ptr::null_mut(); GROUP + 3];
-    let mut count = 0;
-    for (place, block) in pointers.iter_mut().zip(rest).take(GROUP) {
-        *place = pointer(block);
-        count += 1;
-    }
-    let rest = rest.get(..count as usize).unwrap_or(&[]);
-    let (Ok(bytes @ 1..), 1..) = (u32::try_from(common_bytes(p, p, rest)), count) else {
-        return;
-    };
-    // SAFETY: `p` and the `count` sources are at least `bytes` long, a multiple of 512, and aligned to 64 bytes as lines
-    // are; `p` is borrowed mutably, so it is none of the sources, which are only read.
-    unsafe { bindings::xor_gen(p.as_mut_ptr().cast(), pointers.as_mut_ptr(), count, bytes) }
+/// The blocks of a group, from line `first` on.
+fn pointers<'g>(
+    group: &'g Group<'_>,
+    first: usize,
+) -> impl DoubleEndedIterator<Item = *mut c_void> + 'g {
+    let at = first.saturating_mul(LINE_BYTES);
+    let entries = group.entries().iter();
+    entries.map(move |entry| entry.from.wrapping_add(at).cast::<c_void>().cast_mut())
 }
 
-/// P and Q of at most [`GROUP`] blocks, the highest first; of `above`, if it is there, as if it were the block before.
-fn syndrome(blocks: &[&[Line]], above: Option<&[Line]>, p: &mut [Line], q: &mut [Line]) {
-    let bytes = common_bytes(p, q, blocks);
-    let bytes = above.map_or(bytes, |above| bytes.min(common_bytes(p, above, &[])));
-    // The kernel's function wants two data blocks at least.
-    let zeros = &ZEROS[..];
-    let blocks = blocks.get(..blocks.len().min(GROUP)).unwrap_or(&[]);
-    let missing = 2_usize.saturating_sub(blocks.len().saturating_add(above.iter().count()));
-    let data = blocks.iter().rev().copied().chain(above);
-    let data = data.chain(core::iter::repeat_n(zeros, missing));
-    let all = data
-        .map(pointer)
-        .chain([p.as_mut_ptr().cast(), q.as_mut_ptr().cast()]);
-    let mut pointers: Pointers = [core::ptr::null_mut(); GROUP + 3];
+/// P of a group of blocks, from line `first` on.
+fn xor(p: &mut [Line], group: &Group<'_>, first: usize, start: Start) {
+    let bytes = common_bytes(p, p, group, first);
+    let mut blocks = pointers(group, first);
+    if start == Start::Zero {
+        match blocks.next() {
+            None => p.fill(Line::ZERO),
+            // SAFETY: The block has `bytes` bytes from there on, which nobody changes, and P has as many; P is borrowed mutably,
+            // so it is no block.
+            Some(block) => unsafe {
+                core::ptr::copy_nonoverlapping(block.cast(), p.as_mut_ptr().cast::<u8>(), bytes)
+            },
+        }
+    }
+    // SAFETY: `p` and the blocks of a group are at least `bytes` long from there on; `p` is borrowed mutably, so it is none of
+    // them.
+    unsafe { add(p, blocks, bytes) }
+}
+
+/// Adds blocks, at most as many as a group has, to P.
+///
+/// # Safety
+///
+/// `bytes`, a multiple of 512, may be read of each of the blocks, and P, which is none of them, is as long. All are aligned
+/// to 64 bytes.
+unsafe fn add(p: &mut [Line], blocks: impl Iterator<Item = *mut c_void>, bytes: usize) {
+    let mut list: Pointers = [core::ptr::null_mut(); GROUP + 3];
     let mut count = 0;
-    for (place, pointer) in pointers.iter_mut().zip(all) {
+    for (place, block) in list.iter_mut().zip(blocks) {
+        *place = block;
+        count += 1;
+    }
+    if let (Ok(bytes @ 1..), 1..) = (u32::try_from(bytes), count) {
+        // SAFETY: By the requirements of this function; `count` pointers are those of blocks, which are only read.
+        unsafe { bindings::xor_gen(p.as_mut_ptr().cast(), list.as_mut_ptr(), count, bytes) }
+    }
+}
+
+/// P and Q of a group of blocks, from line `first` on; of `above`, if it is there, as if it were the block before.
+fn syndrome(
+    group: &Group<'_>,
+    first: usize,
+    above: Option<&[Line]>,
+    p: &mut [Line],
+    q: &mut [Line],
+) {
+    let bytes = common_bytes(p, above.unwrap_or(q), group, first);
+    let bytes = bytes.min(common_bytes(p, q, group, first));
+    // The kernel's function wants two data blocks at least.
+    let missing = 2_usize.saturating_sub(group.len().saturating_add(above.iter().count()));
+    let data = pointers(group, first).rev().chain(above.map(pointer));
+    let data = data.chain(core::iter::repeat_n(pointer(&ZEROS), missing));
+    let all = data.chain([p.as_mut_ptr().cast(), q.as_mut_ptr().cast()]);
+    let mut list: Pointers = [core::ptr::null_mut(); GROUP + 3];
+    let mut count = 0;
+    for (place, pointer) in list.iter_mut().zip(all) {
         *place = pointer;
         count += 1;
     }
-    if bytes == 0 || bytes > size_of::<Block>() {
+    if bytes == 0 {
         return;
     }
     // SAFETY: The first `count` pointers, four at least, point to `bytes` bytes each, which are a multiple of 512 and aligned
-    // to 64 as lines are. The last two of them are borrowed mutably, so they are none of the others, which are only read.
-    unsafe { bindings::raid6_gen_syndrome(count, bytes, pointers.as_mut_ptr()) }
+    // to 64 as lines are: blocks of a group, from line `first` on, what is above, and zeros, of which there is a block. The
+    // last two are borrowed mutably, so they are none of the others, which are only read.
+    unsafe { bindings::raid6_gen_syndrome(count, bytes, list.as_mut_ptr()) }
 }
 
-/// Q, and P if it is there, of at most [`GROUP`] blocks, from what is in them on or from zeros: eight lines at most.
+/// As [`syndrome`], of 512 bytes; where P is not wanted.
+// Its own frame: a stack is small.
+#[inline(never)]
+fn syndrome_q(group: &Group<'_>, first: usize, above: Option<&[Line]>, q: &mut [Line]) {
+    let mut p = [Line::ZERO; SECTOR_LINES];
+    syndrome(group, first, above, &mut p, q);
+}
+
+/// Q, and P if it is there, of 512 bytes of a group of blocks, from what is in them on or from zeros.
 ///
-/// Q before counts as if it were the block before the first; P, which gets it too, loses it again.
-fn go_on(blocks: &[&[Line]], p: Option<&mut [Line]>, q: &mut [Line], start: Start) {
-    let mut sums = [[Line::ZERO; SECTOR_LINES]; 2];
-    let [new_p, new_q] = &mut sums;
-    let above = (start == Start::Begun).then_some(&*q);
-    syndrome(blocks, above, new_p, new_q);
+/// Q before counts as if it were the block before the first.
+fn go_on(group: &Group<'_>, first: usize, p: Option<&mut [Line]>, q: &mut [Line], start: Start) {
     if let Some(p) = p {
-        for ((p, q), new_p) in p.iter_mut().zip(&*q).zip(new_p) {
-            *p = match start {
-                Start::Zero => *new_p,
-                Start::Begun => p.plus(q).plus(new_p),
-            };
-        }
+        xor(p, group, first, start);
     }
-    copy(q, Some(new_q));
+    let mut new_q = [Line::ZERO; SECTOR_LINES];
+    let above = (start == Start::Begun).then_some(&*q);
+    syndrome_q(group, first, above, &mut new_q);
+    copy(q, Some(&new_q));
+}
+
+/// Checks 512 bytes from line `first` on.
+fn check_sector(group: &Group<'_>, first: usize, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
+    let part = first..first.saturating_add(SECTOR_LINES);
+    let mut wrong = Wrong::default();
+    let mut sum = [Line::ZERO; SECTOR_LINES];
+    if let Some(p) = stored.p.and_then(|p| p.get(part.clone())) {
+        copy(&mut sum, begun.p.and_then(|p| p.get(part.clone())));
+        xor(&mut sum, group, first, Start::Begun);
+        wrong.p = *p != sum;
+    }
+    if let Some(q) = stored.q.and_then(|q| q.get(part.clone())) {
+        let above = begun.q.and_then(|q| q.get(part.clone()));
+        syndrome_q(group, first, above, &mut sum);
+        wrong.q = *q != sum;
+    }
+    wrong
 }
 
 fn can_change_syndrome() -> bool {
@@ -305,7 +299,8 @@ fn can_change_syndrome() -> bool {
 
 /// Has P and Q follow a block that was zeros; or that becomes zeros.
 fn change_syndrome(block: &[Line], exponent: usize, p: &mut [Line], q: &mut [Line]) {
-    let bytes = common_bytes(p, q, &[block]);
+    let lines = block.len().min(p.len()).min(q.len());
+    let bytes = lines / SECTOR_LINES * SECTOR_LINES * LINE_BYTES;
     let mut pointers: Pointers = [core::ptr::null_mut(); GROUP + 3];
     // The kernel's function wants two data blocks at least, but looks only at the one that changes.
     let data = exponent.saturating_add(1).max(2);

@@ -14,12 +14,13 @@ mod tests {
     use crate::parity::scalar::Scalar;
     use crate::parity::strip::{Blocks, Holder, Make};
     use crate::parity::{
-        Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP,
+        Block, Engine, Group, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP,
         LINE_BYTES,
     };
     use crate::raid::roles::{Roles, Slots};
     use core::ffi::c_void;
     use core::fmt::Arguments;
+    use core::ops::Range;
     use kernel::prelude::*;
 
     /// Whether the machine runs at its own speed: else less is tried, for one that is emulated is slow.
@@ -123,7 +124,7 @@ mod tests {
     }
 
     /// A group of inputs and what comes of it.
-    struct Group {
+    struct Content {
         /// Blocks, or where copies come from, with a line more than is used.
         content: KVec<KVVec<Line>>,
         copies: KVec<KVVec<Line>>,
@@ -131,7 +132,7 @@ mod tests {
         q: KVVec<Line>,
     }
 
-    impl Group {
+    impl Content {
         fn new(noise: &mut Noise, inputs: usize, lines: usize) -> Result<Self> {
             let mut group = Self {
                 content: KVec::new(),
@@ -160,27 +161,31 @@ mod tests {
             Ok(group)
         }
 
-        /// Calls `work` with the inputs, some of them zeros, some to be copied from addresses that are not aligned.
-        fn with_inputs<R>(
+        /// Calls `work` with a block of the inputs after the other, some of them zeros, some to be copied from addresses that are
+        /// not aligned, with P and Q, and with the lines that it has.
+        fn each_block(
             &mut self,
             mixed: bool,
-            work: impl FnOnce(&mut [Input<'_>], &mut [Line], &mut [Line]) -> R,
-        ) -> R {
-            let mut inputs = [const { Input::Zero }; GROUP];
+            mut work: impl FnMut(&mut Group<'_>, &mut [Line], &mut [Line], Range<usize>),
+        ) {
             let lines = self.p.len();
-            let count = self.content.len();
-            let all = self.content.iter().zip(self.copies.iter_mut());
-            for (index, (place, (content, to))) in inputs.iter_mut().zip(all).enumerate() {
-                *place = match index % 5 {
-                    1 if mixed => Input::Zero,
-                    2 | 3 if mixed => Input::Copy {
-                        from: source(content, [0, 8, 1][index % 3]),
-                        to,
-                    },
-                    _ => Input::Block(&content[..lines]),
-                };
+            for first in (0..lines).step_by(BLOCK_LINES) {
+                let part = first..(first + BLOCK_LINES).min(lines);
+                let mut group = Group::new();
+                let all = self.content.iter().zip(self.copies.iter_mut());
+                for (index, (content, to)) in all.enumerate() {
+                    group.push(match index % 5 {
+                        1 if mixed => Input::Zero,
+                        2 | 3 if mixed => Input::Copy {
+                            from: source(&content[first..], [0, 8, 1][index % 3]),
+                            to: &mut to[part.clone()],
+                        },
+                        _ => Input::Block(&content[part.clone()]),
+                    });
+                }
+                let (p, q) = (&mut self.p[part.clone()], &mut self.q[part.clone()]);
+                work(&mut group, p, q, part);
             }
-            work(&mut inputs[..count], &mut self.p, &mut self.q)
         }
 
         fn is_same(&self, other: &Self) -> bool {
@@ -197,16 +202,16 @@ mod tests {
         let mut noise = Noise(1);
         for &lines in lengths() {
             for inputs in (0..=GROUP).filter(|n| FAST && lines <= 64 || matches!(n, 3 | 16)) {
-                let group = Group::new(&mut noise, inputs, lines)?;
+                let group = Content::new(&mut noise, inputs, lines)?;
                 for (start, which) in [Start::Zero, Start::Begun]
                     .into_iter()
                     .flat_map(|start| PARITIES.map(|which| (start, which)))
                 {
                     for mixed in [false, true] {
-                        let run = |engine: &dyn Engine| -> Result<Group> {
+                        let run = |engine: &dyn Engine| -> Result<Content> {
                             let mut group = group.copied()?;
-                            group.with_inputs(mixed, |inputs, p, q| {
-                                engine.generate(inputs, parity(p, q, which), start);
+                            group.each_block(mixed, |group, p, q, _| {
+                                engine.generate(group, parity(p, q, which), start);
                             });
                             Ok(group)
                         };
@@ -232,10 +237,10 @@ mod tests {
         let mut noise = Noise(2);
         for &lines in lengths() {
             for inputs in [0, 1, 3, 16] {
-                let mut group = Group::new(&mut noise, inputs, lines)?;
+                let mut group = Content::new(&mut noise, inputs, lines)?;
                 let begun = (copy(&group.p)?, copy(&group.q)?);
-                group.with_inputs(false, |inputs, p, q| {
-                    Scalar.generate(inputs, parity(p, q, (true, true)), Start::Begun);
+                group.each_block(false, |group, p, q, _| {
+                    Scalar.generate(group, parity(p, q, (true, true)), Start::Begun);
                 });
                 let (mut p, mut q) = (copy(&group.p)?, copy(&group.q)?);
                 let bad = usize::from(noise.below(lines as u16));
@@ -245,16 +250,19 @@ mod tests {
                     q[bad].0[7] ^= u64::from(in_q) << 2;
                     for engine in engine::usable() {
                         for which in PARITIES {
-                            let found = group.with_inputs(false, |inputs, _, _| {
+                            let mut found = Wrong::default();
+                            group.each_block(false, |group, _, _, part| {
                                 let begun = Sums {
-                                    p: Some(&begun.0),
-                                    q: Some(&begun.1),
+                                    p: Some(&begun.0[part.clone()]),
+                                    q: Some(&begun.1[part.clone()]),
                                 };
                                 let stored = Sums {
-                                    p: which.0.then_some(&p),
-                                    q: which.1.then_some(&q),
+                                    p: which.0.then_some(&p[part.clone()]),
+                                    q: which.1.then_some(&q[part]),
                                 };
-                                engine.check(inputs, begun, stored)
+                                let wrong = engine.check(group, begun, stored);
+                                found.p |= wrong.p;
+                                found.q |= wrong.q;
                             });
                             let expected = Wrong {
                                 p: in_p && which.0,

@@ -8,7 +8,7 @@
 
 use super::gf::Element;
 use super::strip::{Blocks, Holder, PIECE, WHOLE};
-use super::{Line, LINE_BYTES};
+use super::{Line, GROUP, LINE_BYTES};
 
 /// What is wrong with a strip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +75,19 @@ impl<T: Holder> Blocks<'_, T> {
         }
     }
 
+    // Its own frame, as for a pass.
+    #[inline(never)]
     fn verdict(&self) -> Option<Verdict> {
         let stored_p = self.stored(Some(self.roles.p()))?;
         let stored_q = self.stored(self.roles.q())?;
-        let slots = self.roles.slots_down().count();
+        let groups = self.roles.slots_down().count().div_ceil(GROUP);
         let mut verdict = Verdict::Nothing;
         for first in WHOLE.step_by(PIECE) {
             let lines = first..first.wrapping_add(PIECE);
             let mut sums = [[Line::ZERO; PIECE]; 2];
             let [p, q] = &mut sums;
-            self.sum(&lines, 0..slots, p, q)?;
+            let mut slots = self.roles.slots_down();
+            self.sum(&lines, &mut slots, groups, p, q)?;
             let stored_p = stored_p.and_then(|block| block.get(lines.clone()))?;
             let Some(stored_q) = stored_q.and_then(|block| block.get(lines)) else {
                 if stored_p != p {

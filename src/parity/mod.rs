@@ -17,6 +17,7 @@
 pub(crate) mod engine;
 mod few;
 pub(crate) mod gf;
+mod group;
 #[cfg(MODULE)]
 pub(crate) mod kernel;
 #[cfg(MODULE)]
@@ -30,6 +31,7 @@ pub(crate) mod strip;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 
+pub(crate) use group::Group;
 pub(crate) use source::Source;
 
 use gf::Element;
@@ -72,17 +74,6 @@ pub(crate) enum Input<'a> {
     },
 }
 
-impl Input<'_> {
-    /// How many lines it has; `None` if as many as anybody wants.
-    fn lines(&self) -> Option<usize> {
-        match self {
-            Self::Zero => None,
-            Self::Block(block) => Some(block.len()),
-            Self::Copy { from, to } => Some((from.len() / LINE_BYTES).min(to.len())),
-        }
-    }
-}
-
 /// Where P and Q go; each may be missing.
 #[derive(Debug, Default)]
 pub(crate) struct Parity<'a> {
@@ -123,27 +114,21 @@ pub(crate) trait Engine: Sync {
     /// The name by which logs and settings call the engine.
     fn name(&self) -> &'static str;
 
-    /// Makes P and Q of at most [`GROUP`] inputs, from higher slots to lower ones: for each of them, P becomes P plus the
-    /// input, and Q twice Q plus the input. Inputs that are copies are copied, also if there is neither P nor Q.
-    fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start);
+    /// Makes P and Q of a group: for each input, from higher slots to lower ones, P becomes P plus the input, and Q twice Q
+    /// plus the input. Inputs that are copies are copied, also if there is neither P nor Q.
+    fn generate(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start);
 
     /// As [`Self::generate`], for blocks that no CPU reads soon: if the engine can, then what it copies goes past the caches,
     /// and so does parity if these are the `last` inputs. From memory to memory that is twice as fast; where blocks are in
     /// a cache it is much slower.
-    fn generate_past(
-        &self,
-        inputs: &mut [Input<'_>],
-        parity: Parity<'_>,
-        start: Start,
-        last: bool,
-    ) {
+    fn generate_past(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, last: bool) {
         let _ = last;
-        self.generate(inputs, parity, start);
+        self.generate(group, parity, start);
     }
 
-    /// Whether `stored` is what [`Self::generate`] would make of the inputs, from what is `begun` on, or from zeros. What is
-    /// not stored is not wrong.
-    fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong;
+    /// Whether `stored` is what [`Self::generate`] would make of a group of blocks, none of which is to be copied, from what
+    /// is `begun` on, or from zeros. What is not stored is not wrong.
+    fn check(&self, group: &mut Group<'_>, begun: Sums<'_>, stored: Sums<'_>) -> Wrong;
 
     /// Makes `data` what `new` is, each byte of which is loaded once, and has parity follow: P changes by the difference,
     /// Q by `factor` times that.

@@ -5,7 +5,7 @@
 use super::gf::Element;
 use super::lender::Lender;
 use super::strip::{optional_mut, take_mut, Blocks, Holder, Lost, Make, Targets, WHOLE};
-use super::{Input, Parity, Start};
+use super::{Group, Input, Parity, Start};
 
 impl<T: Holder> Blocks<'_, T> {
     /// Computes the blocks of `lost`, which are one or two members, data or parity. `unusable` is a parity member whose
@@ -77,8 +77,9 @@ impl<T: Holder> Blocks<'_, T> {
             p: Some(lost),
             q: None,
         };
-        self.engine
-            .generate(&mut [Input::Block(p)], parity, Start::Begun);
+        let mut block = Group::new();
+        block.push(Input::Block(p));
+        self.engine.generate(&mut block, parity, Start::Begun);
         Some(())
     }
 

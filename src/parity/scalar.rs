@@ -5,7 +5,8 @@
 //! It works line by line: what a line of parity is, is finished before the next one is looked at.
 
 use super::gf::{Element, POLYNOMIAL};
-use super::{Engine, Input, Line, Parity, Source, Start, Sums, Wrong};
+use super::{Engine, Group, Input, Line, Parity, Source, Start, Sums, Wrong};
+use core::ops::Range;
 
 /// Parity by 64-bit words. May run in any context.
 #[derive(Clone, Copy, Debug)]
@@ -16,38 +17,14 @@ impl Engine for Scalar {
         "scalar"
     }
 
-    fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start) {
-        let Parity { mut p, mut q } = parity;
-        let lines = parity_lines(inputs, p.as_deref(), q.as_deref());
-        for at in 0..lines {
-            let p = p.as_deref_mut().and_then(|p| p.get_mut(at));
-            let q = q.as_deref_mut().and_then(|q| q.get_mut(at));
-            let begun = match start {
-                Start::Zero => (Line::ZERO, Line::ZERO),
-                Start::Begun => (value(p.as_deref()), value(q.as_deref())),
-            };
-            let wanted = q.is_some();
-            let (new_p, new_q) = sum(inputs, at, begun, wanted);
-            if let Some(p) = p {
-                *p = new_p;
-            }
-            if let Some(q) = q {
-                *q = new_q;
-            }
-        }
+    fn generate(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start) {
+        let lines = group.lines_with(parity.p.as_deref(), parity.q.as_deref());
+        generate_lines(group, parity, start, 0..lines);
     }
 
-    fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
-        let lines = parity_lines(inputs, stored.p, stored.q);
-        let mut wrong = Wrong::default();
-        for at in 0..lines {
-            let line = |lines: Option<&[Line]>| value(lines.and_then(|lines| lines.get(at)));
-            let begun = (line(begun.p), line(begun.q));
-            let (p, q) = sum(inputs, at, begun, stored.q.is_some());
-            wrong.p |= stored.p.is_some() && line(stored.p) != p;
-            wrong.q |= stored.q.is_some() && line(stored.q) != q;
-        }
-        wrong
+    fn check(&self, group: &mut Group<'_>, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
+        let lines = group.lines_with(stored.p, stored.q);
+        check_lines(group, begun, stored, 0..lines)
     }
 
     fn change(&self, data: &mut [Line], new: Source<'_>, parity: Parity<'_>, factor: Element) {
@@ -93,23 +70,48 @@ impl Engine for Scalar {
     }
 }
 
-/// How many lines all inputs have, and what parity there is; those of the inputs if there is none.
-pub(super) fn parity_lines(inputs: &[Input<'_>], p: Option<&[Line]>, q: Option<&[Line]>) -> usize {
-    let mut lines = usize::MAX;
-    for parity in [p, q].into_iter().flatten() {
-        lines = lines.min(parity.len());
-    }
-    for input in inputs {
-        if let Some(count) = input.lines() {
-            lines = lines.min(count);
+/// Generates some lines, which everything has.
+pub(super) fn generate_lines(
+    group: &mut Group<'_>,
+    parity: Parity<'_>,
+    start: Start,
+    lines: Range<usize>,
+) {
+    let Parity { mut p, mut q } = parity;
+    for at in lines {
+        let p = p.as_deref_mut().and_then(|p| p.get_mut(at));
+        let q = q.as_deref_mut().and_then(|q| q.get_mut(at));
+        let begun = match start {
+            Start::Zero => (Line::ZERO, Line::ZERO),
+            Start::Begun => (value(p.as_deref()), value(q.as_deref())),
+        };
+        let wanted = q.is_some();
+        let (new_p, new_q) = sum(group, at, begun, wanted);
+        if let Some(p) = p {
+            *p = new_p;
+        }
+        if let Some(q) = q {
+            *q = new_q;
         }
     }
-    // Nothing but zeros, and nowhere to put what comes of them.
-    if lines == usize::MAX {
-        0
-    } else {
-        lines
+}
+
+/// Checks some lines, which everything has.
+pub(super) fn check_lines(
+    group: &mut Group<'_>,
+    begun: Sums<'_>,
+    stored: Sums<'_>,
+    lines: Range<usize>,
+) -> Wrong {
+    let mut wrong = Wrong::default();
+    for at in lines {
+        let line = |lines: Option<&[Line]>| value(lines.and_then(|lines| lines.get(at)));
+        let begun = (line(begun.p), line(begun.q));
+        let (p, q) = sum(group, at, begun, stored.q.is_some());
+        wrong.p |= stored.p.is_some() && line(stored.p) != p;
+        wrong.q |= stored.q.is_some() && line(stored.q) != q;
     }
+    wrong
 }
 
 fn value(line: Option<&Line>) -> Line {
@@ -117,9 +119,9 @@ fn value(line: Option<&Line>) -> Line {
 }
 
 /// A line of P, and of Q if it is wanted, from those that are `begun` on.
-fn sum(inputs: &mut [Input<'_>], at: usize, begun: (Line, Line), want_q: bool) -> (Line, Line) {
+fn sum(group: &mut Group<'_>, at: usize, begun: (Line, Line), want_q: bool) -> (Line, Line) {
     let (mut p, mut q) = begun;
-    for input in inputs {
+    for input in group.inputs() {
         if want_q {
             q = q.doubled();
         }

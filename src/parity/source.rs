@@ -80,16 +80,39 @@ impl<'a> Source<'a> {
     }
 
     /// Copies the bytes from `from` on into a line, from its byte `at` on, as far as both reach; each is read once.
+    ///
+    /// What may change may not be copied as memory is: the compiler could load it again where it uses the copy. Volatile
+    /// loads are as many as there are.
     pub(super) fn copy_to(&self, from: usize, line: &mut Line, at: usize) {
         let room = LINE_BYTES.saturating_sub(at);
         let len = self.len.saturating_sub(from).min(room);
-        if len == 0 {
+        if len == LINE_BYTES {
+            let start = self.start.wrapping_add(from).cast::<[u8; 8]>();
+            for (index, word) in line.0.iter_mut().enumerate() {
+                // SAFETY: So many words lie behind `from`, by the invariant and the length; they need not be aligned.
+                let bytes = unsafe { start.wrapping_add(index).read_volatile() };
+                *word = u64::from_ne_bytes(bytes);
+            }
             return;
         }
-        let source = self.start.wrapping_add(from);
-        let target = core::ptr::from_mut(line).cast::<u8>().wrapping_add(at);
-        // SAFETY: `len` is not zero, so so many bytes are left behind `from`, and in the line behind `at`. The line is
-        // borrowed mutably, so it is not what is read. Whatever is read makes a line.
-        unsafe { core::ptr::copy_nonoverlapping(source, target, len) }
+        let start = self.start.wrapping_add(from);
+        for index in 0..len {
+            // SAFETY: So many bytes lie behind `from`, by the invariant and the length.
+            let byte = unsafe { start.wrapping_add(index).read_volatile() };
+            line.set_byte(at.wrapping_add(index), byte);
+        }
+    }
+}
+
+impl Line {
+    /// Changes a byte, if there is such a one.
+    fn set_byte(&mut self, at: usize, byte: u8) {
+        if let Some(word) = self.0.get_mut(at / 8) {
+            let mut bytes = word.to_ne_bytes();
+            if let Some(place) = bytes.get_mut(at % 8) {
+                *place = byte;
+            }
+            *word = u64::from_ne_bytes(bytes);
+        }
     }
 }

@@ -2,14 +2,14 @@
 
 //! The blocks of one strip: what jobs do with them, cut into groups of inputs for an engine.
 
-use super::few::Few;
 use super::gf::Element;
 use super::lender::Lender;
 use super::{
-    Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
+    Block, Engine, Group, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP,
+    LINE_BYTES,
 };
-use crate::raid::roles::Roles;
-use core::ops::{ControlFlow, Range};
+use crate::raid::roles::{Roles, SlotsDown};
+use core::ops::Range;
 
 /// What holds a block: a page that bios may use, so that it cannot always be had.
 pub(crate) trait Holder {
@@ -56,8 +56,9 @@ pub(crate) struct Blocks<'a, T> {
 /// Lines of a block.
 pub(super) const WHOLE: Range<usize> = 0..BLOCK_LINES;
 
-/// Lines that are looked at at once where intermediate parity lies on the stack: 512 bytes of it, twice.
-pub(super) const PIECE: usize = 8;
+/// Lines that are looked at at once where intermediate parity lies on the stack, of which there is little: 256 bytes of it,
+/// twice.
+pub(super) const PIECE: usize = 4;
 
 impl<'a, T: Holder> Blocks<'a, T> {
     /// The blocks that `pages` hold, one for each member, in the roles that they have, and the engine that works on them.
@@ -195,6 +196,8 @@ impl<'a, T: Holder> Blocks<'a, T> {
     /// Makes P and Q, both if they are there, of all data blocks but those that are lost.
     ///
     /// Returns `None` if a block cannot be had; the targets are half done then.
+    // Its own frame: what it needs must not lie below what its callers do next.
+    #[inline(never)]
     pub(super) fn pass<'s>(
         &mut self,
         targets: Targets,
@@ -204,58 +207,48 @@ impl<'a, T: Holder> Blocks<'a, T> {
     where
         'a: 's,
     {
-        let mut slots = self.slots();
+        let mut slots = self.roles.slots_down();
+        let mut next = slots.next();
         let mut start = targets.begun;
-        loop {
-            let mut filling = Filling {
-                lender: Lender::new(self.pages),
-                group: Few::new(),
-                lost,
-                inputs: &inputs,
-            };
-            // In one go, which is faster than slot by slot; it ends where the group is full.
-            let stopped = slots.try_for_each(|slot| filling.add(slot));
-            if let ControlFlow::Break(full) = stopped {
-                full?;
-            }
-            let Filling { lender, group, .. } = &mut filling;
-            if group.is_empty() && start == Start::Begun {
-                return Some(());
+        while next.is_some() || start == Start::Zero {
+            let mut lender = Lender::new(self.pages);
+            let mut group = Group::new();
+            while let Some(slot) = next.filter(|_| group.len() < GROUP) {
+                group.push(input(&mut lender, slot, &lost, &inputs)?);
+                next = slots.next();
             }
             let parity = Parity {
-                p: optional_mut(lender, targets.p, &WHOLE)?,
-                q: optional_mut(lender, targets.q, &WHOLE)?,
+                p: optional_mut(&mut lender, targets.p, &WHOLE)?,
+                q: optional_mut(&mut lender, targets.q, &WHOLE)?,
             };
             if targets.past {
-                let last = slots.clone().next().is_none();
-                self.engine.generate_past(group, parity, start, last);
+                let last = next.is_none();
+                self.engine.generate_past(&mut group, parity, start, last);
             } else {
-                self.engine.generate(group, parity, start);
+                self.engine.generate(&mut group, parity, start);
             }
             start = Start::Begun;
         }
-    }
-
-    /// The members of the slots, from the highest to the lowest; without Q every data member, in any order.
-    fn slots(&self) -> impl Iterator<Item = Option<u16>> + Clone {
-        self.roles.slots_down()
+        Some(())
     }
 
     /// As [`Self::check`]; `None` if a block cannot be had.
+    // Its own frame, as for a pass.
+    #[inline(never)]
     fn compare(&self, which: Make) -> Option<Wrong> {
         let stored_p = self.stored(which.p.then(|| self.roles.p()))?;
         let stored_q = self.stored(self.roles.q().filter(|_| which.q))?;
-        let count = self.slots().count();
+        let before = self.roles.slots_down().count().saturating_sub(1) / GROUP;
         // What one group makes need not be written anywhere.
-        let piece = if count <= GROUP { BLOCK_LINES } else { PIECE };
+        let piece = if before == 0 { BLOCK_LINES } else { PIECE };
         let mut wrong = Wrong::default();
         for first in WHOLE.step_by(piece) {
             let lines = first..first.wrapping_add(piece);
+            let mut slots = self.roles.slots_down();
             let mut sums = [[Line::ZERO; PIECE]; 2];
             let [p, q] = &mut sums;
-            let before = count.saturating_sub(1) / GROUP * GROUP;
-            self.sum(&lines, 0..before, p, q)?;
-            let mut group = self.group(&lines, before..count)?;
+            self.sum(&lines, &mut slots, before, p, q)?;
+            let mut group = self.group(&lines, &mut slots)?;
             let begun = match before {
                 0 => Sums::default(),
                 _ => Sums {
@@ -265,7 +258,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
             };
             let stored = Sums {
                 p: stored_p.and_then(|block| block.get(lines.clone())),
-                q: stored_q.and_then(|block| block.get(lines.clone())),
+                q: stored_q.and_then(|block| block.get(lines)),
             };
             let found = self.engine.check(&mut group, begun, stored);
             wrong.p |= found.p;
@@ -274,19 +267,19 @@ impl<'a, T: Holder> Blocks<'a, T> {
         Some(wrong)
     }
 
-    /// Makes P and Q of some lines of the blocks of some slots, counted from the highest, outside of the strip. Nothing if
-    /// there are no such slots.
+    /// Makes P and Q of some lines of the blocks of the next slots, outside of the strip: of as many groups, and only if
+    /// there is one.
     pub(super) fn sum(
         &self,
         lines: &Range<usize>,
-        slots: Range<usize>,
+        slots: &mut SlotsDown,
+        groups: usize,
         p: &mut [Line],
         q: &mut [Line],
     ) -> Option<()> {
         let mut start = Start::Zero;
-        for first in slots.clone().step_by(GROUP) {
-            let behind = first.saturating_add(GROUP).min(slots.end);
-            let mut group = self.group(lines, first..behind)?;
+        for _ in 0..groups {
+            let mut group = self.group(lines, slots)?;
             let parity = Parity {
                 p: Some(&mut *p),
                 q: Some(&mut *q),
@@ -297,10 +290,10 @@ impl<'a, T: Holder> Blocks<'a, T> {
         Some(())
     }
 
-    /// Some lines of the blocks of at most [`GROUP`] slots, counted from the highest.
-    fn group(&self, lines: &Range<usize>, slots: Range<usize>) -> Option<Few<Input<'_>>> {
-        let mut group = Few::new();
-        for slot in self.slots().skip(slots.start).take(slots.len()) {
+    /// Some lines of the blocks of the next slots, as many as a group has.
+    fn group(&self, lines: &Range<usize>, slots: &mut SlotsDown) -> Option<Group<'_>> {
+        let mut group = Group::new();
+        for slot in slots.take(GROUP) {
             group.push(match slot {
                 None => Input::Zero,
                 Some(member) => {
@@ -353,48 +346,29 @@ impl Lost {
     }
 }
 
-/// A group that a pass fills.
-struct Filling<'a, 'f, T, F> {
-    lender: Lender<'a, T>,
-    group: Few<Input<'a>>,
-    lost: Lost,
-    inputs: &'f F,
-}
-
-impl<'a, T: Holder, F> Filling<'a, '_, T, F> {
-    /// Adds what a slot has. Stops when the group is full, or with `None` when a block cannot be had.
-    fn add<'s: 'a>(&mut self, slot: Option<u16>) -> ControlFlow<Option<()>>
-    where
-        F: Fn(u16) -> Option<Source<'s>>,
-    {
-        let input = match slot {
-            Some(member) if self.lost.has(member) => match self.lost.instead {
-                Some(other) => self.block(other),
-                None => Some(Input::Zero),
-            },
-            Some(member) => match (self.inputs)(member) {
-                Some(from) => {
-                    take_mut(&mut self.lender, member, &WHOLE).map(|to| Input::Copy { from, to })
-                }
-                None => self.block(member),
-            },
-            None => Some(Input::Zero),
-        };
-        let Some(input) = input else {
-            return ControlFlow::Break(None);
-        };
-        self.group.push(input);
-        if self.group.len() < GROUP {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(Some(()))
+/// What a slot has for a pass; `None` if a block cannot be had.
+#[inline]
+fn input<'a, 's: 'a, T: Holder>(
+    lender: &mut Lender<'a, T>,
+    slot: Option<u16>,
+    lost: &Lost,
+    inputs: impl Fn(u16) -> Option<Source<'s>>,
+) -> Option<Input<'a>> {
+    let Some(member) = slot else {
+        return Some(Input::Zero);
+    };
+    let member = if lost.has(member) {
+        match lost.instead {
+            Some(other) => other,
+            None => return Some(Input::Zero),
         }
-    }
-
-    /// The block of a member, which is only read.
-    fn block(&mut self, member: u16) -> Option<Input<'a>> {
-        Some(Input::Block(self.lender.take(member)?.block()?))
-    }
+    } else if let Some(from) = inputs(member) {
+        let to = take_mut(lender, member, &WHOLE)?;
+        return Some(Input::Copy { from, to });
+    } else {
+        member
+    };
+    Some(Input::Block(lender.take(member)?.block()?))
 }
 
 /// Lines of a block that a lender has.

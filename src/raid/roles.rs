@@ -39,6 +39,11 @@ impl Roles {
         }
     }
 
+    /// The last member.
+    fn last(&self) -> u16 {
+        self.members.saturating_sub(1)
+    }
+
     /// Number of members.
     #[cfg_attr(MODULE, expect(dead_code, reason = "for tests"))]
     pub(crate) const fn members(&self) -> u16 {
@@ -85,18 +90,12 @@ impl Roles {
     }
 
     /// The members of all slots, from the highest slot down to slot 0; `None` for a slot that holds zeros.
-    pub(crate) fn slots_down(&self) -> impl Iterator<Item = Option<u16>> + Clone {
-        let roles = *self;
-        let first = roles.first();
-        let upper = (first..roles.members).rev();
-        let lower = (0..first).rev();
-        lower.chain(upper).filter_map(move |member| {
-            if !roles.is_parity(member) {
-                Some(Some(member))
-            } else {
-                (roles.slots == Slots::EveryMember).then_some(None)
-            }
-        })
+    pub(crate) fn slots_down(&self) -> SlotsDown {
+        SlotsDown {
+            roles: *self,
+            behind: self.first(),
+            left: self.members,
+        }
     }
 
     /// The slot of a data member: its block counts in Q with 2 to the power of it. `None` for parity, and past the last
@@ -145,6 +144,35 @@ impl Roles {
             member.saturating_sub(first)
         } else {
             member.saturating_add(self.members).saturating_sub(first)
+        }
+    }
+}
+
+/// The slots of a stripe: see [`Roles::slots_down`].
+#[derive(Clone, Debug)]
+pub(crate) struct SlotsDown {
+    roles: Roles,
+    /// The member behind the next one.
+    behind: u16,
+    left: u16,
+}
+
+impl Iterator for SlotsDown {
+    type Item = Option<u16>;
+
+    // For each block of each strip: a plain loop, which the compiler makes part of its caller.
+    #[inline]
+    fn next(&mut self) -> Option<Option<u16>> {
+        loop {
+            self.left = self.left.checked_sub(1)?;
+            let member = self.behind.checked_sub(1).unwrap_or(self.roles.last());
+            self.behind = member;
+            if !self.roles.is_parity(member) {
+                return Some(Some(member));
+            }
+            if self.roles.slots == Slots::EveryMember {
+                return Some(None);
+            }
         }
     }
 }

@@ -6,13 +6,7 @@
 //! A step of the outer loop makes as many bytes of P and Q as a few registers hold, from the same bytes of all inputs in
 //! turn; so parity is stored once, and never loaded unless it goes on from another group.
 
-/// An input: where it is, and where it is to be copied to; null if nowhere.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Entry {
-    pub(super) from: *const u8,
-    pub(super) to: *mut u8,
-}
+use crate::parity::group::Entry;
 
 /// What a pass works on. Every pointer is one to the first byte; null where what it says is optional is missing.
 pub(super) struct Pass<'a> {
@@ -34,18 +28,67 @@ pub(super) const PAST_COPIES: usize = 1;
 /// P and Q go past the caches.
 pub(super) const PAST_PARITY: usize = 2;
 
-/// Functions that make, or check, bytes `from..to` of P and Q, of which P may be missing; these must be multiples of `step` apart.
+/// What a pass does besides parity that copies nothing: nothing.
+macro_rules! reading {
+    ($($word:tt)*) => {
+        ""
+    };
+}
+
+/// What a pass does besides parity that copies: the words are those of [`reading`], too. Jumps go to labels of the pass, and
+/// to 22 to 24, which [`copying`] has at the end, where it stores past the caches.
+macro_rules! copying {
+    // Where the input goes that `cur` is at.
+    (next) => {
+        "mov {dst}, [{cur} + 8]\n"
+    };
+    // Stores an input, if it is to be copied; both ways lead to a label.
+    ($isa:ident store $past:tt $label:tt $(($d:tt $o:tt))*) => {
+        concat!(
+            "test {dst}, {dst}\n",
+            "jz ", $label, "f\n",
+            "test {past:e}, 1\n",
+            "jnz ", $past, "f\n",
+            $($isa!(store "{dst}" $o $d),)*
+        )
+    };
+    // Parity is to be stored otherwise, perhaps.
+    (parity) => {
+        "test {past:e}, 2\njnz 24f\n"
+    };
+    // What stores past the caches, and the order that this takes. The first input, any input, and at 24 parity.
+    ($isa:ident past [$(($p:tt $d:tt $o:tt))*] $parity:expr) => {
+        concat!(
+            "jmp 26f\n",
+            "22:\n",
+            $($isa!(stream "{dst}" $o $p),)*
+            "jmp 4b\n",
+            "23:\n",
+            $($isa!(stream "{dst}" $o $d),)*
+            "jmp 6b\n",
+            "24:\n",
+            $parity,
+            "jmp 9b\n",
+            "26:\n",
+            "test {past:e}, {past:e}\n",
+            "jz 27f\n",
+            "sfence\n",
+            "27:\n",
+        )
+    };
+}
+
+/// A function that copies the inputs that are to be copied, and makes bytes `from..to` of P; these must be multiples of `step`
+/// apart.
 ///
-/// Each lane is a vector at an offset: registers for P, Q, an input, and what is of use meanwhile.
-macro_rules! passes {
-    (
-        $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]
-    ) => {
+/// Each lane is a vector at an offset: registers for P and an input.
+macro_rules! copies {
+    ($isa:ident, $step:tt, [$(($p:tt $d:tt $o:tt))*]) => {
         /// Makes P, and copies the inputs that are to be copied.
         ///
         /// # Safety
         ///
-        /// As for P and Q below.
+        /// As for P and Q; P is there.
         pub(in super::super) unsafe fn copy_p(pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
@@ -56,14 +99,10 @@ macro_rules! passes {
                     "jnz 3f",
                     // P begins with the first input.
                     "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
+                    copying!(next),
                     "add {cur}, 16",
                     $($isa!(load $p "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 4f",
-                    "test {past:e}, 1",
-                    "jnz 22f",
-                    $($isa!(store "{dst}" $o $p),)*
+                    copying!($isa store "22" "4" $(($p $o))*),
                     "jmp 4f",
                     "3:",
                     $($isa!(load $p "{begun}" $o),)*
@@ -72,42 +111,22 @@ macro_rules! passes {
                     "jae 7f",
                     "5:",
                     "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
+                    copying!(next),
                     "add {cur}, 16",
                     $($isa!(load $d "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 6f",
-                    "test {past:e}, 1",
-                    "jnz 23f",
-                    $($isa!(store "{dst}" $o $d),)*
+                    copying!($isa store "23" "6" $(($d $o))*),
                     "6:",
                     $($isa!(xor $p $d),)*
                     "cmp {cur}, {end}",
                     "jb 5b",
                     "7:",
-                    "test {past:e}, 2",
-                    "jnz 24f",
+                    copying!(parity),
                     $($isa!(store "{p}" $o $p),)*
-                    "8:",
+                    "9:",
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b",
-                    "jmp 25f",
-                    // Past the caches; that takes an order of its own at the end.
-                    "22:",
-                    $($isa!(stream "{dst}" $o $p),)*
-                    "jmp 4b",
-                    "23:",
-                    $($isa!(stream "{dst}" $o $d),)*
-                    "jmp 6b",
-                    "24:",
-                    $($isa!(stream "{p}" $o $p),)*
-                    "jmp 8b",
-                    "25:",
-                    "test {past:e}, {past:e}",
-                    "jz 26f",
-                    "sfence",
-                    "26:";
+                    copying!($isa past [$(($p $d $o))*] concat!($($isa!(stream "{p}" $o $p),)*));
                     inputs = in(reg) pass.inputs.as_ptr(),
                     end = in(reg) pass.inputs.as_ptr_range().end,
                     begun = in(reg) pass.begun_p,
@@ -121,15 +140,18 @@ macro_rules! passes {
                 );
             }
         }
+    };
+}
 
-        /// Makes P and Q, and copies the inputs that are to be copied.
-        ///
-        /// # Safety
-        ///
-        /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
-        /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and parity
-        /// for writes, by nobody else, and aligned to a line. `to - from` is a multiple of the step and not zero.
-        pub(in super::super) unsafe fn copy_pq(pass: &Pass<'_>, from: usize, to: usize) {
+/// A function that makes bytes `from..to` of P and Q, with what a macro has to say of copies; `operands` are those that it
+/// uses.
+macro_rules! pass {
+    (
+        $(#[$doc:meta])* $name:ident, |$pass:ident| $copies:ident [$($operands:tt)*],
+        $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]
+    ) => {
+        $(#[$doc])*
+        pub(in super::super) unsafe fn $name($pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -140,15 +162,11 @@ macro_rules! passes {
                     "jnz 3f",
                     // P and Q begin with the first input.
                     "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
+                    $copies!(next),
                     "add {cur}, 16",
                     $($isa!(load $p "{src}" $o),)*
                     $($isa!(copy $q $p),)*
-                    "test {dst}, {dst}",
-                    "jz 4f",
-                    "test {past:e}, 1",
-                    "jnz 22f",
-                    $($isa!(store "{dst}" $o $p),)*
+                    $copies!($isa store "22" "4" $(($p $o))*),
                     "jmp 4f",
                     "3:",
                     $($isa!(load $q "{begun_q}" $o),)*
@@ -161,22 +179,17 @@ macro_rules! passes {
                     "jae 7f",
                     "5:",
                     "mov {src}, [{cur}]",
-                    "mov {dst}, [{cur} + 8]",
+                    $copies!(next),
                     "add {cur}, 16",
                     $($isa!(load $d "{src}" $o),)*
-                    "test {dst}, {dst}",
-                    "jz 6f",
-                    "test {past:e}, 1",
-                    "jnz 23f",
-                    $($isa!(store "{dst}" $o $d),)*
+                    $copies!($isa store "23" "6" $(($d $o))*),
                     "6:",
                     $($isa!(horner $q $d $t),)*
                     $($isa!(xor $p $d),)*
                     "cmp {cur}, {end}",
                     "jb 5b",
                     "7:",
-                    "test {past:e}, 2",
-                    "jnz 24f",
+                    $copies!(parity),
                     "test {p}, {p}",
                     "jz 8f",
                     $($isa!(store "{p}" $o $p),)*
@@ -186,101 +199,54 @@ macro_rules! passes {
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b",
-                    "jmp 26f",
-                    // Past the caches; that takes an order of its own at the end.
-                    "22:",
-                    $($isa!(stream "{dst}" $o $p),)*
-                    "jmp 4b",
-                    "23:",
-                    $($isa!(stream "{dst}" $o $d),)*
-                    "jmp 6b",
-                    "24:",
-                    "test {p}, {p}",
-                    "jz 25f",
-                    $($isa!(stream "{p}" $o $p),)*
-                    "25:",
-                    $($isa!(stream "{q}" $o $q),)*
-                    "jmp 9b",
-                    "26:",
-                    "test {past:e}, {past:e}",
-                    "jz 27f",
-                    "sfence",
-                    "27:";
-                    inputs = in(reg) pass.inputs.as_ptr(),
-                    end = in(reg) pass.inputs.as_ptr_range().end,
-                    begun_p = in(reg) pass.begun_p,
-                    begun_q = in(reg) pass.begun_q,
-                    p = in(reg) pass.p,
-                    q = in(reg) pass.q,
-                    past = in(reg) pass.past,
+                    $copies!($isa past [$(($p $d $o))*] concat!(
+                        "test {p}, {p}\n",
+                        "jz 25f\n",
+                        $($isa!(stream "{p}" $o $p),)*
+                        "25:\n",
+                        $($isa!(stream "{q}" $o $q),)*
+                    ));
+                    $($operands)*
+                    inputs = in(reg) $pass.inputs.as_ptr(),
+                    end = in(reg) $pass.inputs.as_ptr_range().end,
+                    begun_p = in(reg) $pass.begun_p,
+                    begun_q = in(reg) $pass.begun_q,
+                    p = in(reg) $pass.p,
+                    q = in(reg) $pass.q,
                     to = in(reg) to,
                     at = inout(reg) from => _,
                     cur = out(reg) _,
                     src = inout(reg) $two => _,
-                    dst = out(reg) _,
                 );
             }
         }
+    };
+}
 
-        /// Makes P and Q; nothing is copied.
-        ///
-        /// # Safety
-        ///
-        /// As with copies.
-        pub(in super::super) unsafe fn make_pq(pass: &Pass<'_>, from: usize, to: usize) {
-            // SAFETY: By the requirements of this function the code reads and writes what it may.
-            unsafe {
-                vector_asm!(
-                    $isa!(horner_setup "{src}"),
-                    "2:",
-                    "mov {cur}, {inputs}",
-                    "test {begun_q}, {begun_q}",
-                    "jnz 3f",
-                    // P and Q begin with the first input.
-                    "mov {src}, [{cur}]",
-                    "add {cur}, 16",
-                    $($isa!(load $p "{src}" $o),)*
-                    $($isa!(copy $q $p),)*
-                    "jmp 4f",
-                    "3:",
-                    $($isa!(load $q "{begun_q}" $o),)*
-                    $($isa!(zero $p),)*
-                    "test {begun_p}, {begun_p}",
-                    "jz 4f",
-                    $($isa!(load $p "{begun_p}" $o),)*
-                    "4:",
-                    "cmp {cur}, {end}",
-                    "jae 6f",
-                    "5:",
-                    "mov {src}, [{cur}]",
-                    "add {cur}, 16",
-                    $($isa!(load $d "{src}" $o),)*
-                    $($isa!(horner $q $d $t),)*
-                    $($isa!(xor $p $d),)*
-                    "cmp {cur}, {end}",
-                    "jb 5b",
-                    "6:",
-                    "test {p}, {p}",
-                    "jz 7f",
-                    $($isa!(store "{p}" $o $p),)*
-                    "7:",
-                    $($isa!(store "{q}" $o $q),)*
-                    concat!("add {at}, ", $step),
-                    "cmp {at}, {to}",
-                    "jb 2b";
-                    inputs = in(reg) pass.inputs.as_ptr(),
-                    end = in(reg) pass.inputs.as_ptr_range().end,
-                    begun_p = in(reg) pass.begun_p,
-                    begun_q = in(reg) pass.begun_q,
-                    p = in(reg) pass.p,
-                    q = in(reg) pass.q,
-                    to = in(reg) to,
-                    at = inout(reg) from => _,
-                    cur = out(reg) _,
-                    src = inout(reg) $two => _,
-                );
-            }
-        }
+/// Functions that make, or check, bytes `from..to` of P and Q, of which P may be missing; these must be multiples of `step` apart.
+///
+/// Each lane is a vector at an offset: registers for P, Q, an input, and what is of use meanwhile.
+macro_rules! passes {
+    ($isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]) => {
+        pass!(
+            /// Makes P and Q, and copies the inputs that are to be copied.
+            ///
+            /// # Safety
+            ///
+            /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
+            /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and parity
+            /// for writes, by nobody else, and aligned to a line. `to - from` is a multiple of the step and not zero.
+            copy_pq, |pass| copying [past = in(reg) pass.past, dst = out(reg) _,],
+            $isa, $step, $two, [$(($p $q $d $t $o))*]
+        );
+        pass!(
+            /// Makes P and Q; nothing is copied.
+            ///
+            /// # Safety
+            ///
+            /// As with copies.
+            make_pq, |pass| reading [], $isa, $step, $two, [$(($p $q $d $t $o))*]
+        );
 
         /// Compares P and Q: bit 0 says that P differs, and bit 1 that Q does. Nothing is copied.
         ///
@@ -349,4 +315,4 @@ macro_rules! passes {
     };
 }
 
-pub(super) use passes;
+pub(super) use {copies, copying, pass, passes, reading};

@@ -15,16 +15,14 @@ mod streams;
 mod sums;
 mod words;
 
-use super::few::Few;
 use super::gf::Element;
-use super::scalar::{parity_lines, Scalar};
-use super::{Block, Engine, Input, Line, Parity, Source, Start, Sums, Wrong};
-use super::{BLOCK_LINES, LINE_BYTES};
+use super::scalar::Scalar;
+use super::{Engine, Group, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, LINE_BYTES};
 use core::marker::PhantomData;
 use core::ops::Range;
 use cpu::Features;
 use fpu::Fpu;
-use horner::{Entry, Pass, PAST_COPIES, PAST_PARITY};
+use horner::{Pass, PAST_COPIES, PAST_PARITY};
 use products::{Change, One, Two};
 use sets::{Avx2, Avx512, Code, Gfni256, Gfni512};
 
@@ -58,66 +56,51 @@ struct Simd<C>(PhantomData<C>);
 /// Lines that are worked on before vector registers are given back: those of a block.
 const PIECE: usize = BLOCK_LINES;
 
-/// What slots hold that have no data.
-static ZEROS: Block = [Line::ZERO; PIECE];
-
 impl<C: Code> Engine for Simd<C> {
     fn name(&self) -> &'static str {
         C::NAME
     }
 
-    fn generate(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start) {
-        self.make(inputs, parity, start, 0);
+    fn generate(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start) {
+        self.make(group, parity, start, 0);
     }
 
-    fn generate_past(
-        &self,
-        inputs: &mut [Input<'_>],
-        parity: Parity<'_>,
-        start: Start,
-        last: bool,
-    ) {
+    fn generate_past(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, last: bool) {
         let parity_too = if last { PAST_PARITY } else { 0 };
-        self.make(inputs, parity, start, PAST_COPIES | parity_too);
+        self.make(group, parity, start, PAST_COPIES | parity_too);
     }
 
-    fn check(&self, inputs: &mut [Input<'_>], begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
-        let lines = parity_lines(inputs, stored.p, stored.q);
+    fn check(&self, group: &mut Group<'_>, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
+        let lines = group.lines_with(stored.p, stored.q);
         let lines = [begun.p, begun.q]
             .into_iter()
             .flatten()
             .map(<[Line]>::len)
             .fold(lines, usize::min);
         let mut wrong = Wrong::default();
-        if stored.p.is_none() && stored.q.is_none() {
+        if lines == 0 || (stored.p.is_none() && stored.q.is_none()) {
             return wrong;
         }
-        for piece in pieces(lines) {
-            let mut table = Table::new();
-            for input in inputs.iter_mut() {
-                table.push(input, &piece);
-            }
-            let pass = Pass {
-                inputs: &table.entries,
-                begun_p: address(part(begun.p, &piece)),
-                begun_q: address(part(begun.q, &piece)),
-                p: address(part(stored.p, &piece)).cast_mut(),
-                q: address(part(stored.q, &piece)).cast_mut(),
-                past: 0,
-            };
-            let bytes = piece.len().wrapping_mul(LINE_BYTES);
-            let _fpu = Fpu::begin();
-            if stored.q.is_some() {
-                // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
-                // inputs, what parity begins with and what is stored have the lines of this piece, `bytes` bytes, if they
-                // are there; Q is. They are only read.
-                let found = unsafe { C::check_pq(&pass, bytes) };
-                wrong.p |= found & 1 != 0;
-                wrong.q |= found & 2 != 0;
-            } else {
-                // SAFETY: As above; P is there, as Q is not.
-                wrong.p |= unsafe { C::check_p(&pass, bytes) } != 0;
-            }
+        let pass = Pass {
+            inputs: group.entries(),
+            begun_p: address(begun.p),
+            begun_q: address(begun.q),
+            p: address(stored.p).cast_mut(),
+            q: address(stored.q).cast_mut(),
+            past: 0,
+        };
+        let bytes = lines.wrapping_mul(LINE_BYTES);
+        let _fpu = Fpu::begin();
+        if stored.q.is_some() {
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
+            // inputs, what parity begins with and what is stored have so many lines, `bytes` bytes, if they are there; Q is.
+            // They are only read.
+            let found = unsafe { C::check_pq(&pass, bytes) };
+            wrong.p = found & 1 != 0;
+            wrong.q = found & 2 != 0;
+        } else {
+            // SAFETY: As above; P is there, as Q is not.
+            wrong.p = unsafe { C::check_p(&pass, bytes) } != 0;
         }
         wrong
     }
@@ -193,61 +176,48 @@ impl<C: Code> Engine for Simd<C> {
 
 impl<C: Code> Simd<C> {
     /// Generates; `past` says what is stored past the caches.
-    fn make(&self, inputs: &mut [Input<'_>], parity: Parity<'_>, start: Start, past: usize) {
-        let Parity { mut p, mut q } = parity;
+    fn make(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, past: usize) {
+        let Parity { p, q } = parity;
         if p.is_none() && q.is_none() {
             // To copy alone takes no vectors.
-            Scalar.generate(inputs, Parity::default(), start);
+            Scalar.generate(group, Parity::default(), start);
             return;
         }
-        let lines = parity_lines(inputs, p.as_deref(), q.as_deref());
-        for piece in pieces(lines) {
-            let mut table = Table::new();
-            // Zeros before all else leave zeros as they are.
-            let skip = if start == Start::Zero {
-                leading_zeros(inputs)
-            } else {
-                0
-            };
-            for input in inputs.iter_mut().skip(skip) {
-                table.push(input, &piece);
+        let lines = group.lines_with(p.as_deref(), q.as_deref());
+        let inputs = match start {
+            Start::Zero => group.entries_after_zeros(),
+            Start::Begun => group.entries(),
+        };
+        if inputs.is_empty() {
+            if start == Start::Zero {
+                let parity = p.into_iter().chain(q);
+                parity.for_each(|lines| lines.fill(Line::ZERO));
             }
-            let part_of_p = part_mut(&mut p, &piece);
-            let part_of_q = part_mut(&mut q, &piece);
-            if table.entries.is_empty() {
-                if start == Start::Zero {
-                    part_of_p
-                        .into_iter()
-                        .chain(part_of_q)
-                        .for_each(|part| part.fill(Line::ZERO));
-                }
-                continue;
-            }
-            let has_q = part_of_q.is_some();
-            let (p, q) = (address_mut(part_of_p), address_mut(part_of_q));
-            let goes_on = start == Start::Begun;
-            let begun = |of: *mut u8| {
-                if goes_on {
-                    of.cast_const()
-                } else {
-                    core::ptr::null()
-                }
-            };
-            let pass = Pass {
-                inputs: &table.entries,
-                begun_p: begun(p),
-                begun_q: begun(q),
-                p,
-                q,
-                past,
-            };
-            let bytes = piece.len().wrapping_mul(LINE_BYTES);
-            let _fpu = Fpu::begin();
-            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
-            // inputs, and P and Q, have the lines of this piece, `bytes` bytes; they are borrowed as they are used. One of P
-            // and Q is there, and both are if Q is wanted, or P is null. The table is not empty.
-            unsafe { C::make(&pass, has_q, table.copies || past != 0, bytes) }
+            return;
         }
+        if lines == 0 {
+            return;
+        }
+        let want_q = q.is_some();
+        let (p, q) = (address_mut(p), address_mut(q));
+        let begun = |of: *mut u8| match start {
+            Start::Zero => core::ptr::null(),
+            Start::Begun => of.cast_const(),
+        };
+        let pass = Pass {
+            inputs,
+            begun_p: begun(p),
+            begun_q: begun(q),
+            p,
+            q,
+            past,
+        };
+        let bytes = lines.wrapping_mul(LINE_BYTES);
+        let _fpu = Fpu::begin();
+        // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All inputs,
+        // of which there is one, and P and Q have so many lines, `bytes` bytes; they are borrowed as they are used. One of P
+        // and Q is there, and both are if Q is wanted, or P is null.
+        unsafe { C::make(&pass, want_q, group.copies() || past != 0, bytes) }
     }
 
     /// Has parity follow a change of `lines` lines, and copies the new ones unless `copy` is null.
@@ -300,60 +270,10 @@ impl<C: Code> Simd<C> {
     }
 }
 
-/// The inputs of a pass, as the assembly takes them.
-struct Table {
-    entries: Few<Entry>,
-    /// Whether any is to be copied.
-    copies: bool,
-}
-
-impl Table {
-    fn new() -> Self {
-        Self {
-            entries: Few::new(),
-            copies: false,
-        }
-    }
-
-    /// Adds some lines of an input, as far as there is room: they must be lines that it has.
-    fn push(&mut self, input: &mut Input<'_>, lines: &Range<usize>) {
-        let at = lines.start.wrapping_mul(LINE_BYTES);
-        let entry = match input {
-            Input::Zero => Entry {
-                from: ZEROS.as_ptr().cast(),
-                to: core::ptr::null_mut(),
-            },
-            Input::Block(block) => Entry {
-                from: block.as_ptr().cast::<u8>().wrapping_add(at),
-                to: core::ptr::null_mut(),
-            },
-            Input::Copy { from, to } => {
-                self.copies = true;
-                Entry {
-                    from: from.as_ptr().wrapping_add(at),
-                    to: to.as_mut_ptr().cast::<u8>().wrapping_add(at),
-                }
-            }
-        };
-        self.entries.push(entry);
-    }
-}
-
 /// Runs of lines, none longer than is worked on at once.
 fn pieces(lines: usize) -> impl Iterator<Item = Range<usize>> {
     let piece = move |first: usize| first..first.saturating_add(PIECE).min(lines);
     (0..lines).step_by(PIECE).map(piece)
-}
-
-fn leading_zeros(inputs: &[Input<'_>]) -> usize {
-    inputs
-        .iter()
-        .take_while(|input| matches!(input, Input::Zero))
-        .count()
-}
-
-fn part<'a>(lines: Option<&'a [Line]>, piece: &Range<usize>) -> Option<&'a [Line]> {
-    lines?.get(piece.clone())
 }
 
 fn part_mut<'a>(

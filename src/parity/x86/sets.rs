@@ -3,11 +3,13 @@
 //! The instruction sets: the assembly of each, in wide steps and, for what is left of them, in steps of one line.
 
 use super::cpu::Features;
-use super::horner::{passes, Pass};
+use super::horner::{copies, copying, pass, passes, reading, Pass};
 use super::products::{products, Change, One, Two};
 use super::streams;
 use super::sums::{all_zero, sums};
-use super::words::{avx2, avx512, evex, gfni256, gfni512, vector_asm, vex};
+use super::words::{
+    avx2, avx512, evex, gfni, gfni256, gfni512, half_bytes, plain, vector_asm, vex,
+};
 use crate::parity::gf::{Element, POLYNOMIAL};
 
 /// The code of an instruction set.
@@ -122,7 +124,7 @@ macro_rules! by_step {
 macro_rules! by_streams {
     ($module:ident, $pass:expr, $bytes:expr, $step:tt) => {{
         let single = $pass.inputs.len() < 2 && $pass.begun_p.is_null();
-        if single || $bytes % $step != 0 {
+        if single || $bytes % streams::STEP != 0 {
             steps!($module::make_p($pass), $bytes, $step)
         } else {
             // SAFETY: By the requirements of the caller.
@@ -136,18 +138,21 @@ macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
+        copies $copy_step:tt $copy_wide:tt $copy_narrow:tt,
         passes $step:tt $wide:tt $narrow:tt, products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
             pub(super) mod wide {
                 use super::super::*;
                 sums!($isa, $sum_step, $sum_wide);
+                copies!($isa, $copy_step, $copy_wide);
                 passes!($isa, $step, $two(), $wide);
                 products!($isa, $product_step, $product_wide);
             }
             pub(super) mod narrow {
                 use super::super::*;
                 sums!($isa, 64, $sum_narrow);
+                copies!($isa, 64, $copy_narrow);
                 passes!($isa, 64, $two(), $narrow);
                 products!($isa, 64, $product_narrow);
             }
@@ -163,7 +168,7 @@ macro_rules! set {
             unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize) {
                 match (want_q, copies) {
                     (false, false) => $sum!($module, pass, bytes, $sum_step),
-                    (false, true) => steps!($module::copy_p(pass), bytes, $step),
+                    (false, true) => steps!($module::copy_p(pass), bytes, $copy_step),
                     (true, false) => steps!($module::make_pq(pass), bytes, $step),
                     (true, true) => steps!($module::copy_pq(pass), bytes, $step),
                 }
@@ -220,6 +225,10 @@ set!(
     "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
+    copies 256 [
+        (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
+    ]
+        [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
         [(0 4 8 12 0) (1 5 9 13 32)],
     products 64 [(0 2 4 6 0) (1 3 5 7 32)]
@@ -230,6 +239,10 @@ set!(
     "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
+    copies 256 [
+        (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
+    ]
+        [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)],
     products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
@@ -240,6 +253,10 @@ set!(
     "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
+    copies 512 [
+        (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
+    ]
+        [(0 8 0)],
     passes 512 [
         (0 8 16 24 0) (1 9 17 25 64) (2 10 18 26 128) (3 11 19 27 192)
         (4 12 20 24 256) (5 13 21 25 320) (6 14 22 26 384) (7 15 23 27 448)
@@ -253,6 +270,10 @@ set!(
     "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
+    copies 512 [
+        (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
+    ]
+        [(0 8 0)],
     passes 512 [
         (0 8 16 24 0) (1 9 17 24 64) (2 10 18 24 128) (3 11 19 24 192)
         (4 12 20 24 256) (5 13 21 24 320) (6 14 22 24 384) (7 15 23 24 448)

@@ -2,8 +2,8 @@
 
 //! The words that the assembly is written in: one macro for each instruction set, with the same words in each.
 //!
-//! A vector register is named by its number alone. Constants lie in registers 11 to 15; where parity is made, in 14, 15 and 31. Address operands are those of the block that uses the words; `{at}` is the offset that all of them are read and
-//! written at.
+//! A vector register is named by its number alone. Constants lie in registers 11 to 15; where parity is made, in 14, 15 and 31.
+//! Address operands are those of the block that uses the words; `{at}` is the offset that all of them are read and written at.
 //!
 //! | word | meaning |
 //! |---|---|
@@ -15,6 +15,9 @@
 //! | `horner_setup from`, `horner q d t` | q = 2q + d; from: the set's word for that |
 //! | `scale_setup n from`, `scale n m d t` | m = c·d, where c is the n-th of two; from: the set's table for c |
 //! | `is_zero a` | ZF says whether a is zero |
+//!
+//! What sets share is written once, for registers `v`, with the ends that instructions get for wide ones: `m` for those that
+//! move, `b` for those that work on bits.
 
 /// AVX2: products are looked up by half bytes.
 macro_rules! avx2 {
@@ -33,98 +36,10 @@ macro_rules! avx2 {
             "vpxor ymm", $q, ", ymm", $q, ", ymm", $t, "\n",
         )
     };
-    (scale_setup 0 $from:tt) => {
-        concat!(
-            "vbroadcasti128 ymm13, [", $from, "]\n",
-            "vbroadcasti128 ymm14, [", $from, " + 16]\n",
-            "vpcmpeqb ymm15, ymm15, ymm15\n",
-            "vpsrlw ymm15, ymm15, 12\n",
-            "vpackuswb ymm15, ymm15, ymm15\n",
-        )
-    };
-    (scale_setup 1 $from:tt) => {
-        concat!(
-            "vbroadcasti128 ymm11, [", $from, "]\n",
-            "vbroadcasti128 ymm12, [", $from, " + 16]\n",
-        )
-    };
-    (scale 0 $m:tt $d:tt $t:tt) => { avx2!(look_up "13" "14" $m $d $t) };
-    (scale 1 $m:tt $d:tt $t:tt) => { avx2!(look_up "11" "12" $m $d $t) };
-    (look_up $low:tt $high:tt $m:tt $d:tt $t:tt) => {
-        concat!(
-            "vpand ymm", $t, ", ymm", $d, ", ymm15\n",
-            "vpsrlw ymm", $m, ", ymm", $d, ", 4\n",
-            "vpand ymm", $m, ", ymm", $m, ", ymm15\n",
-            "vpshufb ymm", $t, ", ymm", $low, ", ymm", $t, "\n",
-            "vpshufb ymm", $m, ", ymm", $high, ", ymm", $m, "\n",
-            "vpxor ymm", $m, ", ymm", $m, ", ymm", $t, "\n",
-        )
-    };
+    (ones $d:tt) => { concat!("vpcmpeqb ymm", $d, ", ymm", $d, ", ymm", $d, "\n") };
+    (scale_setup $n:tt $from:tt) => { half_bytes!(avx2 "ymm" "vbroadcasti128" setup $n $from) };
+    (scale $n:tt $m:tt $d:tt $t:tt) => { half_bytes!("ymm" "" scale $n $m $d $t) };
     ($($word:tt)*) => { vex!($($word)*) };
-}
-
-/// GFNI with registers of 256 bits: a product is one instruction.
-macro_rules! gfni256 {
-    (horner_setup $from:tt) => { concat!("vpbroadcastq ymm14, [", $from, "]\n") };
-    (horner $q:tt $d:tt $t:tt) => {
-        concat!(
-            "vgf2p8affineqb ymm", $q, ", ymm", $q, ", ymm14, 0\n",
-            "vpxor ymm", $q, ", ymm", $q, ", ymm", $d, "\n",
-        )
-    };
-    (scale_setup 0 $from:tt) => { concat!("vpbroadcastq ymm14, [", $from, "]\n") };
-    (scale_setup 1 $from:tt) => { concat!("vpbroadcastq ymm15, [", $from, "]\n") };
-    (scale 0 $m:tt $d:tt $t:tt) => {
-        concat!("vgf2p8affineqb ymm", $m, ", ymm", $d, ", ymm14, 0\n")
-    };
-    (scale 1 $m:tt $d:tt $t:tt) => {
-        concat!("vgf2p8affineqb ymm", $m, ", ymm", $d, ", ymm15, 0\n")
-    };
-    ($($word:tt)*) => { vex!($($word)*) };
-}
-
-/// What the sets with registers of 256 bits have in common.
-macro_rules! vex {
-    (load $d:tt $from:tt $o:tt) => {
-        concat!("vmovdqu ymm", $d, ", [", $from, " + {at} + ", $o, "]\n")
-    };
-    (store $to:tt $o:tt $d:tt) => {
-        concat!("vmovdqu [", $to, " + {at} + ", $o, "], ymm", $d, "\n")
-    };
-    (stream $to:tt $o:tt $d:tt) => {
-        concat!("vmovntdq [", $to, " + {at} + ", $o, "], ymm", $d, "\n")
-    };
-    (zero $d:tt) => {
-        concat!("vpxor xmm", $d, ", xmm", $d, ", xmm", $d, "\n")
-    };
-    (copy $d:tt $a:tt) => {
-        concat!("vmovdqa ymm", $d, ", ymm", $a, "\n")
-    };
-    (xor $d:tt $a:tt) => {
-        concat!("vpxor ymm", $d, ", ymm", $d, ", ymm", $a, "\n")
-    };
-    (or $d:tt $a:tt) => {
-        concat!("vpor ymm", $d, ", ymm", $d, ", ymm", $a, "\n")
-    };
-    (xor_from $d:tt $a:tt $from:tt $o:tt) => {
-        concat!(
-            "vpxor ymm",
-            $d,
-            ", ymm",
-            $a,
-            ", [",
-            $from,
-            " + {at} + ",
-            $o,
-            "]\n"
-        )
-    };
-    (xor_near $d:tt $from:tt $o:tt) => {
-        concat!("vpxor ymm", $d, ", ymm", $d, ", [", $from, " + ", $o, "]\n")
-    };
-    (is_zero $a:tt) => {
-        concat!("vptest ymm", $a, ", ymm", $a, "\n")
-    };
 }
 
 /// AVX-512 without GFNI.
@@ -138,84 +53,151 @@ macro_rules! avx512 {
             "vpternlogq zmm", $q, ", zmm", $d, ", zmm", $t, ", 0x96\n",
         )
     };
-    (scale_setup 0 $from:tt) => {
-        concat!(
-            "vbroadcasti32x4 zmm13, [", $from, "]\n",
-            "vbroadcasti32x4 zmm14, [", $from, " + 16]\n",
-            "vpternlogd zmm15, zmm15, zmm15, 0xff\n",
-            "vpsrlw zmm15, zmm15, 12\n",
-            "vpackuswb zmm15, zmm15, zmm15\n",
-        )
-    };
-    (scale_setup 1 $from:tt) => {
-        concat!(
-            "vbroadcasti32x4 zmm11, [", $from, "]\n",
-            "vbroadcasti32x4 zmm12, [", $from, " + 16]\n",
-        )
-    };
-    (scale 0 $m:tt $d:tt $t:tt) => { avx512!(look_up "13" "14" $m $d $t) };
-    (scale 1 $m:tt $d:tt $t:tt) => { avx512!(look_up "11" "12" $m $d $t) };
-    (look_up $low:tt $high:tt $m:tt $d:tt $t:tt) => {
-        concat!(
-            "vpandq zmm", $t, ", zmm", $d, ", zmm15\n",
-            "vpsrlw zmm", $m, ", zmm", $d, ", 4\n",
-            "vpandq zmm", $m, ", zmm", $m, ", zmm15\n",
-            "vpshufb zmm", $t, ", zmm", $low, ", zmm", $t, "\n",
-            "vpshufb zmm", $m, ", zmm", $high, ", zmm", $m, "\n",
-            "vpxorq zmm", $m, ", zmm", $m, ", zmm", $t, "\n",
-        )
-    };
+    (ones $d:tt) => { concat!("vpternlogd zmm", $d, ", zmm", $d, ", zmm", $d, ", 0xff\n") };
+    (scale_setup $n:tt $from:tt) => { half_bytes!(avx512 "zmm" "vbroadcasti32x4" setup $n $from) };
+    (scale $n:tt $m:tt $d:tt $t:tt) => { half_bytes!("zmm" "q" scale $n $m $d $t) };
     ($($word:tt)*) => { evex!($($word)*) };
+}
+
+/// Products by half bytes: the tables for the first factor lie in registers 13 and 14, those for the second in 11 and 12.
+macro_rules! half_bytes {
+    ($isa:ident $v:tt $broadcast:tt setup 0 $from:tt) => {
+        concat!(
+            half_bytes!($v $broadcast tables "13" "14" $from),
+            $isa!(ones "15"),
+            "vpsrlw ", $v, "15, ", $v, "15, 12\n",
+            "vpackuswb ", $v, "15, ", $v, "15, ", $v, "15\n",
+        )
+    };
+    ($isa:ident $v:tt $broadcast:tt setup 1 $from:tt) => {
+        half_bytes!($v $broadcast tables "11" "12" $from)
+    };
+    ($v:tt $broadcast:tt tables $low:tt $high:tt $from:tt) => {
+        concat!(
+            $broadcast, " ", $v, $low, ", [", $from, "]\n",
+            $broadcast, " ", $v, $high, ", [", $from, " + 16]\n",
+        )
+    };
+    ($v:tt $b:tt scale 0 $m:tt $d:tt $t:tt) => { half_bytes!($v $b look_up "13" "14" $m $d $t) };
+    ($v:tt $b:tt scale 1 $m:tt $d:tt $t:tt) => { half_bytes!($v $b look_up "11" "12" $m $d $t) };
+    ($v:tt $b:tt look_up $low:tt $high:tt $m:tt $d:tt $t:tt) => {
+        concat!(
+            "vpand", $b, " ", $v, $t, ", ", $v, $d, ", ", $v, "15\n",
+            "vpsrlw ", $v, $m, ", ", $v, $d, ", 4\n",
+            "vpand", $b, " ", $v, $m, ", ", $v, $m, ", ", $v, "15\n",
+            "vpshufb ", $v, $t, ", ", $v, $low, ", ", $v, $t, "\n",
+            "vpshufb ", $v, $m, ", ", $v, $high, ", ", $v, $m, "\n",
+            "vpxor", $b, " ", $v, $m, ", ", $v, $m, ", ", $v, $t, "\n",
+        )
+    };
+}
+
+/// GFNI with registers of 256 bits: a product is one instruction.
+macro_rules! gfni256 {
+    (horner_setup $from:tt) => { gfni!("ymm" setup "14" $from) };
+    (horner $q:tt $d:tt $t:tt) => {
+        concat!(gfni!("ymm" times "14" $q $q), vex!(xor $q $d))
+    };
+    (scale_setup $n:tt $from:tt) => { gfni!("ymm" scale_setup $n $from) };
+    (scale $n:tt $m:tt $d:tt $t:tt) => { gfni!("ymm" scale $n $m $d) };
+    ($($word:tt)*) => { vex!($($word)*) };
 }
 
 /// GFNI with registers of 512 bits.
 macro_rules! gfni512 {
-    (horner_setup $from:tt) => { concat!("vpbroadcastq zmm31, [", $from, "]\n") };
+    (horner_setup $from:tt) => { gfni!("zmm" setup "31" $from) };
     (horner $q:tt $d:tt $t:tt) => {
-        concat!(
-            "vgf2p8affineqb zmm", $q, ", zmm", $q, ", zmm31, 0\n",
-            "vpxorq zmm", $q, ", zmm", $q, ", zmm", $d, "\n",
-        )
+        concat!(gfni!("zmm" times "31" $q $q), evex!(xor $q $d))
     };
-    (scale_setup 0 $from:tt) => { concat!("vpbroadcastq zmm14, [", $from, "]\n") };
-    (scale_setup 1 $from:tt) => { concat!("vpbroadcastq zmm15, [", $from, "]\n") };
-    (scale 0 $m:tt $d:tt $t:tt) => {
-        concat!("vgf2p8affineqb zmm", $m, ", zmm", $d, ", zmm14, 0\n")
-    };
-    (scale 1 $m:tt $d:tt $t:tt) => {
-        concat!("vgf2p8affineqb zmm", $m, ", zmm", $d, ", zmm15, 0\n")
-    };
+    (scale_setup $n:tt $from:tt) => { gfni!("zmm" scale_setup $n $from) };
+    (scale $n:tt $m:tt $d:tt $t:tt) => { gfni!("zmm" scale $n $m $d) };
     ($($word:tt)*) => { evex!($($word)*) };
+}
+
+/// Products by a matrix: that of the first factor lies in register 14, that of the second in 15.
+macro_rules! gfni {
+    ($v:tt setup $matrix:tt $from:tt) => {
+        concat!("vpbroadcastq ", $v, $matrix, ", [", $from, "]\n")
+    };
+    ($v:tt times $matrix:tt $m:tt $d:tt) => {
+        concat!("vgf2p8affineqb ", $v, $m, ", ", $v, $d, ", ", $v, $matrix, ", 0\n")
+    };
+    ($v:tt scale_setup 0 $from:tt) => { gfni!($v setup "14" $from) };
+    ($v:tt scale_setup 1 $from:tt) => { gfni!($v setup "15" $from) };
+    ($v:tt scale 0 $m:tt $d:tt) => { gfni!($v times "14" $m $d) };
+    ($v:tt scale 1 $m:tt $d:tt) => { gfni!($v times "15" $m $d) };
+}
+
+/// What the sets with registers of 256 bits have in common.
+macro_rules! vex {
+    (is_zero $a:tt) => {
+        concat!("vptest ymm", $a, ", ymm", $a, "\n")
+    };
+    ($($word:tt)*) => { plain!("ymm" "" "" $($word)*) };
 }
 
 /// What the sets with registers of 512 bits have in common.
 macro_rules! evex {
-    (load $d:tt $from:tt $o:tt) => {
-        concat!("vmovdqu64 zmm", $d, ", [", $from, " + {at} + ", $o, "]\n")
+    (is_zero $a:tt) => {
+        concat!("vptestmq k1, zmm", $a, ", zmm", $a, "\n", "kortestw k1, k1\n")
     };
-    (store $to:tt $o:tt $d:tt) => {
-        concat!("vmovdqu64 [", $to, " + {at} + ", $o, "], zmm", $d, "\n")
+    ($($word:tt)*) => { plain!("zmm" "64" "q" $($word)*) };
+}
+
+/// What all sets have in common.
+macro_rules! plain {
+    ($v:tt $m:tt $b:tt load $d:tt $from:tt $o:tt) => {
+        concat!(
+            "vmovdqu",
+            $m,
+            " ",
+            $v,
+            $d,
+            ", [",
+            $from,
+            " + {at} + ",
+            $o,
+            "]\n"
+        )
     };
-    (stream $to:tt $o:tt $d:tt) => {
-        concat!("vmovntdq [", $to, " + {at} + ", $o, "], zmm", $d, "\n")
+    ($v:tt $m:tt $b:tt store $to:tt $o:tt $d:tt) => {
+        concat!(
+            "vmovdqu",
+            $m,
+            " [",
+            $to,
+            " + {at} + ",
+            $o,
+            "], ",
+            $v,
+            $d,
+            "\n"
+        )
     };
-    (zero $d:tt) => {
+    ($v:tt $m:tt $b:tt stream $to:tt $o:tt $d:tt) => {
+        concat!("vmovntdq [", $to, " + {at} + ", $o, "], ", $v, $d, "\n")
+    };
+    ($v:tt $m:tt $b:tt zero $d:tt) => {
         concat!("vpxor xmm", $d, ", xmm", $d, ", xmm", $d, "\n")
     };
-    (copy $d:tt $a:tt) => {
-        concat!("vmovdqa64 zmm", $d, ", zmm", $a, "\n")
+    ($v:tt $m:tt $b:tt copy $d:tt $a:tt) => {
+        concat!("vmovdqa", $m, " ", $v, $d, ", ", $v, $a, "\n")
     };
-    (xor $d:tt $a:tt) => {
-        concat!("vpxorq zmm", $d, ", zmm", $d, ", zmm", $a, "\n")
+    ($v:tt $m:tt $b:tt xor $d:tt $a:tt) => {
+        concat!("vpxor", $b, " ", $v, $d, ", ", $v, $d, ", ", $v, $a, "\n")
     };
-    (or $d:tt $a:tt) => {
-        concat!("vporq zmm", $d, ", zmm", $d, ", zmm", $a, "\n")
+    ($v:tt $m:tt $b:tt or $d:tt $a:tt) => {
+        concat!("vpor", $b, " ", $v, $d, ", ", $v, $d, ", ", $v, $a, "\n")
     };
-    (xor_from $d:tt $a:tt $from:tt $o:tt) => {
+    ($v:tt $m:tt $b:tt xor_from $d:tt $a:tt $from:tt $o:tt) => {
         concat!(
-            "vpxorq zmm",
+            "vpxor",
+            $b,
+            " ",
+            $v,
             $d,
-            ", zmm",
+            ", ",
+            $v,
             $a,
             ", [",
             $from,
@@ -224,28 +206,8 @@ macro_rules! evex {
             "]\n"
         )
     };
-    (xor_near $d:tt $from:tt $o:tt) => {
-        concat!(
-            "vpxorq zmm",
-            $d,
-            ", zmm",
-            $d,
-            ", [",
-            $from,
-            " + ",
-            $o,
-            "]\n"
-        )
-    };
-    (is_zero $a:tt) => {
-        concat!(
-            "vptestmq k1, zmm",
-            $a,
-            ", zmm",
-            $a,
-            "\n",
-            "kortestw k1, k1\n"
-        )
+    ($v:tt $m:tt $b:tt xor_near $d:tt $from:tt $o:tt) => {
+        concat!("vpxor", $b, " ", $v, $d, ", ", $v, $d, ", [", $from, " + ", $o, "]\n")
     };
 }
 
@@ -271,4 +233,4 @@ macro_rules! vector_asm {
     };
 }
 
-pub(super) use {avx2, avx512, evex, gfni256, gfni512, vector_asm, vex};
+pub(super) use {avx2, avx512, evex, gfni, gfni256, gfni512, half_bytes, plain, vector_asm, vex};

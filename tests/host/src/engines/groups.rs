@@ -5,9 +5,12 @@
 use super::{assert_same, bytes, engines, from_bytes, model, Noise};
 use crate::parity::gf::Element;
 use crate::parity::scalar::Scalar;
-use crate::parity::{Engine, Input, Line, Parity, Source, Start, Sums, Wrong, GROUP, LINE_BYTES};
+use crate::parity::{
+    Engine, Group, Input, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
+};
+use core::ops::Range;
 
-/// Lines that are tried: 512 bytes and less, whole and odd blocks, up to 64 KiB.
+/// Lines that are tried: 512 bytes and less, whole and odd blocks, up to 64 KiB, of which a group is given a block at a time.
 const LENGTHS: [usize; 19] = [
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 31, 63, 64, 65, 128, 200, 1024,
 ];
@@ -37,17 +40,16 @@ impl Slot {
         }
     }
 
-    fn input(&mut self) -> Input<'_> {
+    fn input(&mut self, lines: Range<usize>) -> Input<'_> {
         match self {
             Self::Zero => Input::Zero,
-            Self::Block(lines) => Input::Block(lines),
-            Self::Copy(bytes, shift, to) => {
-                let end = to.len() - MARGIN;
-                Input::Copy {
-                    from: Source::new(&bytes[*shift..]),
-                    to: &mut to[MARGIN..end],
-                }
-            }
+            Self::Block(block) => Input::Block(&block[lines]),
+            Self::Copy(bytes, shift, to) => Input::Copy {
+                from: Source::new(
+                    &bytes[*shift + lines.start * LINE_BYTES..*shift + lines.end * LINE_BYTES],
+                ),
+                to: &mut to[MARGIN + lines.start..MARGIN + lines.end],
+            },
         }
     }
 
@@ -69,6 +71,27 @@ impl Slot {
         let end = after.len() - MARGIN;
         after[MARGIN..end].copy_from_slice(&from_bytes(&bytes[*shift..]));
         Some(after)
+    }
+}
+
+/// Some lines of the slots as a group.
+fn group(slots: &mut [Slot], lines: Range<usize>) -> Group<'_> {
+    let mut group = Group::new();
+    group.extend(slots.iter_mut().map(|slot| slot.input(lines.clone())));
+    group
+}
+
+/// Blocks of runs of lines, of which a group has one at most: the last one may be shorter. One of nothing where there is
+/// nothing.
+fn blocks(lines: usize) -> impl Iterator<Item = Range<usize>> {
+    let starts = (0..lines.max(1)).step_by(BLOCK_LINES);
+    starts.map(move |start| start..(start + BLOCK_LINES).min(lines))
+}
+
+fn part<'a>(parity: &'a mut Parity<'_>, lines: &Range<usize>) -> Parity<'a> {
+    Parity {
+        p: parity.p.as_deref_mut().map(|p| &mut p[lines.clone()]),
+        q: parity.q.as_deref_mut().map(|q| &mut q[lines.clone()]),
     }
 }
 
@@ -150,13 +173,15 @@ fn any_group_of_any_length_is_generated() {
                             let expected_p = if which.0 { p.with(&new_p) } else { p.0.clone() };
                             let expected_q = if which.1 { q.with(&new_q) } else { q.0.clone() };
                             let mut done = slots.clone();
-                            let mut inputs: Vec<_> = done.iter_mut().map(Slot::input).collect();
-                            let parity = parity(&mut p, &mut q, which);
-                            // Without parity and copies nothing says how long anything is.
-                            match past {
-                                None => engine.generate(&mut inputs, parity, start),
-                                Some(last) => {
-                                    engine.generate_past(&mut inputs, parity, start, last)
+                            let mut parity = parity(&mut p, &mut q, which);
+                            for block in blocks(lines) {
+                                let parity = part(&mut parity, &block);
+                                let mut group = group(&mut done, block);
+                                match past {
+                                    None => engine.generate(&mut group, parity, start),
+                                    Some(last) => {
+                                        engine.generate_past(&mut group, parity, start, last)
+                                    }
                                 }
                             }
                             assert_same(&p.0, &expected_p, || format!("{}: P", what()));
@@ -192,27 +217,36 @@ fn engines_see_each_wrong_bit_and_no_other() {
             let begun_q = noise.lines(lines);
             for start in [Start::Zero, Start::Begun] {
                 let (mut p, mut q) = (begun_p.clone(), begun_q.clone());
-                let mut inputs: Vec<_> = slots.iter_mut().map(Slot::input).collect();
-                let parity = Parity {
+                let mut parity = Parity {
                     p: Some(&mut p),
                     q: Some(&mut q),
                 };
-                Scalar.generate(&mut inputs, parity, start);
+                for block in blocks(lines) {
+                    let parity = part(&mut parity, &block);
+                    Scalar.generate(&mut group(&mut slots, block), parity, start);
+                }
                 for engine in engines() {
                     for which in PARITIES {
                         let mut check = |p: &[Line], q: &[Line]| {
-                            let begun = match start {
-                                Start::Zero => Sums::default(),
-                                Start::Begun => Sums {
-                                    p: Some(&begun_p),
-                                    q: Some(&begun_q),
-                                },
-                            };
-                            let stored = Sums {
-                                p: which.0.then_some(p),
-                                q: which.1.then_some(q),
-                            };
-                            engine.check(&mut inputs, begun, stored)
+                            let mut wrong = Wrong::default();
+                            for block in blocks(lines) {
+                                let begun = match start {
+                                    Start::Zero => Sums::default(),
+                                    Start::Begun => Sums {
+                                        p: Some(&begun_p[block.clone()]),
+                                        q: Some(&begun_q[block.clone()]),
+                                    },
+                                };
+                                let stored = Sums {
+                                    p: which.0.then_some(&p[block.clone()]),
+                                    q: which.1.then_some(&q[block.clone()]),
+                                };
+                                let found =
+                                    engine.check(&mut group(&mut slots, block), begun, stored);
+                                wrong.p |= found.p;
+                                wrong.q |= found.q;
+                            }
+                            wrong
                         };
                         let what = format!(
                             "{}: {count} inputs of {lines} lines, {start:?}, (P, Q) {which:?}",
@@ -385,23 +419,24 @@ fn runs_of_other_lengths_do_no_harm() {
         for engine in engines() {
             let [a, b, c, d, e, f] = &mut runs;
             let source = bytes(e.inner());
-            let mut inputs = [
-                Input::Block(a.inner()),
-                Input::Copy {
-                    from: Source::new(&source),
-                    to: b.inner_mut(),
-                },
-            ];
+            let mut group = Group::new();
+            group.push(Input::Block(a.inner()));
+            group.push(Input::Copy {
+                from: Source::new(&source),
+                to: b.inner_mut(),
+            });
             let parity = Parity {
                 p: Some(c.inner_mut()),
                 q: Some(d.inner_mut()),
             };
-            engine.generate(&mut inputs, parity, Start::Begun);
+            engine.generate(&mut group, parity, Start::Begun);
             let sums = Sums {
                 p: Some(c.inner()),
                 q: Some(d.inner()),
             };
-            engine.check(&mut [Input::Block(a.inner())], sums, sums);
+            let mut group = Group::new();
+            group.push(Input::Block(a.inner()));
+            engine.check(&mut group, sums, sums);
             let parity = Parity {
                 p: Some(c.inner_mut()),
                 q: Some(d.inner_mut()),
