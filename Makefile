@@ -6,13 +6,13 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
 LEVEL ?= 5
 
-.PHONY: all help setup module demo test bench-parity lint guest clean
+.PHONY: all help setup module demo test bench bench-instructions bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
 	@scripts/build-here "$(KDIR)"
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
-		[ "$$target" != all ] || target=; printf 'make %-12s %s\n' "$$target" "$$text"; done
+		[ "$$target" != all ] || target=; printf 'make %-18s %s\n' "$$target" "$$text"; done
 	@echo
 	@echo 'One test, one kernel, one command: see scripts/test --help, scripts/build-module, scripts/guest --help.'
 
@@ -29,6 +29,12 @@ demo: ## a RAID array in a guest, LEVEL=5|6: files on it, one or two members los
 
 test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time
 	@scripts/test $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+
+bench: ## arrays under this driver and the kernel's in turn, with raid0 beside: a table and pictures; QUICK=1, ROWS=REGEX
+	@scripts/bench $(if $(QUICK),--quick) $(if $(ROWS),--rows '$(ROWS)')
+
+bench-instructions: ## instructions per I/O on Debian's kernel, both drivers; ROWS=REGEX, PROFILE=N: and where they are
+	@scripts/bench-instructions $(if $(ROWS),--rows '$(ROWS)') $(if $(PROFILE),--profile $(PROFILE))
 
 bench-parity: ## the parity engines against the kernel's lib/raid on this CPU: a table and a picture in build/bench
 	@scripts/bench-parity

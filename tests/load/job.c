@@ -6,7 +6,8 @@
  * make it recurse, and all counting is the thread's own. The thread takes all that is on the list, counts it, and
  * submits as many again in one plug: the batches that an io_uring submitter makes.
  *
- * Each slot writes the same pseudo-random bytes every time, others than its fellows; what is read goes to the same pages.
+ * Each slot writes the same pseudo-random bytes every time, others than its fellows; what is read goes to the same
+ * pages.
  */
 
 #include <linux/bio.h>

@@ -152,14 +152,17 @@ static int parse_word(struct load_request *request, const char *name, char *valu
 		u32 *number;
 		bool *flag;
 	} words[] = {
-		{ "bs", .wide = &request->bs }, { "offset", .wide = &request->offset }, { "size", .wide = &request->size },
+		{ "bs", .wide = &request->bs }, { "offset", .wide = &request->offset },
+		{ "size", .wide = &request->size },
 		{ "period", .wide = &request->period }, { "step", .wide = &request->step },
 		{ "count", .wide = &request->count }, { "length", .wide = &request->length },
-		{ "ios", .wide = &request->ios }, { "seed", .wide = &request->seed }, { "profile", .wide = &request->profile },
+		{ "ios", .wide = &request->ios }, { "seed", .wide = &request->seed },
+		{ "profile", .wide = &request->profile },
 		{ "mix", .number = &request->mix }, { "depth", .number = &request->depth },
 		{ "jobs", .number = &request->jobs }, { "batch", .number = &request->batch },
 		{ "plug", .flag = &request->plug }, { "pin", .flag = &request->pin },
-		{ "sync", .flag = &request->sync }, { "fua", .flag = &request->fua }, { "clock", .flag = &request->clock },
+		{ "sync", .flag = &request->sync }, { "fua", .flag = &request->fua },
+		{ "clock", .flag = &request->clock },
 	};
 	u64 number;
 	int i;
@@ -214,7 +217,8 @@ static int parse(struct load_request *request, char *text)
 	}
 	if (!request->seconds_ns && !request->ios)
 		request->seconds_ns = NSEC_PER_SEC;
-	if (!*request->dev || !in_range(request->jobs, 1, LOAD_MAX_JOBS) || !in_range(request->depth, 1, LOAD_MAX_DEPTH) ||
+	if (!*request->dev || !in_range(request->jobs, 1, LOAD_MAX_JOBS) ||
+	    !in_range(request->depth, 1, LOAD_MAX_DEPTH) ||
 	    !in_range(request->bs, SECTOR_SIZE, LOAD_MAX_BS) || request->bs % SECTOR_SIZE || !request->batch ||
 	    request->batch > request->depth || request->mix > 100 || request->ios > U32_MAX) {
 		pr_err("a value is out of range\n");
@@ -371,7 +375,7 @@ static ssize_t run_write(struct file *file, const char __user *from, size_t byte
 	text = memdup_user_nul(from, bytes);
 	if (IS_ERR(text))
 		return PTR_ERR(text);
-	run = kzalloc(sizeof(*run), GFP_KERNEL);
+	run = kzalloc_obj(*run);
 	ret = run ? parse(&run->request, text) : -ENOMEM;
 	if (!ret)
 		ret = mutex_lock_interruptible(&load_lock);
@@ -409,8 +413,8 @@ static int result_show(struct seq_file *file, void *unused)
 		   result.reads, result.writes, result.errors, result.elapsed_ns);
 	seq_printf(file, "\"iops\": %llu, \"mb_per_s\": %llu, ", mul_u64_u64_div_u64(ios, NSEC_PER_SEC, ns),
 		   mul_u64_u64_div_u64(ios * result.bs, 1000, ns));
-	seq_printf(file, "\"cpus\": %u, \"cpu_ns\": %llu, \"cpu_ns_per_io\": %llu, \"cycles\": %llu, ", num_online_cpus(),
-		   result.cpu_ns, ios ? div64_u64(result.cpu_ns, ios) : 0, result.cycles);
+	seq_printf(file, "\"cpus\": %u, \"cpu_ns\": %llu, \"cpu_ns_per_io\": %llu, \"cycles\": %llu, ",
+		   num_online_cpus(), result.cpu_ns, ios ? div64_u64(result.cpu_ns, ios) : 0, result.cycles);
 	for (i = 0; i < ARRAY_SIZE(percentiles); i++)
 		seq_printf(file, "\"%s\": %llu, ", percentiles[i].name, result.percentile[i]);
 	seq_printf(file, "\"mean_ns\": %llu, \"max_ns\": %llu}\n", result.latency_mean, result.latency_max);

@@ -15,7 +15,7 @@
 
 #include "load.h"
 
-#define NOTES (1 << 18)
+#define NOTES 262144
 
 static DEFINE_PER_CPU(struct hrtimer, timers);
 static unsigned long *notes;
