@@ -38,6 +38,16 @@ class Stand:
         """Data of a row of chunks, KiB."""
         return self.data * self.chunk
 
+    def title(self):
+        """For people."""
+        words = [f"level {self.level}"]
+        words += [{"null": "null_blk", "delay": "slow members"}[self.kind]] if self.kind != "ram" else []
+        words += [f"{self.members} members"] if self.members != 6 else []
+        words += [f"chunk {self.chunk} KiB"] if self.chunk != 64 else []
+        words += ["bitmap"] if self.bitmap else []
+        words += ["one member failed"] if self.lost else []
+        return ", ".join(words)
+
     def name(self):
         """For the rows' names."""
         words = [self.kind, str(self.level)]
@@ -76,6 +86,22 @@ class Row:
         return f"{prefix}{self.stand.name()}-{self.what}"
 
     @property
+    def title(self):
+        """For people: what the load is."""
+        if self.how == "sync":
+            return self.load
+        if self.how == "rebuild":
+            return "rebuild under 4 KiB random writes"
+        words = dict(word.split("=") for word in self.load.split() if "=" in word) if self.how == "load" else {"rw": self.load, "bs": "4k", "depth": "64"}
+        size = words["bs"].replace("k", " KiB").replace("m", " MiB")
+        kind = words["rw"].replace("rand", "random ") if "rand" in words["rw"] else f"sequential {words['rw']}"
+        text = f"{size} {kind}"
+        text += " (whole rows)" if self.what == "write-row" else " of lost blocks" if "of-lost" in self.what else ""
+        text += f", {words['depth']} in flight"
+        text += " by each of 2 jobs" if words.get("jobs") == "2" else ""
+        return text + (", fio" if self.how == "fio" else "")
+
+    @property
     def writes(self):
         """Whether the load writes."""
         return "write" in self.load
@@ -88,7 +114,8 @@ def _whole(stand):
     """Rows for an array that is whole."""
     four = "rw=randwrite bs=4k"
     ram = stand.kind == "ram"
-    small = 1.2 if ram else 1.5
+    # On RAM disks it is the floor that counts: see summary.py.
+    small = 0 if ram else 1.5
     yield Row(stand, "randwrite-4k-d64-j1", f"{four} depth=64 jobs=1", aims=(small,), ceiling=True, parity=True, quick=True)
     yield Row(stand, "randwrite-4k-d64-j2", f"{four} depth=64 jobs=2", aims=(small,), ceiling=True, quick=True)
     yield Row(stand, "randwrite-4k-d1", f"{four} depth=1", aims=(3.0 if ram else 1.5,), ceiling=True, quick=ram)

@@ -67,6 +67,14 @@ class Results:
                   if turn in theirs and metric in ours[turn] and theirs[turn].get(metric)]
         return quartiles(ratios) if ratios else None
 
+    def floor(self, row):
+        """I/Os per second of a small write if it cost no more than md core does for raid0 and its member operations: two
+        reads and two writes, level 6 three of each. None if that was not measured."""
+        alone, raid0 = (self.median(row.name, name, "iops") for name in ("raw", "raid0"))
+        if not alone or not raid0 or "randwrite-4k-d64" not in row.what or row.how != "load":
+            return None
+        return 1 / ((1 / raid0 - 1 / alone) + (6 if row.stand.level == 6 else 4) / alone)
+
     def ratio_to_c(self, row, one, metric):
         """The ratio to the better C."""
         return self.ratio(row, one, self.better_c(row, metric), metric)
@@ -88,9 +96,9 @@ def settings(found):
 
 def table_lines(results):
     """The table, a line for each row and metric."""
-    yield ("| row | | a member alone | raid0 | C as it comes | C, best settings (threads/cache/skip_copy) | Rust | **Rust ÷ C** (quartiles) | aim | "
+    yield ("| array | load | | a member alone | raid0 | C as it comes | C, best settings (threads/cache/skip_copy) | Rust | **Rust ÷ C** (quartiles) | aim | "
            "of raid0 | CPU µs per I/O, Rust / C | p99.9 µs, Rust / C | others |")
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|" + "---|" * 14
     for name, row in results.rows.items():
         if name not in results.samples or row.group != "table":
             continue
@@ -101,6 +109,9 @@ def table_lines(results):
             ratio = "**{:.2f}** ({:.2f}–{:.2f})".format(*found) if found else ""
             reached = f"≥ {aim:g}" + ("" if not found else " ✓" if round(found[0], 2) >= aim else " ✗") if aim else ("(less is better)" if less else "")
             share = f"{100 * median['rust'] / median['raid0']:.0f} %" if median["rust"] and median["raid0"] else ""
+            floor = results.floor(row)
+            if floor and median["rust"]:
+                share += f"; of the floor {100 * median['rust'] / floor:.0f} %"
             others = []
             for other in ("rust-skip-copy", "rust-kernel"):
                 if median[other] is not None:
@@ -112,7 +123,7 @@ def table_lines(results):
                 pair.append(f"{ours / 1000:.1f} / {theirs / 1000:.1f}" if ours and theirs else "")
             best = figure(median["c"], metric)
             best += f" ({settings(results.settings.get(name))})" if name in results.settings and row.how in ("load", "sync") else ""
-            cells = [name, table.METRICS[metric][0], figure(median["raw"], metric), figure(median["raid0"], metric),
+            cells = [row.stand.title(), row.title, table.METRICS[metric][0], figure(median["raw"], metric), figure(median["raid0"], metric),
                      figure(median["c-default"], metric), best, figure(median["rust"], metric), ratio, reached, share, *pair, "; ".join(others)]
             yield "| " + " | ".join(cells) + " |"
 
@@ -181,6 +192,11 @@ def chosen(results, how):
     return [row for name, row in results.rows.items() if name in results.samples and row.group == "table" and row.how in how]
 
 
+def title(row):
+    """A row's name in a picture."""
+    return f"{row.stand.title()}: {row.title}"
+
+
 def ratio_picture(results):
     """How many times C's best: a bar for each row, the aims as marks."""
     groups, marks = [], {}
@@ -189,12 +205,12 @@ def ratio_picture(results):
         found = results.ratio_to_c(row.name, "rust", metric)
         if not found or not table.METRICS[metric][1]:
             continue
-        groups.append((row.name, {"Rust": tuple(min(value, 12) for value in found)}))
+        groups.append((title(row), {"Rust": tuple(min(value, 12) for value in found)}))
         if row.aims[0]:
-            marks[row.name] = row.aims[0]
+            marks[title(row)] = row.aims[0]
     if not groups:
         return None
-    lines, bottom = svg.bars(300, 70, 560, groups, COLOURS, marks, height=11)
+    lines, bottom = svg.bars(430, 70, 440, groups, COLOURS, marks, height=11)
     head = [svg.text(10, 20, "Speed in multiples of the C module with the best of its settings", bold=True, size=14),
             svg.text(10, 40, "Medians and quartiles of the rounds' ratios; black marks: the aim. Bars end at 12.")]
     return svg.document(920, int(bottom) + 20, head + lines)
@@ -213,10 +229,10 @@ def throughput_picture(results):
                 if row.metrics[0] == metric and values:
                     series[TITLES[contender]] = quartiles(values)
             if "Rust" in series:
-                groups.append((row.name, series))
+                groups.append((title(row), series))
         if groups:
-            body.append(svg.text(300, y - 12, table.METRICS[metric][0], bold=True))
-            lines, y = svg.bars(300, y, 560, groups, COLOURS, height=8)
+            body.append(svg.text(430, y - 12, table.METRICS[metric][0], bold=True))
+            lines, y = svg.bars(430, y, 440, groups, COLOURS, height=8)
             body += lines
             y += 40
     return svg.document(920, int(y), body) if y > 80 else None
@@ -229,7 +245,7 @@ def markdown(results, stem, pictures):
     yield (f"- {about['date']}, commit {about['commit']}; kernel: {about['kernel']}, {about['cpus']} CPUs; {about['cpu']}; load of the machine before: {about['load']}.")
     yield (f"- {about['rounds']} rounds of {about['seconds']:g} s each, in one boot, the drivers' order swapped each round, the same members for both. "
            f"Medians; ratios are of the same round.")
-    yield "- The ratio is to C with the best of its settings, or as it comes where that turned out better.\n- How to read and repeat it, and what flatters whom: Documentation/benchmarks.md.\n"
+    yield "- The floor of a small write: md core's cost, as raid0 has it, and four member operations (six at level 6).\n- The ratio is to C with the best of its settings, or as it comes where that turned out better.\n- How to read and repeat it, and what flatters whom: Documentation/benchmarks.md.\n"
     for picture in pictures:
         yield f"![{picture.stem}]({picture.name})\n"
     yield from table_lines(results)
