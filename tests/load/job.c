@@ -97,7 +97,7 @@ static void load_end_io(struct bio *bio)
 		slot->end_ns = ktime_get_ns();
 	llist_add(&slot->node, &job->done);
 	/* Full order: either the thread sees this one, or this sees how many it waits for. */
-	if (atomic_inc_return(&job->ready) == READ_ONCE(job->wanted) && current != job->task)
+	if (atomic_inc_return(&job->ready) == READ_ONCE(job->wanted))
 		wake_up_process(job->task);
 	rcu_read_unlock();
 }
