@@ -186,6 +186,8 @@ fn pointers<'g>(
 }
 
 /// P of a group of blocks, from line `first` on.
+// Its own frame, as those below: the stack is small, and other work has none of this.
+#[inline(never)]
 fn xor(p: &mut [Line], group: &Group<'_>, first: usize, start: Start) {
     let bytes = common_bytes(p, p, group, first);
     let mut blocks = pointers(group, first);
@@ -224,6 +226,7 @@ unsafe fn add(p: &mut [Line], blocks: impl Iterator<Item = *mut c_void>, bytes: 
 }
 
 /// P and Q of a group of blocks, from line `first` on; of `above`, if it is there, as if it were the block before.
+#[inline(never)]
 fn syndrome(
     group: &Group<'_>,
     first: usize,
@@ -254,7 +257,6 @@ fn syndrome(
 }
 
 /// As [`syndrome`], of 512 bytes; where P is not wanted.
-// Its own frame: a stack is small.
 #[inline(never)]
 fn syndrome_q(group: &Group<'_>, first: usize, above: Option<&[Line]>, q: &mut [Line]) {
     let mut p = [Line::ZERO; SECTOR_LINES];
@@ -264,6 +266,7 @@ fn syndrome_q(group: &Group<'_>, first: usize, above: Option<&[Line]>, q: &mut [
 /// Q, and P if it is there, of 512 bytes of a group of blocks, from what is in them on or from zeros.
 ///
 /// Q before counts as if it were the block before the first.
+#[inline(never)]
 fn go_on(group: &Group<'_>, first: usize, p: Option<&mut [Line]>, q: &mut [Line], start: Start) {
     if let Some(p) = p {
         xor(p, group, first, start);
@@ -275,6 +278,7 @@ fn go_on(group: &Group<'_>, first: usize, p: Option<&mut [Line]>, q: &mut [Line]
 }
 
 /// Checks 512 bytes from line `first` on.
+#[inline(never)]
 fn check_sector(group: &Group<'_>, first: usize, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
     let part = first..first.saturating_add(SECTOR_LINES);
     let mut wrong = Wrong::default();

@@ -47,6 +47,15 @@ impl Verdict {
         }
     }
 
+    /// What lines of P and Q say, those that the data gives and those that are stored.
+    #[inline(never)]
+    fn of_lines(made: (&Line, &Line), stored: (&Line, &Line)) -> Self {
+        let bytes = stored.0.difference(made.0).zip(stored.1.difference(made.1));
+        bytes.fold(Self::Nothing, |so_far, (p, q)| {
+            so_far.with(Self::of_byte(p, q))
+        })
+    }
+
     /// What two together say.
     fn with(self, other: Self) -> Self {
         match (self, other) {
@@ -82,10 +91,10 @@ impl<T: Holder> Blocks<'_, T> {
         let stored_q = self.stored(self.roles.q())?;
         let groups = self.roles.slots_down().count().div_ceil(GROUP);
         let mut verdict = Verdict::Nothing;
+        let mut sums = [[Line::ZERO; PIECE]; 2];
+        let [p, q] = &mut sums;
         for first in WHOLE.step_by(PIECE) {
             let lines = first..first.wrapping_add(PIECE);
-            let mut sums = [[Line::ZERO; PIECE]; 2];
-            let [p, q] = &mut sums;
             let mut slots = self.roles.slots_down();
             self.sum(&lines, &mut slots, groups, p, q)?;
             let stored_p = stored_p.and_then(|block| block.get(lines.clone()))?;
@@ -98,12 +107,8 @@ impl<T: Holder> Blocks<'_, T> {
             if stored_p == p && stored_q == q {
                 continue;
             }
-            for ((p, q), stored) in p.iter().zip(q).zip(stored_p.iter().zip(stored_q)) {
-                let (p, q) = (p.plus(stored.0), q.plus(stored.1));
-                let bytes = p.bytes().zip(q.bytes());
-                verdict = bytes.fold(verdict, |so_far, (p, q)| {
-                    so_far.with(Verdict::of_byte(p, q))
-                });
+            for ((p, q), stored) in p.iter().zip(&*q).zip(stored_p.iter().zip(stored_q)) {
+                verdict = verdict.with(Verdict::of_lines((p, q), stored));
             }
             if verdict == Verdict::Several {
                 break;
@@ -114,9 +119,10 @@ impl<T: Holder> Blocks<'_, T> {
 }
 
 impl Line {
-    /// The bytes, in the order in which they lie in memory.
-    fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
-        self.0.iter().flat_map(|word| word.to_ne_bytes())
+    /// The bytes of what two lines differ by.
+    fn difference<'l>(&'l self, other: &'l Self) -> impl Iterator<Item = u8> + 'l {
+        let words = self.0.iter().zip(&other.0);
+        words.flat_map(|(a, b)| (a ^ b).to_ne_bytes())
     }
 }
 

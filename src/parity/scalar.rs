@@ -71,6 +71,7 @@ impl Engine for Scalar {
 }
 
 /// Generates some lines, which everything has.
+#[inline(never)]
 pub(super) fn generate_lines(
     group: &mut Group<'_>,
     parity: Parity<'_>,
@@ -97,6 +98,7 @@ pub(super) fn generate_lines(
 }
 
 /// Checks some lines, which everything has.
+#[inline(never)]
 pub(super) fn check_lines(
     group: &mut Group<'_>,
     begun: Sums<'_>,

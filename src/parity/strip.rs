@@ -233,42 +233,72 @@ impl<'a, T: Holder> Blocks<'a, T> {
     }
 
     /// As [`Self::check`]; `None` if a block cannot be had.
-    // Its own frame, as for a pass.
-    #[inline(never)]
     fn compare(&self, which: Make) -> Option<Wrong> {
-        let stored_p = self.stored(which.p.then(|| self.roles.p()))?;
-        let stored_q = self.stored(self.roles.q().filter(|_| which.q))?;
-        let before = self.roles.slots_down().count().saturating_sub(1) / GROUP;
-        // What one group makes need not be written anywhere.
-        let piece = if before == 0 { BLOCK_LINES } else { PIECE };
+        let stored = Sums {
+            p: self.stored(which.p.then(|| self.roles.p()))?,
+            q: self.stored(self.roles.q().filter(|_| which.q))?,
+        };
+        let groups = self.roles.slots_down().count().div_ceil(GROUP);
+        match groups.checked_sub(1) {
+            None | Some(0) => self.compare_group(stored),
+            Some(before) => self.compare_groups(before, stored),
+        }
+    }
+
+    /// What one group makes need not be written anywhere.
+    // A frame for each: a stack is small.
+    #[inline(never)]
+    fn compare_group(&self, stored: Sums<'_>) -> Option<Wrong> {
+        let mut group = Group::new();
+        self.fill(&mut group, &WHOLE, &mut self.roles.slots_down())?;
+        Some(self.engine.check(&mut group, Sums::default(), stored))
+    }
+
+    /// The last group goes on from what those `before` it make.
+    #[inline(never)]
+    fn compare_groups(&self, before: usize, stored: Sums<'_>) -> Option<Wrong> {
         let mut wrong = Wrong::default();
-        for first in WHOLE.step_by(piece) {
-            let lines = first..first.wrapping_add(piece);
+        let mut sums = [[Line::ZERO; PIECE]; 2];
+        let [p, q] = &mut sums;
+        for first in WHOLE.step_by(PIECE) {
+            let lines = first..first.wrapping_add(PIECE);
             let mut slots = self.roles.slots_down();
-            let mut sums = [[Line::ZERO; PIECE]; 2];
-            let [p, q] = &mut sums;
             self.sum(&lines, &mut slots, before, p, q)?;
-            let mut group = self.group(&lines, &mut slots)?;
-            let begun = match before {
-                0 => Sums::default(),
-                _ => Sums {
+            let found = self.compare_last(
+                &lines,
+                &mut slots,
+                Sums {
                     p: Some(p),
                     q: Some(q),
                 },
-            };
-            let stored = Sums {
-                p: stored_p.and_then(|block| block.get(lines.clone())),
-                q: stored_q.and_then(|block| block.get(lines)),
-            };
-            let found = self.engine.check(&mut group, begun, stored);
+                stored,
+            )?;
             wrong.p |= found.p;
             wrong.q |= found.q;
         }
         Some(wrong)
     }
 
+    #[inline(never)]
+    fn compare_last(
+        &self,
+        lines: &Range<usize>,
+        slots: &mut SlotsDown,
+        begun: Sums<'_>,
+        stored: Sums<'_>,
+    ) -> Option<Wrong> {
+        let mut group = Group::new();
+        self.fill(&mut group, lines, slots)?;
+        let stored = Sums {
+            p: stored.p.and_then(|block| block.get(lines.clone())),
+            q: stored.q.and_then(|block| block.get(lines.clone())),
+        };
+        Some(self.engine.check(&mut group, begun, stored))
+    }
+
     /// Makes P and Q of some lines of the blocks of the next slots, outside of the strip: of as many groups, and only if
     /// there is one.
+    #[inline(never)]
     pub(super) fn sum(
         &self,
         lines: &Range<usize>,
@@ -279,7 +309,8 @@ impl<'a, T: Holder> Blocks<'a, T> {
     ) -> Option<()> {
         let mut start = Start::Zero;
         for _ in 0..groups {
-            let mut group = self.group(lines, slots)?;
+            let mut group = Group::new();
+            self.fill(&mut group, lines, slots)?;
             let parity = Parity {
                 p: Some(&mut *p),
                 q: Some(&mut *q),
@@ -290,9 +321,13 @@ impl<'a, T: Holder> Blocks<'a, T> {
         Some(())
     }
 
-    /// Some lines of the blocks of the next slots, as many as a group has.
-    fn group(&self, lines: &Range<usize>, slots: &mut SlotsDown) -> Option<Group<'_>> {
-        let mut group = Group::new();
+    /// Fills a group with some lines of the blocks of the next slots.
+    fn fill<'s>(
+        &'s self,
+        group: &mut Group<'s>,
+        lines: &Range<usize>,
+        slots: &mut SlotsDown,
+    ) -> Option<()> {
         for slot in slots.take(GROUP) {
             group.push(match slot {
                 None => Input::Zero,
@@ -302,11 +337,11 @@ impl<'a, T: Holder> Blocks<'a, T> {
                 }
             });
         }
-        Some(group)
+        Some(())
     }
 
     /// The block of a member, if there is a member.
-    pub(super) fn stored(&self, member: Option<u16>) -> Option<Option<&Block>> {
+    pub(super) fn stored(&self, member: Option<u16>) -> Option<Option<&[Line]>> {
         let Some(member) = member else {
             return Some(None);
         };
