@@ -83,7 +83,8 @@ mempool_t *raid456_mempool_create(int min, size_t size)
 	return mempool_create_kmalloc_pool(min, size);
 }
 
+/* For when there is no free memory: what must not block looks only at what was set aside. */
 void *raid456_mempool_alloc(mempool_t *pool, bool may_block)
 {
-	return mempool_alloc(pool, raid456_gfp(may_block ? RAID456_MAY_BLOCK : RAID456_NO_WAIT));
+	return may_block ? mempool_alloc(pool, raid456_gfp(RAID456_MAY_BLOCK)) : mempool_alloc_preallocated(pool);
 }

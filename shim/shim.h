@@ -139,18 +139,13 @@ bool raid456_has_plug(void);
 unsigned int raid456_cpu(void);
 void raid456_cond_resched(void);
 
-/* sync.c: locks, waiting, counting */
+/* sync.c: locks and waiting */
 unsigned long raid456_spin_lock(spinlock_t *lock);
 bool raid456_spin_trylock(spinlock_t *lock, unsigned long *flags);
 void raid456_spin_unlock(spinlock_t *lock, unsigned long flags);
-bool raid456_ref_tryget_live(struct percpu_ref *ref);
-void raid456_ref_get(struct percpu_ref *ref);
-void raid456_ref_put(struct percpu_ref *ref);
-void raid456_ref_kill(struct percpu_ref *ref);
-bool raid456_ref_is_dying(struct percpu_ref *ref);
-void raid456_reinit_completion(struct completion *completion);
 void raid456_waitqueue_init(struct wait_queue_head *queue, const char *name, struct lock_class_key *key);
 void raid456_wait(struct wait_queue_head *queue, bool (*condition)(void *data), void *data);
+bool raid456_wait_timeout(struct wait_queue_head *queue, bool (*condition)(void *data), void *data, unsigned int msecs);
 void raid456_wake_all(struct wait_queue_head *queue);
 
 /* mem.c: pages and pools */

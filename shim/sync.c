@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Locks, reference counts and waiting: all macros or inline functions in C.
+ * Locks and waiting: all macros or inline functions in C.
  */
 #include "shim.h"
 
@@ -22,36 +22,6 @@ void raid456_spin_unlock(spinlock_t *lock, unsigned long flags)
 	spin_unlock_irqrestore(lock, flags);
 }
 
-bool raid456_ref_tryget_live(struct percpu_ref *ref)
-{
-	return percpu_ref_tryget_live(ref);
-}
-
-void raid456_ref_get(struct percpu_ref *ref)
-{
-	percpu_ref_get(ref);
-}
-
-void raid456_ref_put(struct percpu_ref *ref)
-{
-	percpu_ref_put(ref);
-}
-
-void raid456_ref_kill(struct percpu_ref *ref)
-{
-	percpu_ref_kill(ref);
-}
-
-bool raid456_ref_is_dying(struct percpu_ref *ref)
-{
-	return percpu_ref_is_dying(ref);
-}
-
-void raid456_reinit_completion(struct completion *completion)
-{
-	reinit_completion(completion);
-}
-
 void raid456_waitqueue_init(struct wait_queue_head *queue, const char *name, struct lock_class_key *key)
 {
 	__init_waitqueue_head(queue, name, key);
@@ -61,6 +31,12 @@ void raid456_waitqueue_init(struct wait_queue_head *queue, const char *name, str
 void raid456_wait(struct wait_queue_head *queue, bool (*condition)(void *data), void *data)
 {
 	wait_event(*queue, condition(data));
+}
+
+/* The same, for at most msecs; returns whether the condition is true. */
+bool raid456_wait_timeout(struct wait_queue_head *queue, bool (*condition)(void *data), void *data, unsigned int msecs)
+{
+	return wait_event_timeout(*queue, condition(data), msecs_to_jiffies(msecs));
 }
 
 void raid456_wake_all(struct wait_queue_head *queue)

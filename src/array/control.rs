@@ -8,7 +8,7 @@ use super::queue::{IndexStack, Link};
 use super::Array;
 use crate::md::mddev::Locked;
 use crate::sync::mailbox::Events;
-use crate::sync::percpu_ref::Gate;
+use crate::sync::gate::Gate;
 use core::sync::atomic::{fence, Ordering};
 use kernel::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::md::slots::Member;
 use crate::mem::mempool::Pooled;
 use crate::new_irq_spinlock;
 use crate::sync::irqlock::IrqSpinLock;
-use crate::sync::percpu_ref::Entry;
+use crate::sync::gate::Entry;
 use crate::sync::stack::Stack;
 use core::sync::atomic::{fence, AtomicBool, Ordering};
 use kernel::prelude::*;

@@ -60,7 +60,7 @@ use crate::mem::mempool::Mempool;
 use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
 use crate::sync::irqlock::IrqSpinLock;
-use crate::sync::percpu_ref::Gate;
+use crate::sync::gate::Gate;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;

@@ -20,7 +20,8 @@ use crate::raid::span::{Span, SpanKey};
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use crate::sync::actor::Actor;
 use crate::sync::mailbox::CompletionWord;
-use crate::sync::percpu_ref::Entry;
+use crate::sync::flights::Flights;
+use crate::sync::gate::Entry;
 use crate::sync::stack::Stack;
 use core::sync::atomic::AtomicU32;
 use kernel::prelude::*;
@@ -36,6 +37,8 @@ pub(super) struct SpanObject {
     pub(super) posted: Stack<Pooled<Item>>,
     /// For each member, the strips whose I/O has ended.
     pub(super) ended: KVVec<CompletionWord>,
+    /// What is under way.
+    pub(super) flights: Flights,
     /// Who takes note of I/O that fails.
     pub(super) faults: Arc<Faults>,
     /// Where it is; the table's.
@@ -64,6 +67,7 @@ impl SpanObject {
             actor: Actor::new(Work::new(members)?),
             posted: Stack::new(),
             ended,
+            flights: Flights::new(),
             faults,
             place: Place::new(),
             pins: AtomicU32::new(0),

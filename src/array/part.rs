@@ -8,7 +8,7 @@ use crate::block::Status;
 use crate::mem::mempool::Pooled;
 use crate::raid::part::{Part, PartKind, Parts};
 use crate::raid::strips::Strips;
-use crate::sync::percpu_ref::Entry;
+use crate::sync::gate::Entry;
 
 /// Whom a part is done for.
 pub(super) enum Origin {

@@ -2,8 +2,8 @@
 
 //! A span's traffic with the members: blocks that are to be read or written become bios, and their ends come back.
 //!
-//! Each member has one bio in a span. What does not fit into it waits in the column until the bio has ended, for that is
-//! an event and makes the span run again.
+//! Each member has one bio in a span. What does not fit into it waits in the column until the bio has ended; the runner asks
+//! to hear of that ([`Flights`](crate::sync::flights::Flights)).
 
 use super::env::RunEnv;
 use super::object::{Port, SpanObject};
@@ -80,6 +80,27 @@ pub(super) fn issue(
     env: &mut RunEnv<'_>,
 ) -> bool {
     let mut failed = false;
+    loop {
+        failed |= issue_idle(span, columns, ports, env);
+        let waits = |(port, column): (&Port, &Column)| port.has_more(column);
+        let more = ports.iter().zip(&*columns).any(waits);
+        env.span.flights.want_all(more);
+        // A bio that ended before that may have told nobody.
+        let idle = |(port, column)| waits((port, column)) && !port.bio.is_busy();
+        if !more || !ports.iter().zip(&*columns).any(idle) {
+            return failed;
+        }
+    }
+}
+
+/// As [`issue`], by the bios that are not under way.
+fn issue_idle(
+    span: &mut Span,
+    columns: &mut [Column],
+    ports: &mut [Port],
+    env: &mut RunEnv<'_>,
+) -> bool {
+    let mut failed = false;
     for (member, port) in ports.iter_mut().enumerate() {
         while !port.bio.is_busy() {
             let Some((run, io)) = next(span, columns, member, port, env) else {
@@ -107,6 +128,13 @@ pub(super) fn issue(
         }
     }
     failed
+}
+
+impl Port {
+    /// Whether there is something to be sent to the member.
+    fn has_more(&self, column: &Column) -> bool {
+        !(self.reread | self.rewrite | column.read | column.write).is_empty()
+    }
 }
 
 /// What is to be sent to a member next.
@@ -178,6 +206,8 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
     };
     // CAST: there are no more members than a u16 counts.
     let column = member as u16;
+    let span = env.span;
+    span.flights.start(run.strips().0);
     let sent = if io.write {
         let pages = env.pages(run, column);
         port.bio.write(flight, target, io.sector, io.flags, pages)
@@ -185,10 +215,15 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
         let pages = env.pages_mut(run, column);
         port.bio.read(flight, target, io.sector, io.flags, pages)
     };
-    if sent.is_ok() && healing.is_some() {
+    if sent.is_err() {
+        // We are the runner: there is nobody else to tell.
+        let _ = span.flights.end(run.strips().0);
+        return false;
+    }
+    if healing.is_some() {
         port.healing = healing;
     }
-    sent.is_ok()
+    true
 }
 
 /// A run of blocks that is under way to or from a member.
@@ -213,14 +248,17 @@ impl Owner for Flight {
             (false, true) => span.faults.write_failed(member, io.sector, ended.sectors),
             (false, false) => {
                 let counts = ended.status != Status::PROTECTION;
-                span.faults.read_failed(member, io.sector, ended.sectors, counts);
+                span.faults
+                    .read_failed(member, io.sector, ended.sectors, counts);
             }
         }
         let may_run = member.may_run_inline();
         if let Some(word) = span.ended.get(self.member) {
             word.post(self.strips.0, ok);
         }
-        if let Some(turn) = span.actor.post(Events::IO) {
+        let last = span.flights.end(self.strips.0);
+        let turn = (last || !ok).then(|| span.actor.post(Events::IO)).flatten();
+        if let Some(turn) = turn {
             if may_run {
                 run(&span, turn);
             } else {

@@ -24,7 +24,7 @@ use crate::mem::mempool::Mempool;
 use crate::new_irq_spinlock;
 use crate::parity::engine;
 use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
-use crate::sync::percpu_ref::Gate;
+use crate::sync::gate::Gate;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use kernel::prelude::*;

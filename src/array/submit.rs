@@ -22,7 +22,7 @@ use crate::mem::Wait;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::sync::mailbox::Events;
-use crate::sync::percpu_ref::{Entry, Gate};
+use crate::sync::gate::{Entry, Gate};
 use kernel::sync::Arc;
 
 /// What a request does when not all that it needs is there at once.

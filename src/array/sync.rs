@@ -12,7 +12,7 @@ use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::sync::mailbox::Events;
-use crate::sync::percpu_ref::{Entry, Gate};
+use crate::sync::gate::{Entry, Gate};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 

@@ -9,7 +9,7 @@ use super::request::Slice;
 use super::{Flags, Status};
 use crate::bindings;
 use crate::md::slots::Member;
-use crate::sync::percpu_ref::Entry;
+use crate::sync::gate::Entry;
 use core::mem::ManuallyDrop;
 
 /// Whose direct reads end here.

@@ -472,14 +472,13 @@ mod tests {
 
     impl Count {
         fn new(count: &mut bindings::percpu_ref) -> Result<Self> {
-            let flags = bindings::PERCPU_REF_INIT_ATOMIC;
+            // It begins with none.
+            let flags = bindings::PERCPU_REF_INIT_DEAD;
             // SAFETY: The count is not in use.
             let err = unsafe {
                 bindings::percpu_ref_init(count, Some(Self::released), flags, bindings::GFP_KERNEL)
             };
             kernel::error::to_result(err)?;
-            // SAFETY: It begins with one.
-            unsafe { bindings::raid456_ref_put(count) };
             Ok(Self(count))
         }
 

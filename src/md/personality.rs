@@ -13,7 +13,7 @@ use super::sysfs::{self, Group, Suspended};
 use super::thread;
 use crate::bindings;
 use crate::block::request::Request;
-use crate::sync::percpu_ref::Gate;
+use crate::sync::gate::Gate;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::error::{from_result, to_result};

@@ -5,7 +5,7 @@
 use super::mddev::{Handles, Locked, Mddev};
 use super::personality::Personality;
 use crate::bindings;
-use crate::sync::percpu_ref::Gate;
+use crate::sync::gate::Gate;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use kernel::prelude::*;

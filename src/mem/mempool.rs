@@ -6,7 +6,7 @@
 
 use super::Wait;
 use crate::bindings;
-use crate::sync::percpu_ref::{Entry, Gate};
+use crate::sync::gate::{Entry, Gate};
 use crate::sync::stack::{Node, Stacked};
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};

@@ -69,6 +69,8 @@ pub(crate) struct Span {
     pub(super) locating: Strips,
     /// Strips whose work has failed.
     pub(super) failed: Strips,
+    /// Strips at work of which writes change all data: what streams through is not kept.
+    pub(super) whole: Strips,
     /// Strips of a sync of which some block could not be written.
     pub(super) unstored: Strips,
     pub(super) fua: Strips,

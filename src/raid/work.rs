@@ -38,6 +38,7 @@ impl Span {
             .fold(gathering, |full, (_, column)| full & column.full);
         let start = (gathering - self.held) | full;
         self.held -= start;
+        self.whole |= full;
         self.phases.advance(start, Phase::Gathering, Phase::Reading);
     }
 
@@ -56,6 +57,9 @@ impl Span {
             .iter()
             .fold(Strips::NONE, |all, column| all | column.reads_pending());
         let ready = reading - pending;
+        if ready.is_empty() {
+            return;
+        }
         for (member, column) in columns.iter_mut().enumerate() {
             // A member that was being rebuilt may be in sync by now. No sync went over these strips since they were
             // accepted, so its blocks of them had been rebuilt before.
@@ -470,8 +474,10 @@ impl Span {
             part.active -= done;
             !part.is_complete()
         });
-        let synced = done & self.syncs;
-        let forget = failed | synced;
+        // A sync goes over the whole array once, and a stream of full strips seldom comes back: their blocks would only drive
+        // out others, and the pages that the next one takes are not in the CPU's cache.
+        let passing = done & (self.syncs | self.whole);
+        let forget = failed | passing;
         for column in columns.iter_mut() {
             column.reset(done & forget, true);
             column.reset(done - forget, false);
@@ -483,12 +489,12 @@ impl Span {
         self.locate -= done;
         self.bitmap -= done;
         self.failed -= done;
+        self.whole -= done;
         self.unstored -= done;
         self.fua -= done;
         self.sync -= done;
         self.phases.advance(done, Phase::Done, Phase::Idle);
-        // A sync goes over the whole array once: its blocks would only drive out others.
-        self.drop_kits(synced, columns, env);
+        self.drop_kits(passing, columns, env);
     }
 }
 

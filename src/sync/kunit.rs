@@ -4,8 +4,8 @@
 
 #[kernel::macros::kunit_tests(raid456_sync)]
 mod tests {
+    use crate::sync::gate::Gate;
     use crate::sync::mailbox::{Events, Mailbox};
-    use crate::sync::percpu_ref::Gate;
     use crate::sync::waitqueue::WaitQueue;
     use crate::{new_irq_spinlock, new_wait_queue};
     use core::convert::Infallible;

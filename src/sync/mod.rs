@@ -4,10 +4,12 @@
 
 pub(crate) mod actor;
 pub(crate) mod atomic;
+pub(crate) mod flights;
+pub(crate) mod gate;
 pub(crate) mod irqlock;
 mod kunit;
 pub(crate) mod mailbox;
-pub(crate) mod percpu_ref;
 pub(crate) mod rcu;
 pub(crate) mod stack;
+pub(crate) mod tally;
 pub(crate) mod waitqueue;

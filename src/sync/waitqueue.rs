@@ -3,6 +3,7 @@
 //! Waiting for a condition that others make true.
 
 use crate::bindings;
+use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::LockClassKey;
 use kernel::types::Opaque;
@@ -54,6 +55,18 @@ impl WaitQueue {
         let (call, data) = trampoline(&mut condition);
         // SAFETY: The queue is initialised and borrowed until the call returns, as `condition` is, which `call` takes.
         unsafe { bindings::raid456_wait(self.head.get(), Some(call), data) }
+    }
+
+    /// As [`Self::wait`], but gives up after `timeout`. Returns whether the condition is true.
+    pub(crate) fn wait_timeout(
+        &self,
+        mut condition: impl FnMut() -> bool,
+        timeout: Duration,
+    ) -> bool {
+        let msecs = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        let (call, data) = trampoline(&mut condition);
+        // SAFETY: As for `wait`.
+        unsafe { bindings::raid456_wait_timeout(self.head.get(), Some(call), data, msecs) }
     }
 
     /// Wakes every waiter. Any context; costs little when nobody waits. A full memory barrier comes first.

@@ -21,8 +21,10 @@ pub mod sync {
 
     pub(crate) mod actor;
     pub(crate) mod atomic;
+    pub(crate) mod flights;
     pub(crate) mod mailbox;
     pub(crate) mod stack;
+    pub(crate) mod tally;
 }
 
 #[path = "../../../src/array"]

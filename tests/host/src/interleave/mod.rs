@@ -6,11 +6,13 @@
 //! and must pass, and once on each faulty copy of it in the `faults` modules, and must find the fault.
 
 mod actor;
+mod flights;
 mod flushes;
 mod mailbox;
 mod run_queue;
 mod stack;
 mod table;
+mod tally;
 
 /// Explores every order that the threads of `scenario` can take.
 fn explore(scenario: impl Fn() + Sync + Send + 'static) {

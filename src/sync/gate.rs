@@ -5,34 +5,32 @@
 //! Entering and leaving touch no memory that CPUs share, as long as the gate is open. That is what an I/O path needs to
 //! be counted by, and what quiesce needs to wait on.
 
+use super::rcu;
+use super::tally::{Slot, Tally};
 use super::waitqueue::WaitQueue;
-use crate::bindings;
+use crate::block::context::{cpus, current_cpu};
 use crate::new_wait_queue;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::time::Duration;
-use kernel::container_of;
-use kernel::error::to_result;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
-use kernel::types::Opaque;
 
 /// The count of a [`Gate`].
 ///
 /// # Invariants
 ///
-/// - `count` is alive if and only if `closers` is 0.
-/// - `empty` is complete if and only if `count` was killed and has reached zero since.
+/// `tally` is closed if and only if `closers` is not 0.
 #[pin_data(PinnedDrop)]
 struct Count {
-    #[pin]
-    count: Opaque<bindings::percpu_ref>,
-    #[pin]
-    empty: Opaque<bindings::completion>,
-    /// How many have closed the gate and not opened it again. Held while the count is killed or revived.
+    tally: Tally<KVec<Slot>>,
+    /// How many have closed the gate and not opened it again. Held while it is closed or opened.
     #[pin]
     closers: Mutex<u32>,
+    /// For those who wait until all have left.
+    #[pin]
+    left: WaitQueue,
     /// For those who wait until the gate is open.
     #[pin]
     opened: WaitQueue,
@@ -40,85 +38,54 @@ struct Count {
 
 impl Count {
     fn new() -> impl PinInit<Self, Error> {
+        let slots = || -> Result<KVec<Slot>> {
+            let cpus = cpus().max(1);
+            let mut slots = KVec::with_capacity(cpus as usize, GFP_KERNEL)?;
+            for _ in 0..cpus {
+                slots.push(Slot::new(), GFP_KERNEL)?;
+            }
+            Ok(slots)
+        };
         try_pin_init!(Self {
-            empty <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is valid for writes.
-                unsafe { bindings::init_completion(slot) }
-            }),
+            tally: Tally::new(slots()?),
             closers <- new_mutex!(0, "Gate::closers"),
+            left <- new_wait_queue!("Gate::left"),
             opened <- new_wait_queue!("Gate::opened"),
-            // Last, so that nothing can fail after it and `drop` is the only place that ends it.
-            count <- Opaque::try_ffi_init(|slot: *mut bindings::percpu_ref| {
-                let flags = bindings::PERCPU_REF_ALLOW_REINIT;
-                let release = Some(Self::released as unsafe extern "C" fn(_));
-                // SAFETY: `slot` is valid for writes and does not move.
-                let err = unsafe {
-                    bindings::percpu_ref_init(slot, release, flags, bindings::GFP_KERNEL)
-                };
-                to_result(err)
-            }),
         }? Error)
     }
 
-    /// Called when a killed count has reached zero, in any context.
-    ///
-    /// # Safety
-    ///
-    /// `count` is the field of a [`Count`].
-    unsafe extern "C" fn released(count: *mut bindings::percpu_ref) {
-        // SAFETY: By the requirement of this function.
-        let this = unsafe { container_of!(Opaque::cast_from(count), Self, count) };
-        // SAFETY: The count's owner waits for the completion before it frees the count.
-        let empty = unsafe { &raw const (*this).empty };
-        // SAFETY: The completion is initialised; its own lock keeps it until this call is done with it.
-        unsafe { bindings::complete_all(Opaque::cast_into(empty)) }
+    fn enter(&self) -> bool {
+        let entered = self.tally.enter(current_cpu() as usize);
+        if entered.is_err() {
+            self.left.wake_all();
+        }
+        entered.is_ok()
+    }
+
+    fn leave(&self) {
+        if self.tally.leave(current_cpu() as usize) {
+            self.left.wake_all();
+        }
     }
 
     fn close(&self) {
         let mut closers = self.closers.lock();
-        if *closers == 0 {
-            // INVARIANT: the count is dead while `closers` is not 0.
-            // SAFETY: The count is initialised, and alive by the invariant.
-            unsafe { bindings::raid456_ref_kill(self.count.get()) }
-        }
+        // INVARIANT: closed, and not 0.
+        self.tally.close();
         *closers = closers.saturating_add(1);
     }
 
     fn wait_empty(&self) {
-        // SAFETY: The completion is initialised.
-        unsafe { bindings::wait_for_completion(self.empty.get()) }
-    }
-
-    fn wait_empty_timeout(&self, timeout: Duration) -> bool {
-        let msecs = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        // SAFETY: The function has no requirements.
-        let jiffies = unsafe { bindings::__msecs_to_jiffies(msecs) };
-        // SAFETY: The completion is initialised.
-        unsafe { bindings::wait_for_completion_timeout(self.empty.get(), jiffies) != 0 }
-    }
-
-    fn is_closed(&self) -> bool {
-        // SAFETY: The count is initialised.
-        unsafe { bindings::raid456_ref_is_dying(self.count.get()) }
+        self.left.wait(|| self.tally.is_empty());
     }
 
     fn open(&self) {
         let mut closers = self.closers.lock();
-        match *closers {
-            0 => {}
-            1 => {
-                // Whoever closed it may not have waited; a count can be revived only from zero.
-                self.wait_empty();
-                // INVARIANT: the count is about to live again, so it is not complete.
-                // SAFETY: The completion is initialised; nobody completes it, for the count is dead and at zero.
-                unsafe { bindings::raid456_reinit_completion(self.empty.get()) }
-                // INVARIANT: the count lives when `closers` is 0.
-                // SAFETY: The count is initialised, dead, at zero, and may be initialised again.
-                unsafe { bindings::percpu_ref_reinit(self.count.get()) }
-                *closers = 0;
-                self.opened.wake_all();
-            }
-            more => *closers = more.saturating_sub(1),
+        *closers = closers.saturating_sub(1);
+        if *closers == 0 {
+            // INVARIANT: open, and 0.
+            self.tally.open();
+            self.opened.wake_all();
         }
     }
 }
@@ -128,8 +95,8 @@ impl PinnedDrop for Count {
     fn drop(self: Pin<&mut Self>) {
         self.close();
         self.wait_empty();
-        // SAFETY: The count is initialised, dead and at zero, and its release function has been called.
-        unsafe { bindings::percpu_ref_exit(self.count.get()) }
+        // The last one who left may be about to look whether somebody waits.
+        rcu::synchronize();
     }
 }
 
@@ -166,10 +133,8 @@ impl<T> Gate<T> {
 
     /// Enters, unless the gate is closed. Any context.
     pub(crate) fn enter(&self) -> Option<Entry<T>> {
-        // SAFETY: The count is initialised.
-        let entered = unsafe { bindings::raid456_ref_tryget_live(self.count.count.get()) };
         // INVARIANT: this entry is counted.
-        entered.then(|| Entry(NonNull::from(self)))
+        self.count.enter().then(|| Entry(NonNull::from(self)))
     }
 
     /// Closes the gate: nobody enters any more. It stays closed until everybody who closed it has opened it again.
@@ -181,17 +146,18 @@ impl<T> Gate<T> {
 
     /// Waits, for at most `timeout`, until all have left a closed gate. Returns whether they have. Sleeps.
     pub(crate) fn wait_empty_timeout(&self, timeout: Duration) -> bool {
-        self.count.wait_empty_timeout(timeout)
+        let count = &self.count;
+        count.left.wait_timeout(|| count.tally.is_empty(), timeout)
     }
 
-    /// Undoes one [`Self::close`]; the last one waits until all have left, if nobody has yet. May sleep.
+    /// Undoes one [`Self::close`]. May sleep, shortly.
     pub(crate) fn open(&self) {
         self.count.open();
     }
 
     /// Waits until the gate is open. Sleeps; by the time the caller enters it may be closed again.
     pub(crate) fn wait_open(&self) {
-        self.count.opened.wait(|| !self.count.is_closed());
+        self.count.opened.wait(|| !self.count.tally.is_closed());
     }
 }
 
@@ -235,8 +201,7 @@ impl<T> Entry<T> {
 
 impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
-        // SAFETY: The count is initialised, and not zero because it counts this entry.
-        unsafe { bindings::raid456_ref_get(self.count.count.get()) }
+        self.count.tally.add(current_cpu() as usize);
         // INVARIANT: the new entry was just counted.
         Self(self.0)
     }
@@ -252,7 +217,10 @@ impl<T> Deref for Entry<T> {
 
 impl<T> Drop for Entry<T> {
     fn drop(&mut self) {
-        // SAFETY: The count counts this entry, which is gone after this; the gate is not touched any more.
-        unsafe { bindings::raid456_ref_put(self.count.count.get()) }
+        // Who drops the gate waits for the end of this after all have left.
+        let _reader = rcu::read_lock();
+        // SAFETY: The gate is valid: until we have left because it counts this entry, and then until we read no more.
+        let count = unsafe { &(*self.0.as_ptr()).count };
+        count.leave();
     }
 }
