@@ -86,7 +86,7 @@ class Run:
         if row.writes:
             choices.append(("skip_copy", (0, 1)))
         if self.a.quick:
-            choices = [("stripe_cache_size", (4096, 256)), ("group_thread_cnt", (0, 2))]
+            choices = [("group_thread_cnt", (0, 2))]
         for name, values in choices:
             best = max(({**best, name: value} for value in values), key=speed)
         return best
@@ -96,7 +96,7 @@ class Run:
     def drivers(self, group):
         """What is assembled in each round, with the contenders that are measured on it: (name, row -> settings or None)."""
         ours = [("rust", lambda row: {"skip_copy": 0}),
-                ("rust-skip-copy", lambda row: {"skip_copy": 1} if row.parity and row.metrics[0] == "mb_per_s" else None)]
+                ("rust-skip-copy", lambda row: {"skip_copy": 1} if row.parity and row.metrics[0] == "mb_per_s" and not self.a.quick else None)]
         theirs = [("c", lambda row: self.best[row.name]),
                   ("c-default", lambda row: DEFAULT if row.how == "load" and row.group == "table" else None)]
         found = [("rust", ours), ("c", theirs)]
@@ -133,9 +133,9 @@ class Run:
                 array.stop()
             for number, row in enumerate(group if ceiling else ()):
                 if row.ceiling:
-                    for contender, path in (("raw", members.alone), ("raid0", members.raid0)):
-                        got = (stands.fio(path, row.load, self.a.seconds) if row.how == "fio" else
-                               generator.load(path, f"{row.load} seconds={self.a.seconds:.3f} seed={turn * 1000 + number}"))
+                    for contender, (path, used) in members.beside.items():
+                        words = f"{row.load} size={used}m seconds={self.a.seconds:.3f} seed={turn * 1000 + number}"
+                        got = stands.fio(path, row.load, self.a.seconds, used) if row.how == "fio" else generator.load(path, words)
                         self.record(row, contender, turn, got)
         members.free()
 

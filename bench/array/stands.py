@@ -39,9 +39,9 @@ def reads_of(paths):
     return total
 
 
-def _fill(path):
-    """A device's memory exists from its first write on."""
-    generator.load(path, f"rw=write bs=1m depth=4 ios={sectors_of(path) >> 11}")
+def _fill(path, size):
+    """Writes so many MiB: a device's memory exists from its first write on."""
+    generator.load(path, f"rw=write bs=1m depth=4 ios={size} size={size}m")
 
 
 class Members:
@@ -52,21 +52,23 @@ class Members:
         self.paths = _make(stand.kind, "member", 0, stand.members, size)
         self.present = [path for slot, path in enumerate(self.paths) if not 1 <= slot <= stand.lost]
         for path in self.paths:
-            _fill(path)
+            _fill(path, size)
         # Either driver makes the same bytes of it; ours takes less of everybody's time.
         use_driver("rust")
         array = Array.create(self.paths, level=stand.level, chunk=stand.chunk, size=size - 8, wait=False,
                              bitmap="internal" if stand.bitmap else "none")
         array.wait_synced(600)
         array.stop()
-        self.alone, self.raid0 = "", ""
+        # What the rows' ceiling is measured on: {contender: (path, MiB of it)}.
+        self.beside = {}
         if ceiling:
-            beside = _make(stand.kind, "beside", stand.members, stand.data + 1, size // 2)
-            self.alone, self.raid0 = beside[0], "/dev/md9"
-            sh("mdadm", "--create", self.raid0, "--run", "--quiet", "--force", "--level=0", f"--chunk={stand.chunk}K",
-               f"--raid-devices={stand.data}", *beside[1:])
-            for path in (self.alone, self.raid0):
-                _fill(path)
+            alone, *striped = _make(stand.kind, "beside", stand.members, stand.data + 1, size // 2)
+            sh("mdadm", "--create", "/dev/md9", "--run", "--quiet", "--force", "--level=0", f"--chunk={stand.chunk}K",
+               f"--raid-devices={stand.data}", *striped)
+            # The RAM disks are larger than what is used of them. The last MiB has raid0's superblock.
+            self.beside = {"raw": (alone, size // 2 - 2), "raid0": ("/dev/md9", (size // 2 - 2) * stand.data)}
+            for path, used in self.beside.values():
+                _fill(path, used)
 
     def assemble(self, driver):
         """The array under a driver: rust, c, or rust-kernel (ours, with the parity engine of the kernel)."""
@@ -142,11 +144,11 @@ def rebuild_beside(array, load):
     return {**generator.result(), "rebuild_mb_per_s": array.data_size() / 1e6 / seconds}
 
 
-def fio(path, kind, seconds):
-    """fio with io_uring in batches: other forms measure fio."""
+def fio(path, kind, seconds, used=0):
+    """fio with io_uring in batches: other forms measure fio. used: MiB, 0 for all of the device."""
     status, text = sh("fio", "--name=bench", f"--filename={path}", "--direct=1", "--ioengine=io_uring", f"--rw={kind}", "--bs=4k",
                       "--iodepth=64", "--iodepth_batch=32", "--iodepth_batch_complete_min=16", "--fixedbufs=1", "--registerfiles=1",
-                      "--gtod_reduce=1", "--time_based", f"--runtime={max(1, round(seconds))}", "--output-format=terse", "--norandommap")
+                      "--gtod_reduce=1", "--time_based", f"--runtime={max(1, round(seconds))}", "--output-format=terse", "--norandommap", f"--size={used or (sectors_of(path) >> 11)}m")
     found = re.search(r"^3;.*", text, re.M)
     if status or not found:
         raise Failed(f"fio on {path}: {text}")

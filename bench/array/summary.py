@@ -142,14 +142,15 @@ def bitmap_lines(results):
 
 
 def cliffs(results):
-    """Points of the growth plots below 70 % of their better neighbour."""
-    for (level, group, what, _), curve in sorted(growth(results).items()):
+    """Points of the growth plots below 70 % of their better neighbour; with more I/Os in flight or jobs, of the one before:
+    that less of them give less is no fault."""
+    for (level, group, what, metric), curve in sorted(growth(results).items()):
         points = sorted((x, values["Rust"][0]) for x, values in curve.items() if "Rust" in values)
         for at, (x, value) in enumerate(points):
-            near = [points[n][1] for n in (at - 1, at + 1) if 0 <= n < len(points)]
-            # More of what grows may well cost; a cliff is a point under both its neighbours, or under the better one by so much.
-            if near and value < 0.7 * max(near) and (group not in ("depth", "jobs") or value < 0.7 * near[0] or at):
-                yield f"- level {level}, {what} against {group} at {x}: {value:.0f}, {100 * value / max(near):.0f} % of its better neighbour"
+            near = points[max(0, at - 1):at] + (points[at + 1:at + 2] if group in ("members", "chunk") else [])
+            better = max((other for _, other in near), default=0)
+            if value < 0.7 * better:
+                yield f"- level {level}, {what} against {group}, at {x}: {figure(value, metric)}, {100 * value / better:.0f} % of its better neighbour"
 
 
 def growth(results):
