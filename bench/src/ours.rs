@@ -25,7 +25,12 @@ pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
         |engine: &&dyn Engine| names.is_empty() || names.iter().any(|name| name == engine.name());
     let made = matches!(
         op,
-        Operation::CopyP | Operation::CopyPq | Operation::GenP | Operation::GenPq
+        Operation::CopyP
+            | Operation::CopyPq
+            | Operation::GenP
+            | Operation::GenPq
+            | Operation::DataAndPByQ
+            | Operation::TwoData
     );
     all.retain(wanted);
     let plain = all.iter().map(|engine| Ours {

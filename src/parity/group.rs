@@ -7,7 +7,7 @@ use super::{Block, Input, Line, Source, BLOCK_LINES, LINE_BYTES};
 use core::marker::PhantomData;
 
 /// What slots hold that have no data.
-static ZEROS: Block = [Line::ZERO; BLOCK_LINES];
+pub(super) static ZEROS: Block = [Line::ZERO; BLOCK_LINES];
 
 /// An input as assembly takes it: where it is, and where it is to be copied to; null if nowhere.
 #[derive(Clone, Copy)]

@@ -7,6 +7,7 @@
 //! P and Q of the other blocks are there.
 
 use super::gf::Element;
+use super::group::ZEROS;
 use super::scalar::{check_lines, generate_lines, Scalar};
 use super::strip::Holder;
 use super::{
@@ -40,9 +41,6 @@ impl Holder for Page {
 
 /// Lines of 512 bytes: the kernel's functions take multiples of as many.
 const SECTOR_LINES: usize = 8;
-
-/// What slots hold that have no data.
-static ZEROS: Block = [Line::ZERO; BLOCK_LINES];
 
 /// Pointers to as many data blocks as a group has, a Q that goes on, and to P and Q.
 type Pointers = [*mut c_void; GROUP + 3];

@@ -137,6 +137,27 @@ pub(crate) trait Engine: Sync {
     /// Has parity follow a block that was `old` and is `new`.
     fn delta(&self, old: &[Line], new: &[Line], parity: Parity<'_>, factor: Element);
 
+    /// Computes two lost blocks of a group of blocks that is all of a strip. P of the group and `stored.0` differ by a, Q and
+    /// `stored.1` by b: then the first of `lost` becomes `by.0` times a plus `by.1` times b, and the second one what the first
+    /// lacks to a. If the engine can, they go past the caches where `past` says so.
+    fn recover_group(
+        &self,
+        group: &mut Group<'_>,
+        lost: (&mut [Line], &mut [Line]),
+        stored: (&[Line], &[Line]),
+        by: (Element, Element),
+        past: bool,
+    ) {
+        let _ = past;
+        let (x, y) = lost;
+        let parity = Parity {
+            p: Some(&mut *x),
+            q: Some(&mut *y),
+        };
+        self.generate(group, parity, Start::Zero);
+        self.recover_two(x, y, stored, by);
+    }
+
     /// Computes a data block by Q. `lost` is the Q of the other blocks before, and becomes `by` times the difference of
     /// that and `q`. `p` is the P of the other blocks, and has the block added.
     fn recover_one(&self, lost: &mut [Line], q: &[Line], by: Element, p: Option<&mut [Line]>);

@@ -50,7 +50,7 @@ pub(crate) struct Blocks<'a, T> {
     pub(super) pages: &'a mut [T],
     pub(super) engine: &'a dyn Engine,
     pub(super) roles: Roles,
-    past: bool,
+    pub(super) past: bool,
 }
 
 /// Lines of a block.
@@ -71,7 +71,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
         }
     }
 
-    /// Has [`Self::generate`] and [`Self::generate_copying`] store past the caches: for blocks that no CPU reads soon, such
+    /// Has [`Self::generate`], [`Self::generate_copying`], and [`Self::recover`] of two blocks store past the caches: for blocks that no CPU reads soon, such
     /// as those that devices fetch themselves.
     pub(crate) fn past_caches(mut self, past: bool) -> Self {
         self.past = past;
@@ -383,7 +383,7 @@ impl Lost {
 
 /// What a slot has for a pass; `None` if a block cannot be had.
 #[inline]
-fn input<'a, 's: 'a, T: Holder>(
+pub(super) fn input<'a, 's: 'a, T: Holder>(
     lender: &mut Lender<'a, T>,
     slot: Option<u16>,
     lost: &Lost,

@@ -11,6 +11,7 @@ mod fpu;
 mod horner;
 mod products;
 mod sets;
+mod solving;
 mod streams;
 mod sums;
 mod words;
@@ -131,6 +132,53 @@ impl<C: Code> Engine for Simd<C> {
                 factor,
             )
         }
+    }
+
+    fn recover_group(
+        &self,
+        group: &mut Group<'_>,
+        lost: (&mut [Line], &mut [Line]),
+        stored: (&[Line], &[Line]),
+        by: (Element, Element),
+        past: bool,
+    ) {
+        let (x, y) = lost;
+        let (p, q) = stored;
+        let lines = group.lines_with(Some(x), Some(y)).min(p.len()).min(q.len());
+        let inputs = group.entries_after_zeros();
+        if C::SOLVES && !inputs.is_empty() && !group.copies() && lines > 0 {
+            let pass = Pass {
+                inputs,
+                begun_p: core::ptr::null(),
+                begun_q: core::ptr::null(),
+                p: core::ptr::null_mut(),
+                q: core::ptr::null_mut(),
+                past: if past { PAST_COPIES } else { 0 },
+            };
+            let two = Two {
+                x: x.as_mut_ptr().cast(),
+                y: y.as_mut_ptr().cast(),
+                p: p.as_ptr().cast(),
+                q: q.as_ptr().cast(),
+            };
+            let bytes = lines.wrapping_mul(LINE_BYTES);
+            let _fpu = Fpu::begin();
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All inputs,
+            // of which there is one, and what is lost and stored have so many lines, `bytes` bytes, and are borrowed as they are
+            // used.
+            unsafe { C::solve(&pass, &two, by, bytes) };
+            return;
+        }
+        self.make(
+            group,
+            Parity {
+                p: Some(&mut *x),
+                q: Some(&mut *y),
+            },
+            Start::Zero,
+            0,
+        );
+        self.recover_two(x, y, stored, by);
     }
 
     fn recover_one(&self, lost: &mut [Line], q: &[Line], by: Element, mut p: Option<&mut [Line]>) {

@@ -25,6 +25,7 @@ pub(super) struct One {
 }
 
 /// What two lost blocks are computed of.
+#[derive(Clone, Copy)]
 pub(super) struct Two {
     pub(super) x: *mut u8,
     pub(super) y: *mut u8,

@@ -5,6 +5,7 @@
 use super::cpu::Features;
 use super::horner::{copies, copying, pass, passes, reading, Pass};
 use super::products::{products, Change, One, Two};
+use super::solving::solving;
 use super::streams;
 use super::sums::{all_zero, sums};
 use super::words::{
@@ -29,6 +30,16 @@ pub(super) trait Code: Sync + 'static {
     /// for reads, or for writes by nobody else where it is mutable; a null pointer is allowed where the argument's type says
     /// so. Inputs that are copied and the new bytes of a change may be written to by others meanwhile.
     unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize);
+
+    /// Whether there is [`Self::solve`].
+    const SOLVES: bool;
+
+    /// Two lost blocks in one pass.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`]; there is an input, and none is copied. Only where the set has this.
+    unsafe fn solve(_pass: &Pass<'_>, _two: &Two, _by: (Element, Element), _bytes: usize) {}
 
     /// Not zero if P differs.
     ///
@@ -133,13 +144,22 @@ macro_rules! by_streams {
     }};
 }
 
+macro_rules! is_there {
+    () => {
+        false
+    };
+    ($what:ident) => {
+        true
+    };
+}
+
 /// The code of a set, and what it is known by.
 macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
         copies $copy_step:tt $copy_wide:tt $copy_narrow:tt,
-        passes $step:tt $wide:tt $narrow:tt, products $product_step:tt $product_wide:tt $product_narrow:tt
+        passes $step:tt $wide:tt $narrow:tt, [$($solve:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
             pub(super) mod wide {
@@ -147,6 +167,7 @@ macro_rules! set {
                 sums!($isa, $sum_step, $sum_wide);
                 copies!($isa, $copy_step, $copy_wide);
                 passes!($isa, $step, $two(), $wide);
+                $(solving!($solve, $isa, $step, $two(), $wide);)?
                 products!($isa, $product_step, $product_wide);
             }
             pub(super) mod narrow {
@@ -154,6 +175,7 @@ macro_rules! set {
                 sums!($isa, 64, $sum_narrow);
                 copies!($isa, 64, $copy_narrow);
                 passes!($isa, 64, $two(), $narrow);
+                $(solving!($solve, $isa, 64, $two(), $narrow);)?
                 products!($isa, 64, $product_narrow);
             }
         }
@@ -173,6 +195,11 @@ macro_rules! set {
                     (true, true) => steps!($module::copy_pq(pass), bytes, $step),
                 }
             }
+            const SOLVES: bool = is_there!($($solve)?);
+            $(unsafe fn solve(pass: &Pass<'_>, two: &Two, by: (Element, Element), bytes: usize) {
+                let tables = [$table(by.0), $table(by.1)];
+                steps!($module::$solve(pass, two, tables), bytes, $step);
+            })?
             unsafe fn check_p(pass: &Pass<'_>, bytes: usize) -> u32 {
                 let mut found = 0;
                 steps!($module::check_p(pass), bytes, $sum_step, |differs| found |=
@@ -231,7 +258,7 @@ set!(
         [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
         [(0 4 8 12 0) (1 5 9 13 32)],
-    products 64 [(0 2 4 6 0) (1 3 5 7 32)]
+    [], products 64 [(0 2 4 6 0) (1 3 5 7 32)]
         [(0 2 4 6 0) (1 3 5 7 32)]
 );
 
@@ -245,7 +272,7 @@ set!(
         [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)],
-    products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
+    [solve], products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)]
 );
 
@@ -262,7 +289,7 @@ set!(
         (4 12 20 24 256) (5 13 21 25 320) (6 14 22 26 384) (7 15 23 27 448)
     ]
         [(0 8 16 24 0)],
-    products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
+    [], products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
         [(0 4 16 20 0)]
 );
 
@@ -279,6 +306,6 @@ set!(
         (4 12 20 24 256) (5 13 21 24 320) (6 14 22 24 384) (7 15 23 24 448)
     ]
         [(0 8 16 24 0)],
-    products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
+    [solve], products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
         [(0 4 16 20 0)]
 );

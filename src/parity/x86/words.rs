@@ -2,7 +2,7 @@
 
 //! The words that the assembly is written in: one macro for each instruction set, with the same words in each.
 //!
-//! A vector register is named by its number alone. Constants lie in registers 11 to 15; where parity is made, in 14, 15 and 31.
+//! A vector register is named by its number alone. Constants lie in registers 11 to 15; where parity is made, in 13 to 15 and 29 to 31.
 //! Address operands are those of the block that uses the words; `{at}` is the offset that all of them are read and written at.
 //!
 //! | word | meaning |
@@ -14,6 +14,7 @@
 //! | `xor_near d from o` | d = d + what is at an address that has the offset in it already |
 //! | `horner_setup from`, `horner q d t` | q = 2q + d; from: the set's word for that |
 //! | `scale_setup n from`, `scale n m d t` | m = c·d, where c is the n-th of two; from: the set's table for c |
+//! | `solve_setup n from`, `solve n m d` | the same besides `horner`; GFNI alone has the registers |
 //! | `is_zero a` | ZF says whether a is zero |
 //!
 //! What sets share is written once, for registers `v`, with the ends that instructions get for wide ones: `m` for those that
@@ -100,6 +101,10 @@ macro_rules! gfni256 {
     };
     (scale_setup $n:tt $from:tt) => { gfni!("ymm" scale_setup $n $from) };
     (scale $n:tt $m:tt $d:tt $t:tt) => { gfni!("ymm" scale $n $m $d) };
+    (solve_setup 0 $from:tt) => { gfni!("ymm" setup "13" $from) };
+    (solve_setup 1 $from:tt) => { gfni!("ymm" setup "15" $from) };
+    (solve 0 $m:tt $d:tt) => { gfni!("ymm" times "13" $m $d) };
+    (solve 1 $m:tt $d:tt) => { gfni!("ymm" times "15" $m $d) };
     ($($word:tt)*) => { vex!($($word)*) };
 }
 
@@ -111,6 +116,10 @@ macro_rules! gfni512 {
     };
     (scale_setup $n:tt $from:tt) => { gfni!("zmm" scale_setup $n $from) };
     (scale $n:tt $m:tt $d:tt $t:tt) => { gfni!("zmm" scale $n $m $d) };
+    (solve_setup 0 $from:tt) => { gfni!("zmm" setup "29" $from) };
+    (solve_setup 1 $from:tt) => { gfni!("zmm" setup "30" $from) };
+    (solve 0 $m:tt $d:tt) => { gfni!("zmm" times "29" $m $d) };
+    (solve 1 $m:tt $d:tt) => { gfni!("zmm" times "30" $m $d) };
     ($($word:tt)*) => { evex!($($word)*) };
 }
 
