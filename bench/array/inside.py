@@ -23,7 +23,8 @@ from stands import Members, tune
 DEFAULT = {"group_thread_cnt": 0, "stripe_cache_size": 256, "skip_copy": 0}
 TUNED = {**DEFAULT, "stripe_cache_size": 4096}
 # What is kept of a measurement.
-KEPT = ("iops", "mb_per_s", "cpu_ns_per_io", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "p9999_ns", "rebuild_mb_per_s", "member_reads_per_mib")
+KEPT = ("iops", "mb_per_s", "cpu_ns_per_io", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "p9999_ns", "rebuild_mb_per_s",
+        "member_reads_per_mib")
 
 
 class Run:
@@ -95,8 +96,10 @@ class Run:
 
     def drivers(self, group):
         """What is assembled in each round, with the contenders that are measured on it: (name, row -> settings or None)."""
-        ours = [("rust", lambda row: {"skip_copy": 0}),
-                ("rust-skip-copy", lambda row: {"skip_copy": 1} if row.parity and row.metrics[0] == "mb_per_s" and not self.a.quick else None)]
+        def skipping(row):
+            return {"skip_copy": 1} if row.parity and row.metrics[0] == "mb_per_s" and not self.a.quick else None
+
+        ours = [("rust", lambda row: {"skip_copy": 0}), ("rust-skip-copy", skipping)]
         theirs = [("c", lambda row: self.best[row.name]),
                   ("c-default", lambda row: DEFAULT if row.how == "load" and row.group == "table" else None)]
         found = [("rust", ours), ("c", theirs)]
@@ -135,7 +138,8 @@ class Run:
                 if row.ceiling:
                     for contender, (path, used) in members.beside.items():
                         words = f"{row.load} size={used}m seconds={self.a.seconds:.3f} seed={turn * 1000 + number}"
-                        got = stands.fio(path, row.load, self.a.seconds, used) if row.how == "fio" else generator.load(path, words)
+                        got = (stands.fio(path, row.load, self.a.seconds, used) if row.how == "fio" else
+                               generator.load(path, words))
                         self.record(row, contender, turn, got)
         members.free()
 
@@ -149,7 +153,8 @@ class Run:
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", default="", metavar="REGEX", help="rows whose name has a match")
-    p.add_argument("--contenders", default="", metavar="REGEX", help="of rust, rust-skip-copy, rust-kernel, c, c-default, ceiling")
+    p.add_argument("--contenders", default="", metavar="REGEX",
+                   help="of rust, rust-skip-copy, rust-kernel, c, c-default, ceiling")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=0.7, help="of each measurement")
     p.add_argument("--sweep", type=float, default=0.3, help="seconds for each of C's settings that is tried")

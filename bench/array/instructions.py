@@ -67,7 +67,9 @@ def main():
     members = rams(6)
     for level in (5, 6):
         wanted = {lost: {name: row for name, row in rows.items()
-                         if re.search(a.rows, f"{level}-{'lost1-' if lost else ''}{name}") and not (level == 6 and "of-lost" in name)}
+                         if re.search(a.rows, f"{level}-{'lost1-' if lost else ''}{name}")
+                         # The addresses are those of level 5.
+                         and not (level == 6 and "of-lost" in name)}
                   for lost, rows in ((0, ROWS), (1, LOST))}
         if not any(wanted.values()):
             continue

@@ -92,7 +92,8 @@ class Row:
             return self.load
         if self.how == "rebuild":
             return "rebuild under 4 KiB random writes"
-        words = dict(word.split("=") for word in self.load.split() if "=" in word) if self.how == "load" else {"rw": self.load, "bs": "4k", "depth": "64"}
+        load = self.load if self.how == "load" else f"rw={self.load} bs=4k depth=64"
+        words = dict(word.split("=") for word in load.split())
         size = words["bs"].replace("k", " KiB").replace("m", " MiB")
         kind = words["rw"].replace("rand", "random ") if "rand" in words["rw"] else f"sequential {words['rw']}"
         text = f"{size} {kind}"
@@ -114,6 +115,7 @@ def _whole(stand):
     """Rows for an array that is whole."""
     four = "rw=randwrite bs=4k"
     ram = stand.kind == "ram"
+    plain = stand == Stand()
     # On RAM disks it is the floor that counts: see summary.py.
     small = 0 if ram else 1.5
     yield Row(stand, "randwrite-4k-d64-j1", f"{four} depth=64 jobs=1", aims=(small,), ceiling=True, parity=True, quick=True)
@@ -122,8 +124,8 @@ def _whole(stand):
     yield Row(stand, "randwrite-64k", "rw=randwrite bs=64k depth=32", MB, (3.5,), ceiling=True, parity=True, quick=ram)
     yield Row(stand, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True, parity=True, quick=ram)
     yield Row(stand, "write-row", f"rw=write bs={stand.row_kib}k depth=16", MB, (3.5,), ceiling=True, parity=True)
-    yield Row(stand, "randread-4k", "rw=randread bs=4k depth=64", aims=(1.0,), ceiling=True, quick=ram)
-    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (1.0,), ceiling=True, quick=ram)
+    yield Row(stand, "randread-4k", "rw=randread bs=4k depth=64", aims=(1.0,), ceiling=True, quick=plain)
+    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (1.0,), ceiling=True, quick=plain)
 
 
 def _fio(stand):
@@ -147,12 +149,13 @@ def addresses_of_lost(stand):
 def _degraded(stand):
     """Rows for an array that has lost the member in slot 1."""
     lost = addresses_of_lost(stand)
-    yield Row(stand, "randread-4k-j1", "rw=randread bs=4k depth=64 jobs=1", aims=(1.2,), quick=stand.kind == "ram")
+    plain = stand == Stand(lost=1)
+    yield Row(stand, "randread-4k-j1", "rw=randread bs=4k depth=64 jobs=1", aims=(1.2,), quick=plain)
     yield Row(stand, "randread-4k-j2", "rw=randread bs=4k depth=64 jobs=2", aims=(1.8,))
-    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (3.5,), quick=stand.kind == "ram")
+    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (3.5,), quick=plain)
     yield Row(stand, "randread-4k-of-lost", f"rw=randread bs=4k depth=64 {lost}", aims=(1.5,))
     yield Row(stand, "randread-64k-of-lost", f"rw=randread bs=64k depth=16 {lost}", MB, (3.0,))
-    yield Row(stand, "randwrite-4k", "rw=randwrite bs=4k depth=64", aims=(1.3,), quick=stand.kind == "ram")
+    yield Row(stand, "randwrite-4k", "rw=randwrite bs=4k depth=64", aims=(1.3,), quick=plain)
 
 
 def _sync(stand):
@@ -169,7 +172,8 @@ def _coalesce(stand):
     for kib in (4, 16, 64):
         for rows, name in ((2, "deep"), (0.5, "shallow")):
             depth = max(1, int(rows * stand.row_kib / kib))
-            yield Row(stand, f"write-{kib}k-{name}", f"rw=write bs={kib}k depth={depth}", ("member_reads_per_mib", "mb_per_s"), (0, 0))
+            yield Row(stand, f"write-{kib}k-{name}", f"rw=write bs={kib}k depth={depth}",
+                      ("member_reads_per_mib", "mb_per_s"), (0, 0))
 
 
 def _growth(level):

@@ -146,9 +146,11 @@ def rebuild_beside(array, load):
 
 def fio(path, kind, seconds, used=0):
     """fio with io_uring in batches: other forms measure fio. used: MiB, 0 for all of the device."""
-    status, text = sh("fio", "--name=bench", f"--filename={path}", "--direct=1", "--ioengine=io_uring", f"--rw={kind}", "--bs=4k",
-                      "--iodepth=64", "--iodepth_batch=32", "--iodepth_batch_complete_min=16", "--fixedbufs=1", "--registerfiles=1",
-                      "--gtod_reduce=1", "--time_based", f"--runtime={max(1, round(seconds))}", "--output-format=terse", "--norandommap", f"--size={used or (sectors_of(path) >> 11)}m")
+    size = used or sectors_of(path) >> 11
+    status, text = sh("fio", "--name=bench", f"--filename={path}", f"--size={size}m", "--direct=1", f"--rw={kind}", "--bs=4k",
+                      "--ioengine=io_uring", "--iodepth=64", "--iodepth_batch=32", "--iodepth_batch_complete_min=16",
+                      "--fixedbufs=1", "--registerfiles=1", "--gtod_reduce=1", "--norandommap", "--time_based",
+                      f"--runtime={max(1, round(seconds))}", "--output-format=terse")
     found = re.search(r"^3;.*", text, re.M)
     if status or not found:
         raise Failed(f"fio on {path}: {text}")

@@ -96,8 +96,8 @@ def settings(found):
 
 def table_lines(results):
     """The table, a line for each row and metric."""
-    yield ("| array | load | | a member alone | raid0 | C as it comes | C, best settings (threads/cache/skip_copy) | Rust | **Rust ÷ C** (quartiles) | aim | "
-           "of raid0 | CPU µs per I/O, Rust / C | p99.9 µs, Rust / C | others |")
+    yield ("| array | load | | a member alone | raid0 | C as it comes | C, best settings (threads/cache/skip_copy) | Rust | "
+           "**Rust ÷ C** (quartiles) | aim | of raid0 | CPU µs per I/O, Rust / C | p99.9 µs, Rust / C | others |")
     yield "|" + "---|" * 14
     for name, row in results.rows.items():
         if name not in results.samples or row.group != "table":
@@ -107,7 +107,9 @@ def table_lines(results):
             found = results.ratio_to_c(name, "rust", metric)
             less = not table.METRICS[metric][1]
             ratio = "**{:.2f}** ({:.2f}–{:.2f})".format(*found) if found else ""
-            reached = f"≥ {aim:g}" + ("" if not found else " ✓" if round(found[0], 2) >= aim else " ✗") if aim else ("(less is better)" if less else "")
+            reached = "(less is better)" if less else f"≥ {aim:g}" if aim else ""
+            if aim and found:
+                reached += " ✓" if round(found[0], 2) >= aim else " ✗"
             share = f"{100 * median['rust'] / median['raid0']:.0f} %" if median["rust"] and median["raid0"] else ""
             floor = results.floor(row)
             if floor and median["rust"]:
@@ -122,9 +124,11 @@ def table_lines(results):
                 ours, theirs = (results.median(name, c, key) for c in ("rust", results.better_c(name, metric)))
                 pair.append(f"{ours / 1000:.1f} / {theirs / 1000:.1f}" if ours and theirs else "")
             best = figure(median["c"], metric)
-            best += f" ({settings(results.settings.get(name))})" if name in results.settings and row.how in ("load", "sync") else ""
-            cells = [row.stand.title(), row.title, table.METRICS[metric][0], figure(median["raw"], metric), figure(median["raid0"], metric),
-                     figure(median["c-default"], metric), best, figure(median["rust"], metric), ratio, reached, share, *pair, "; ".join(others)]
+            if name in results.settings and row.how in ("load", "sync"):
+                best += f" ({settings(results.settings[name])})"
+            figures = {c: figure(value, metric) for c, value in median.items()}
+            cells = [row.stand.title(), row.title, table.METRICS[metric][0], figures["raw"], figures["raid0"],
+                     figures["c-default"], best, figures["rust"], ratio, reached, share, *pair, "; ".join(others)]
             yield "| " + " | ".join(cells) + " |"
 
 
@@ -133,12 +137,14 @@ def bitmap_lines(results):
     for depth in ("d1", "d16"):
         added = {}
         for contender in ("rust", "c"):
-            without, with_it = (results.median(f"{stand}-bitmap-compared-{depth}", contender, "mean_us") for stand in ("ram-5", "ram-5-bitmap"))
+            without, with_it = (results.median(f"{stand}-bitmap-compared-{depth}", contender, "mean_us")
+                                for stand in ("ram-5", "ram-5-bitmap"))
             if without is None or with_it is None:
                 break
             added[contender] = with_it - without
         else:
-            yield f"- Added by a write-intent bitmap to a 4 KiB random write, {depth}: Rust {added['rust']:.1f} µs, C {added['c']:.1f} µs."
+            yield (f"- Added by a write-intent bitmap to a 4 KiB random write, {depth}: "
+                   f"Rust {added['rust']:.1f} µs, C {added['c']:.1f} µs.")
 
 
 def cliffs(results):
@@ -150,7 +156,8 @@ def cliffs(results):
             near = points[max(0, at - 1):at] + (points[at + 1:at + 2] if group in ("members", "chunk") else [])
             better = max((other for _, other in near), default=0)
             if value < 0.7 * better:
-                yield f"- level {level}, {what} against {group}, at {x}: {figure(value, metric)}, {100 * value / better:.0f} % of its better neighbour"
+                yield (f"- level {level}, {what} against {group}, at {x}: {figure(value, metric)}, "
+                       f"{100 * value / better:.0f} % of its better neighbour")
 
 
 def growth(results):
@@ -243,10 +250,13 @@ def markdown(results, stem, pictures):
     """The whole report."""
     about = results.data["about"]
     yield "# Arrays under both drivers\n"
-    yield (f"- {about['date']}, commit {about['commit']}; kernel: {about['kernel']}, {about['cpus']} CPUs; {about['cpu']}; load of the machine before: {about['load']}.")
-    yield (f"- {about['rounds']} rounds of {about['seconds']:g} s each, in one boot, the drivers' order swapped each round, the same members for both. "
-           f"Medians; ratios are of the same round.")
-    yield "- The floor of a small write: md core's cost, as raid0 has it, and four member operations (six at level 6).\n- The ratio is to C with the best of its settings, or as it comes where that turned out better.\n- How to read and repeat it, and what flatters whom: Documentation/benchmarks.md.\n"
+    yield (f"- {about['date']}, commit {about['commit']}; kernel: {about['kernel']}, {about['cpus']} CPUs; {about['cpu']}; "
+           f"load of the machine before: {about['load']}.")
+    yield (f"- {about['rounds']} rounds of {about['seconds']:g} s each, in one boot, the drivers' order swapped each round, "
+           "the same members for both. Medians; ratios are of the same round.")
+    yield "- The ratio is to C with the best of its settings, or as it comes where that turned out better."
+    yield "- The floor of a small write: md core's cost, as raid0 has it, and four member operations (six at level 6)."
+    yield "- How to read and repeat it, and what flatters whom: Documentation/benchmarks.md.\n"
     for picture in pictures:
         yield f"![{picture.stem}]({picture.name})\n"
     yield from table_lines(results)
@@ -254,7 +264,8 @@ def markdown(results, stem, pictures):
     yield from bitmap_lines(results)
     found = list(cliffs(results))
     if growth(results):
-        yield "\nGrowth: " + ("no point lower than 70 % of its better neighbour." if not found else "points lower than 70 % of their better neighbour:")
+        yield ("\nGrowth: no point lower than 70 % of its better neighbour." if not found else
+               "\nGrowth: points lower than 70 % of their better neighbour:\n")
         yield from found
 
 
@@ -263,8 +274,9 @@ def write(path):
     path = Path(path)
     results = Results(path)
     pictures = []
-    for name, lines in (("ratio", ratio_picture(results)), ("throughput", throughput_picture(results)), ("growth", growth_picture(results))):
-        picture = path.with_name(f"{path.stem}-{name}.svg")
+    drawn = {"ratio": ratio_picture, "throughput": throughput_picture, "growth": growth_picture}
+    for name, draw in drawn.items():
+        picture, lines = path.with_name(f"{path.stem}-{name}.svg"), draw(results)
         if lines:
             picture.write_text("\n".join(lines) + "\n", encoding="utf-8")
             pictures.append(picture)
