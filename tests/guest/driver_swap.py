@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debug disks=3 disk-size=8 timeout=150 debug.timeout=600
+# guest: kernels=uml disks=3 disk-size=8 timeout=150
 """Loading and unloading: one raid456 at a time, none goes while an array runs, and both offer the same."""
 
 import os

@@ -45,7 +45,7 @@ def load_and_failures(shape, members, workers=0, rmw_level=1, **load):
     array = Array.create(disks, size=24, **shape)
     array.set("group_thread_cnt", workers)
     array.set("rmw_level", rmw_level)
-    work = Load(array.path, array.size(), **load)
+    work = Load(array.path, array.size(), **{"seconds": 4, **load})
     count = rounds(array, rams(2 if shape.get("level") == 6 else 1, members), work)
     work.finish()
     expect("at least one failure and rebuild while fio ran", True, count > 0)
@@ -57,7 +57,7 @@ def starved(level=5):
     """The smallest stripe cache and many small requests in flight."""
     array = Array.create(rams(4), level=level, size=24)
     array.set("stripe_cache_size", "17")
-    work = Load(array.path, array.size(), seconds=5, jobs=2, depth=256, largest="16k")
+    work = Load(array.path, array.size(), seconds=4, jobs=2, depth=256, largest="16k")
     work.finish()
     array.expect_clean()
 
@@ -65,7 +65,7 @@ def starved(level=5):
 def overlapping():
     """Several writers on the same small range: whatever wins, parity is right, and fio's reads see no mixture."""
     array = Array.create(rams(4), size=24)
-    work = [Load(array.path, 1 << 20, seconds=4, jobs=1, smallest="4k", largest="64k", mix="randwrite",
+    work = [Load(array.path, 1 << 20, seconds=3, jobs=1, smallest="4k", largest="64k", mix="randwrite",
                  extra=["--verify=0", "--verify_backlog=0", f"--randseed={seed}", "--norandommap"]) for seed in (1, 2, 3)]
     for each in work:
         each.finish()

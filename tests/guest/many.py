@@ -10,15 +10,22 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Shadow
-from mapper import dm
-from raid import Array, rams, stop_all
+from mapper import dm_all
+from raid import Array, rams, stop_arrays
 from report import expect, note, run, wait_for
 
 
+_made = {}
+
+
 def slices(count, mib):
-    """Devices of `mib` MiB each, side by side on the RAM disk."""
+    """Devices of `mib` MiB each, side by side on the RAM disk. They stay: to remove one takes longer than to use it."""
     disk, = rams(1)
-    return [dm(f"slice{number}", f"0 {mib * 2048} linear {disk} {number * mib * 2048}") for number in range(count)]
+    missing = range(len(_made.setdefault(mib, [])), count)
+    if missing:
+        _made[mib] += dm_all({f"slice{mib}-{number}": f"0 {mib * 2048} linear {disk} {number * mib * 2048}"
+                              for number in missing})
+    return _made[mib][:count]
 
 
 def widest(level=5, layout=None):
@@ -114,4 +121,4 @@ if __name__ == "__main__":
         ("255 members", widest),
         ("raid6, 255 members", lambda: widest(6)),
         ("twelve arrays", many_arrays),
-    ], cleanup=stop_all)
+    ], cleanup=stop_arrays)

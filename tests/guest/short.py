@@ -9,6 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from compare import drivers
+import driver_swap
 from disk import SECTOR, Shadow
 from load import Load
 from raid import Array, rams, stop_all
@@ -54,7 +55,7 @@ def life(shape):
 def under_load(level=5):
     """A member (at level 6: two) fails and is rebuilt, settings change and the bitmap goes while fio writes and compares."""
     array = Array.create(rams(4), level=level, size=8, bitmap="internal")
-    work = Load(array.path, array.size(), seconds=12, jobs=2, largest="64k")
+    work = Load(array.path, array.size(), seconds=7, jobs=2, largest="64k")
     lost = rams(4)[2:level - 2]
     for path in lost:
         array.fail(path)
@@ -105,6 +106,9 @@ def both_drivers(level=5):
             shadow.verify(f"read by {driver}")
 
 
+# Debian's own module is packed: it cannot be inserted as it is.
+DEBUG = [("a second raid456 is refused", driver_swap.second_module), ("removal", driver_swap.removal)]
+
 if __name__ == "__main__":
     run([
         ("raid5", lambda: life({"bitmap": "internal"})),
@@ -116,4 +120,6 @@ if __name__ == "__main__":
         ("ext4", file_system),
         ("both drivers", both_drivers),
         ("both drivers, raid6", lambda: both_drivers(6)),
-    ], cleanup=stop_all)
+        # On kernels where a boot of its own would take longer than it does.
+        ("load and unload many times", driver_swap.again_and_again),
+    ] + DEBUG * (kernel.flavour() == "debug"), cleanup=stop_all)

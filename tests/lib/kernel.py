@@ -78,6 +78,14 @@ def modprobe(module, *options):
     return loaded(module.replace("-", "_")) or sh("modprobe", module, *options, check=False)[0] == 0
 
 
+def expedite():
+    """Has the kernel wait for RCU's grace periods in its fast way. Members that come and go, and arrays that stop, are what
+    tests spend much of their time on, and most of that is waiting for those. The debug kernel waits as usual."""
+    if flavour() != "debug" and os.path.exists("/sys/kernel/rcu_expedited"):
+        with open("/sys/kernel/rcu_expedited", "w", encoding="ascii") as setting:
+            setting.write("1")
+
+
 def flavour():
     """Which of the project's kernels this is: uml, debian or debug."""
     return os.environ.get("RAID456_KERNEL", "uml")

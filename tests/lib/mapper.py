@@ -23,6 +23,14 @@ def dm(name, *lines):
     return f"/dev/mapper/{name}"
 
 
+def dm_all(tables):
+    """Makes many devices, {name: one table line}, at once and returns their paths."""
+    words = ";".join(f"{name},,,rw,{line}" for name, line in tables.items())
+    # A word of a command line may be 128 KiB long.
+    sh("dmsetup", "create", "--concise", words)
+    return [f"/dev/mapper/{name}" for name in tables]
+
+
 def need_target(name):
     """Skips the case if this kernel does not have a target."""
     modprobe(f"dm-{name}")

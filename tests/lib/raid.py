@@ -338,11 +338,16 @@ def mdstat_names():
         return re.findall(r"^(md\S+) :", file.read(), re.M)
 
 
-def stop_all():
-    """Closes what is open, stops all arrays, takes down device-mapper devices and wipes the RAM disks' superblocks."""
+def stop_arrays():
+    """Closes what is open and stops all arrays."""
     Disk.close_all()
     for name in mdstat_names():
         Array([], name).stop()
+
+
+def stop_all():
+    """Closes what is open, stops all arrays, takes down device-mapper devices and wipes the RAM disks' superblocks."""
+    stop_arrays()
     sh("dmsetup", "remove_all", "--force")
     number = 0
     while os.path.exists(f"/dev/ram{number}"):

@@ -105,6 +105,7 @@ def run(cases, setup=None, cleanup=None):
             print(f"    {title}")
         sys.exit(2)
     failed, skipped = [], 0
+    kernel.expedite()
     begin = time.monotonic()
     print(f"{name}: {len(chosen)} cases, driver {kernel.driver()}, kernel {os.uname().release}", flush=True)
     for title, body in chosen:
