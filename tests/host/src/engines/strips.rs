@@ -210,8 +210,14 @@ fn lose(
         blocks[usize::from(member)] = noise;
         expected[usize::from(member)] = noise;
     }
-    Blocks::over(&mut blocks, engine, roles).recover(lost, unusable);
-    assert_strip(&blocks, &expected, what);
+    // Past the caches or not, the outcome is the same.
+    for past in [false, true] {
+        let mut done = blocks.clone();
+        Blocks::over(&mut done, engine, roles)
+            .past_caches(past)
+            .recover(lost, unusable);
+        assert_strip(&done, &expected, || format!("{}, past {past}", what()));
+    }
 }
 
 #[test]
