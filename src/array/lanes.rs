@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lanes: threads that run spans whose turn was won where they may not run.
+//! Lanes: threads that run spans whose turn was won where they may not run, and that take a share of what is much work.
 
 use super::object::{SpanObject, Work};
 use super::queue::{IndexStack, Pushed};
@@ -19,6 +19,8 @@ use kernel::sync::{Arc, SetOnce};
 pub(super) struct Lane {
     slab: Arc<Slab>,
     queue: IndexStack,
+    /// Spans that were given to it and that it has not run.
+    depth: AtomicU32,
 }
 
 impl thread::Work for Lane {
@@ -44,9 +46,13 @@ impl Lane {
             if let Some(turn) = span.actor.resume() {
                 run(span, turn);
             }
+            self.depth.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
+
+/// Spans with which a lane has enough to do: one that it runs, and the next.
+const ENOUGH: u32 = 2;
 
 struct Running {
     lane: Arc<Lane>,
@@ -92,6 +98,7 @@ impl Lanes {
                 Lane {
                     slab: slab.clone(),
                     queue: IndexStack::new(),
+                    depth: AtomicU32::new(0),
                 },
                 GFP_KERNEL,
             )?;
@@ -107,19 +114,27 @@ impl Lanes {
 
     /// Gives a span to a lane. Any context.
     pub(super) fn queue<'a>(&self, span: &'a SpanObject, turn: Turn<'a, Work>) {
-        let count = self.count.load(Ordering::Acquire).max(1);
-        let Some(running) = self
-            .lanes
-            .get((span.index % count) as usize)
-            .and_then(SetOnce::as_ref)
-        else {
+        let Some(running) = self.lane_of(span) else {
             // There is always one: it is started before the first request comes.
             return;
         };
+        running.lane.depth.fetch_add(1, Ordering::Relaxed);
         turn.suspend();
         if running.lane.queue.push(span.index, &span.run) == Pushed::First {
             running.thread.wake();
         }
+    }
+
+    /// Whether a span's lane has so little to do that it may take this one off somebody who has more. Any context.
+    pub(super) fn may_help(&self, span: &SpanObject) -> bool {
+        self.lane_of(span)
+            .is_some_and(|running| running.lane.depth.load(Ordering::Relaxed) < ENOUGH)
+    }
+
+    fn lane_of(&self, span: &SpanObject) -> Option<&Running> {
+        let count = self.count.load(Ordering::Acquire).max(1);
+        let lane = self.lanes.get((span.index % count) as usize)?;
+        lane.as_ref()
     }
 
     /// Ends the threads. No span may be at work any more. Sleeps.

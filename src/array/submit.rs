@@ -21,8 +21,8 @@ use crate::mem::mempool::Pooled;
 use crate::mem::Wait;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
-use crate::sync::mailbox::Events;
 use crate::sync::gate::{Entry, Gate};
+use crate::sync::mailbox::Events;
 use kernel::sync::Arc;
 
 /// What a request does when not all that it needs is there at once.
@@ -106,6 +106,9 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
 
 /// Spans that are reserved for one request at once.
 const RESERVED: usize = 16;
+
+/// Strips of a span that are worth another CPU's while, if there are more spans for us.
+const MUCH: u32 = 4;
 
 /// Spans and parts that a request will need.
 struct Reserved<'a> {
@@ -198,12 +201,7 @@ impl Array {
 
     /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if
     /// `may_wait`, until there is something.
-    fn reserve<'a>(
-        &'a self,
-        start: u64,
-        end: u64,
-        may_wait: bool,
-    ) -> (Reserved<'a>, u64) {
+    fn reserve<'a>(&'a self, start: u64, end: u64, may_wait: bool) -> (Reserved<'a>, u64) {
         let mut reserved = Reserved::new();
         let mut at = start;
         while at < end {
@@ -278,11 +276,8 @@ impl Array {
         let mut spans = reserved.spans.into_iter().flatten().peekable();
         while let Some((pinned, mut item)) = spans.next() {
             // The last one gets what we have; most requests have one.
-            let own = if spans.peek().is_some() {
-                keep.clone()
-            } else {
-                keep.take()
-            };
+            let more = spans.peek().is_some();
+            let own = if more { keep.clone() } else { keep.take() };
             let Some((slice, entry)) = own else {
                 break;
             };
@@ -292,8 +287,13 @@ impl Array {
             item.entry = Some(entry);
             // The plug first: a part that is held must have somebody who lets it go.
             item.part.hold = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
+            let much = item.part.strips().count() >= MUCH;
             if let Some(turn) = pinned.post(item) {
-                run(span, turn);
+                if much && (more || plug::active()) && self.lanes.may_help(span) {
+                    hand_over(span, turn);
+                } else {
+                    run(span, turn);
+                }
             }
         }
     }

@@ -69,6 +69,11 @@ impl Part {
         }
     }
 
+    /// The strips that it wants and that have not ended.
+    pub(crate) fn strips(&self) -> Strips {
+        self.todo | self.active
+    }
+
     /// The strips that are being worked on.
     pub(crate) fn active(&self) -> Strips {
         self.active
