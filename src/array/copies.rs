@@ -31,7 +31,7 @@ pub(super) enum Parity<F> {
 }
 
 /// Copies in what the active writes of `strips` change, in the order of the parts, and has parity become right: that which
-/// the function names for each strip.
+/// the function names for each strip. Returns the strips for which that could not be done.
 // Its own frame: what one job needs must not lie below another one's.
 #[inline(never)]
 pub(super) fn write(
@@ -39,18 +39,20 @@ pub(super) fn write(
     strips: Strips,
     parts: &PartList,
     parity: Parity<impl Fn(u32) -> Make>,
-) {
+) -> Strips {
     let array = env.array;
     let (geometry, sector) = (&array.geometry, env.sector);
     let maker = Maker {
         engine: array.engine,
         roles: geometry.roles(geometry.stripe_of(sector)),
     };
+    let mut undone = strips;
     let mut table: [Option<StripCopies<'_, '_>>; SPAN_STRIPS as usize] = [const { None }; _];
     for (copies, (index, node)) in table.iter_mut().zip((0..).zip(env.kits.iter_mut())) {
         if let Some(node) = node.as_mut().filter(|_| strips.meets(Strips::one(index))) {
             let (pages, sources) = node.kit.with_sources();
             *copies = Some(StripCopies { pages, sources });
+            undone -= Strips::one(index);
         }
     }
     each_piece(
@@ -64,14 +66,16 @@ pub(super) fn write(
                 let Some(Some(copies)) = table.get_mut(strip as usize) else {
                     return;
                 };
-                match &parity {
-                    Parity::Follow(make) => {
-                        maker
-                            .blocks(copies.pages)
-                            .change(piece.member, at, source, make(strip))
-                    }
+                let make = match &parity {
+                    Parity::Follow(make) => make(strip),
+                    Parity::Make(_) | Parity::Leave => Make::default(),
+                };
+                let done = match &parity {
                     Parity::Make(_) => copies.note(piece.member, at, source, &maker),
-                    Parity::Leave => copies.copy(piece.member, at, source, &maker),
+                    _ => copies.copy(piece.member, at, source, make, &maker),
+                };
+                if !done {
+                    undone |= Strips::one(strip);
                 }
             });
         },
@@ -81,15 +85,19 @@ pub(super) fn write(
         let past = !array.slots.iter().any(copied);
         for (copies, strip) in table.iter_mut().zip(0..) {
             if let Some(copies) = copies {
-                copies.generate(make(strip), past, &maker);
+                if !copies.generate(make(strip), past, &maker) {
+                    undone |= Strips::one(strip);
+                }
             }
         }
     }
+    undone
 }
 
-/// Copies blocks of `strips` to the active reads.
+/// Copies blocks of `strips` to the active reads. Returns the strips for which that could not be done.
 #[inline(never)]
-pub(super) fn read(env: &RunEnv<'_>, strips: Strips, parts: &PartList) {
+pub(super) fn read(env: &RunEnv<'_>, strips: Strips, parts: &PartList) -> Strips {
+    let mut undone = Strips::NONE;
     let (geometry, sector) = (&env.array.geometry, env.sector);
     each_piece(
         geometry,
@@ -104,8 +112,12 @@ pub(super) fn read(env: &RunEnv<'_>, strips: Strips, parts: &PartList) {
                 copied,
                 "a part lies within its slice, and its strips have kits"
             );
+            if !copied {
+                undone |= piece.run.strips();
+            }
         },
     );
+    undone
 }
 
 /// A strip that data is copied to.
@@ -127,30 +139,40 @@ impl Maker {
 }
 
 impl<'s> StripCopies<'_, 's> {
-    /// Copies now.
-    fn copy(&mut self, member: u16, at: usize, source: Source<'_>, maker: &Maker) {
+    /// Copies now, and has parity follow. Returns whether it could be done, as the others here do.
+    fn copy(
+        &mut self,
+        member: u16,
+        at: usize,
+        source: Source<'_>,
+        make: Make,
+        maker: &Maker,
+    ) -> bool {
         let mut blocks = maker.blocks(self.pages);
-        blocks.change(member, at, source, Make::default());
+        blocks.change(member, at, source, make);
+        !blocks.failed()
     }
 
     /// Notes a whole block; copies less at once, behind what was to be copied before it.
-    fn note(&mut self, member: u16, at: usize, source: Source<'s>, maker: &Maker) {
+    fn note(&mut self, member: u16, at: usize, source: Source<'s>, maker: &Maker) -> bool {
         if at == 0 && self.sources.set(member, source) {
-            return;
+            return true;
         }
+        let none = Make::default();
         if let Some(before) = self.sources.take(member) {
-            self.copy(member, 0, before, maker);
+            if !self.copy(member, 0, before, none, maker) {
+                return false;
+            }
         }
-        self.copy(member, at, source, maker);
+        self.copy(member, at, source, none, maker)
     }
 
     /// Copies what is noted, and makes parity; past the caches if no CPU reads it next.
-    fn generate(&mut self, make: Make, past: bool, maker: &Maker) {
+    fn generate(&mut self, make: Make, past: bool, maker: &Maker) -> bool {
         let sources = &self.sources;
-        let blocks = maker.blocks(self.pages);
-        blocks
-            .past_caches(past)
-            .generate_copying(make, |member| sources.get(member));
+        let mut blocks = maker.blocks(self.pages).past_caches(past);
+        blocks.generate_copying(make, |member| sources.get(member));
+        !blocks.failed()
     }
 }
 

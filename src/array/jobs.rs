@@ -22,21 +22,26 @@ pub(super) fn run(
     parts: &PartList,
 ) -> Outcome {
     let mut mismatch = Strips::NONE;
-    match job {
+    let undone = match job {
         Job::Write(method) => write(env, method, strips, columns, parts),
         Job::Recover => each_strip(env, strips, |strip, blocks| recover(blocks, strip, columns)),
         Job::Deliver => copies::read(env, strips, parts),
-        Job::Check => {
-            mismatch = strips;
-            each_strip(env, strips, |strip, blocks| {
-                let wrong = blocks.check(parity_of(blocks.roles(), strip, columns, |c| c.uptodate));
-                if !wrong.p && !wrong.q {
-                    mismatch -= strip;
+        Job::Check => each_strip(env, strips, |strip, blocks| {
+            let roles = blocks.roles();
+            let wrong = blocks.check(parity_of(roles, strip, columns, |c| c.uptodate));
+            let parities = [(Some(roles.p()), wrong.p), (roles.q(), wrong.q)];
+            for (member, _) in parities.into_iter().filter(|(_, is_wrong)| *is_wrong) {
+                let column = member.and_then(|member| columns.get_mut(usize::from(member)));
+                if let Some(column) = column {
+                    column.rebuild |= strip;
+                    mismatch |= strip;
                 }
-            });
-        }
+            }
+            true
+        }),
         Job::Parity => each_strip(env, strips, |strip, blocks| {
             blocks.generate(parity_of(blocks.roles(), strip, columns, |c| c.rebuild));
+            true
         }),
         Job::Locate => each_strip(env, strips, |strip, blocks| {
             if let Located::Member(member) = blocks.locate() {
@@ -45,9 +50,10 @@ pub(super) fn run(
                     column.rebuild |= strip;
                 }
             }
+            true
         }),
-    }
-    Outcome::Done { mismatch }
+    };
+    Outcome::Done { mismatch, undone }
 }
 
 /// Copies in what the active writes of `strips` change, and makes parity.
@@ -58,7 +64,7 @@ fn write(
     strips: Strips,
     columns: &[Column],
     parts: &PartList,
-) {
+) -> Strips {
     let roles = roles(env);
     let make = |strip| parity_of(roles, Strips::one(strip), columns, |column| column.rebuild);
     let parity = match method {
@@ -66,11 +72,11 @@ fn write(
         Method::Rcw => Parity::Make(make),
         Method::NoParity => Parity::Leave,
     };
-    copies::write(env, strips, parts, parity);
+    copies::write(env, strips, parts, parity)
 }
 
-/// Computes the marked blocks of a strip: as many as there are parities at most.
-fn recover(blocks: &mut Blocks<'_, Page>, strip: Strips, columns: &[Column]) {
+/// Computes the marked blocks of a strip: as many as there are parities at most. Returns whether they are no more.
+fn recover(blocks: &mut Blocks<'_, Page>, strip: Strips, columns: &[Column]) -> bool {
     let mut lost = [0; 2];
     let mut count = 0_usize;
     let marked = (0..).zip(columns);
@@ -87,9 +93,11 @@ fn recover(blocks: &mut Blocks<'_, Page>, strip: Strips, columns: &[Column]) {
         column.is_none_or(|column| !(column.uptodate | column.rebuild).meets(strip))
     };
     let absent = Some(roles.p()).into_iter().chain(roles.q()).find(is_absent);
-    if let Some(lost) = lost.get(..count) {
-        blocks.recover(lost, absent);
-    }
+    let Some(lost) = lost.get(..count) else {
+        return false;
+    };
+    blocks.recover(lost, absent);
+    true
 }
 
 /// The parity blocks of a strip whose columns say so.
@@ -115,25 +123,28 @@ fn roles(env: &RunEnv<'_>) -> Roles {
     geometry.roles(geometry.stripe_of(env.sector))
 }
 
-/// Calls `work` with each strip that has a kit, and its blocks.
+/// Calls `work` with each strip that has a kit, and its blocks. Returns the strips that have none, for which `work` returned
+/// false, or with whose blocks it failed.
 // Its own frame: what one job needs must not lie below another one's.
 #[inline(never)]
 fn each_strip(
     env: &mut RunEnv<'_>,
     strips: Strips,
-    mut work: impl FnMut(Strips, &mut Blocks<'_, Page>),
-) {
+    mut work: impl FnMut(Strips, &mut Blocks<'_, Page>) -> bool,
+) -> Strips {
     let roles = roles(env);
     let engine = env.array.engine;
+    let mut undone = strips;
     for (strip, node) in (0..).zip(env.kits.iter_mut()) {
         let strip = strips & Strips::one(strip);
         if let Some(node) = node.as_mut().filter(|_| !strip.is_empty()) {
-            work(
-                strip,
-                &mut Blocks::over(node.kit.pages_mut(), engine, roles),
-            );
+            let mut blocks = Blocks::over(node.kit.pages_mut(), engine, roles);
+            if work(strip, &mut blocks) && !blocks.failed() {
+                undone -= strip;
+            }
         }
     }
+    undone
 }
 
 const _: () = assert!(STRIP_BYTES == crate::mem::pages::PAGE_SIZE);

@@ -71,7 +71,9 @@ impl<T: Holder> Blocks<'_, T> {
     /// match is [`Located::Several`].
     pub(crate) fn locate(&self) -> Located {
         let verdict = self.verdict();
-        Self::expect(verdict.map(|_| ()));
+        if verdict.is_none() {
+            T::complain();
+        }
         match verdict {
             Some(Verdict::Nothing) => Located::Nothing,
             Some(Verdict::P) => Located::Member(self.roles.p()),

@@ -45,12 +45,14 @@ pub(crate) struct Make {
 /// The blocks of one strip while a job works on them: one for each member.
 ///
 /// No job works on strips of which a bio of a member uses blocks meanwhile. If one does all the same, or names members that
-/// do not exist, then the holder complains, and what the job was to make is left undone, or half done.
+/// do not exist, then the holder complains, what the job was to make is left undone, or half done, and [`Self::failed`]
+/// says so.
 pub(crate) struct Blocks<'a, T> {
     pub(super) pages: &'a mut [T],
     pub(super) engine: &'a dyn Engine,
     pub(super) roles: Roles,
     pub(super) past: bool,
+    failed: bool,
 }
 
 /// Lines of a block.
@@ -68,7 +70,13 @@ impl<'a, T: Holder> Blocks<'a, T> {
             engine,
             roles,
             past: false,
+            failed: false,
         }
+    }
+
+    /// Whether something could not be done. Nobody may use what is in the blocks then.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed
     }
 
     /// Has [`Self::generate`], [`Self::generate_copying`], and [`Self::recover`] of two blocks store past the caches: for blocks that no CPU reads soon, such
@@ -104,7 +112,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
             past: self.past,
         };
         let done = self.pass(targets, Lost::default(), inputs);
-        Self::expect(done);
+        self.expect(done);
     }
 
     /// Makes a part of a data block what `source` is, from byte `at` on, and has parity follow. P and Q change by the
@@ -127,16 +135,17 @@ impl<'a, T: Holder> Blocks<'a, T> {
         } else {
             self.change_edge(member, at..end, source, 0, make)
         };
-        Self::expect(done);
+        self.expect(done);
     }
 
     /// Which parity does not match the data. What is not to be looked at is not wrong.
     pub(crate) fn check(&self, which: Make) -> Wrong {
-        let wrong = self.compare(which);
-        Self::expect(wrong.map(|_| ()));
-        wrong.unwrap_or(Wrong {
-            p: which.p,
-            q: which.q,
+        self.compare(which).unwrap_or_else(|| {
+            T::complain();
+            Wrong {
+                p: which.p,
+                q: which.q,
+            }
         })
     }
 
@@ -349,8 +358,9 @@ impl<'a, T: Holder> Blocks<'a, T> {
     }
 
     /// Complains of what could not be done.
-    pub(super) fn expect(done: Option<()>) {
+    pub(super) fn expect(&mut self, done: Option<()>) {
         if done.is_none() {
+            self.failed = true;
             T::complain();
         }
     }

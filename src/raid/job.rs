@@ -29,7 +29,7 @@ pub(crate) enum Job {
     Recover,
     /// Copy blocks to the active read parts, except strips in [`super::part::Part::failed`].
     Deliver,
-    /// Compare the parity that is in memory with data.
+    /// Compare the parity that is in memory with data, and mark in [`Column::rebuild`] that which does not match.
     Check,
     /// Make the parity marked in [`Column::rebuild`] from the data blocks in memory.
     Parity,
@@ -45,6 +45,8 @@ pub(crate) enum Outcome {
     Done {
         /// The strips whose parity does not match ([`Job::Check`] only).
         mismatch: Strips,
+        /// The strips for which it could not be done: a fault of whoever runs jobs. Nothing in memory of them may be used.
+        undone: Strips,
     },
     /// It goes on elsewhere; [`super::span::Span::job_done`] is called later.
     #[cfg_attr(

@@ -185,7 +185,7 @@ impl Span {
         }
     }
 
-    /// Takes in that a pending job has ended. To be followed by [`Self::step`].
+    /// Takes in that a pending job has ended; in `undone` it could not be done. To be followed by [`Self::step`].
     #[cfg_attr(
         MODULE,
         expect(dead_code, reason = "every engine so far ends its jobs at once")
@@ -194,10 +194,12 @@ impl Span {
         &mut self,
         strips: Strips,
         mismatch: Strips,
+        undone: Strips,
         columns: &mut [Column],
         parts: &mut E::Parts,
         env: &mut E,
     ) {
+        let strips = self.without(undone, strips, columns);
         let computed = strips & self.phases.of(Phase::Computing);
         let recovered = computed & self.recovering;
         self.recovered(recovered, columns, env);

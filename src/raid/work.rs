@@ -165,7 +165,8 @@ impl Span {
         self.recovering |= strips;
         self.phases
             .advance(strips, Phase::Reading, Phase::Computing);
-        if let Outcome::Done { .. } = env.run(Job::Recover, strips, columns, parts) {
+        if let Outcome::Done { undone, .. } = env.run(Job::Recover, strips, columns, parts) {
+            let strips = self.without(undone, strips, columns);
             self.recovered(strips, columns, env);
         }
     }
@@ -206,7 +207,8 @@ impl Span {
         }
         self.phases
             .advance(strips, Phase::Reading, Phase::Computing);
-        if let Outcome::Done { .. } = env.run(Job::Write(method), strips, columns, parts) {
+        if let Outcome::Done { undone, .. } = env.run(Job::Write(method), strips, columns, parts) {
+            let strips = self.without(undone, strips, columns);
             self.written(strips, columns);
         }
     }
@@ -256,7 +258,8 @@ impl Span {
         });
         self.phases
             .advance(strips, Phase::Reading, Phase::Computing);
-        if let Outcome::Done { .. } = env.run(Job::Deliver, strips, columns, parts) {
+        if let Outcome::Done { undone, .. } = env.run(Job::Deliver, strips, columns, parts) {
+            let strips = self.without(undone, strips, columns);
             self.delivered(strips, columns, parts);
         }
     }
@@ -292,7 +295,8 @@ impl Span {
             return;
         }
         self.phases.advance(strips, Phase::Reading, Phase::Checking);
-        if let Outcome::Done { mismatch } = env.run(Job::Check, strips, columns, parts) {
+        if let Outcome::Done { mismatch, undone } = env.run(Job::Check, strips, columns, parts) {
+            let strips = self.without(undone, strips, columns);
             self.checked(strips, mismatch, columns, parts, env);
         }
     }
@@ -322,20 +326,20 @@ impl Span {
             .advance(rest - store, Phase::Checking, Phase::Done);
         self.phases
             .advance(repair | locate, Phase::Checking, Phase::Repairing);
+        for column in columns.iter_mut() {
+            // Only the parity that does not match is made anew.
+            column.rebuild -= strips - repair;
+        }
         if !repair.is_empty() {
-            for (member, column) in columns.iter_mut().enumerate() {
-                if !self.roles.is_data(member) {
-                    // What is not in memory is lost, and there is nobody to hold it.
-                    column.rebuild |= repair & column.uptodate;
-                }
-            }
-            if let Outcome::Done { .. } = env.run(Job::Parity, repair, columns, parts) {
+            if let Outcome::Done { undone, .. } = env.run(Job::Parity, repair, columns, parts) {
+                let repair = self.without(undone, repair, columns);
                 self.repaired(repair, columns);
             }
         }
         if !locate.is_empty() {
             self.locating |= locate;
-            if let Outcome::Done { .. } = env.run(Job::Locate, locate, columns, parts) {
+            if let Outcome::Done { undone, .. } = env.run(Job::Locate, locate, columns, parts) {
+                let locate = self.without(undone, locate, columns);
                 self.located(locate, columns, env);
             }
         }
@@ -373,6 +377,31 @@ impl Span {
             .advance(located, Phase::Repairing, Phase::Logging);
         self.phases
             .advance(strips - located, Phase::Repairing, Phase::Done);
+    }
+
+    /// Gives up those of `strips` for which a job could not be done, so that nobody gets what is in memory of them. Returns
+    /// the others.
+    pub(super) fn without(
+        &mut self,
+        undone: Strips,
+        strips: Strips,
+        columns: &mut [Column],
+    ) -> Strips {
+        let undone = undone & strips;
+        if !undone.is_empty() {
+            for column in columns {
+                column.rebuild -= undone;
+                column.modified -= undone;
+            }
+            self.recovering -= undone;
+            self.locating -= undone;
+            self.failed |= undone;
+            for phase in [Phase::Computing, Phase::Checking, Phase::Repairing] {
+                let here = undone & self.phases.of(phase);
+                self.phases.advance(here, phase, Phase::Done);
+            }
+        }
+        strips - undone
     }
 
     /// Hands to the members what differs there, once everything that must be durable first is.
@@ -438,10 +467,11 @@ impl Span {
         let parity = usize::from(env.geometry().parity_disks());
         for index in (ended & failed).iter() {
             let strip = Strips::one(index);
-            // A member that was being rebuilt may be in sync by now; the strip was rebuilt before this write then, and
-            // the write went there too.
+            // What counts is which members hold their blocks now. One that was being rebuilt may be in sync; the strip was
+            // rebuilt before this write then, and the write went there too. And one that the write has nothing for may
+            // have failed since it was accepted, so that parity makes up for another block in vain.
             let is_bad = |(member, column): &(usize, &Column)| {
-                let lost = column.lost - env.readable(*member);
+                let lost = !env.readable(*member);
                 (column.failed | column.read_error | lost).meets(strip)
             };
             let bad = columns.iter().enumerate().filter(is_bad).count();

@@ -91,12 +91,13 @@ const FAULTS: &[Fault] = faults! {
         "(if super::fault::on(\"completed-before-all-strips-are-done\") { self.todo } else { self.todo | self.active }).is_empty()";
     "failed-strips-not-reported", "work.rs",
         "part.failed |= part.active & failed;" =>
-        "if !super::fault::on(\"failed-strips-not-reported\") { part.failed |= part.active & failed; }";
+        "if !super::fault::on(\"failed-strips-not-reported\") && !(part.kind != PartKind::Read && part.kind != PartKind::Write && super::fault::on(\"failed-sync-not-reported\")) { part.failed |= part.active & failed; }";
+    "failed-sync-not-reported", "work.rs", "" => "";
 
     // The cache, and kits.
     "failed-strip-stays-cached", "work.rs",
-        "let forget = failed | synced;" =>
-        "let forget = if super::fault::on(\"failed-strip-stays-cached\") { synced } else { failed | synced };";
+        "let forget = failed | passing;" =>
+        "let forget = if super::fault::on(\"failed-strip-stays-cached\") { passing } else { failed | passing };";
     "sync-believes-the-cache", "accept.rs",
         "column.uptodate -= fresh;" =>
         "if !super::fault::on(\"sync-believes-the-cache\") { column.uptodate -= fresh; }";
@@ -127,6 +128,13 @@ const FAULTS: &[Fault] = faults! {
     "repair-only-counts", "work.rs",
         "            column.modified |= made;" =>
         "            if !super::fault::on(\"repair-only-counts\") { column.modified |= made; }";
+
+    "repair-writes-right-parity", "work.rs",
+        "for column in columns.iter_mut() {\n            // Only the parity that does not match is made anew.\n" =>
+        "for (member, column) in columns.iter_mut().enumerate() {\n            if !self.roles.is_data(member) && super::fault::on(\"repair-writes-right-parity\") { column.rebuild |= repair & column.uptodate; }\n";
+    "what-could-not-be-done-is-used", "work.rs",
+        "let undone = undone & strips;" =>
+        "let undone = if super::fault::on(\"what-could-not-be-done-is-used\") { Strips::NONE } else { undone & strips };";
 
     // Two parities.
     "rmw-without-the-old-q", "plan.rs", "" => "";
@@ -159,7 +167,8 @@ const FAULTS: &[Fault] = faults! {
         "if lost > self.roles.parity_count() + u32::from(super::fault::on(\"three-lost-blocks-taken-for-two\")) {";
     "two-failures-refused", "work.rs",
         "} else if bad > parity {" =>
-        "} else if bad > (if super::fault::on(\"two-failures-refused\") { 1 } else { parity }) {";
+        "} else if bad > (if super::fault::on(\"two-failures-refused\") { 1 } else if super::fault::on(\"three-missing-blocks-acknowledged\") && parity == 2 { 3 } else { parity }) {";
+    "three-missing-blocks-acknowledged", "work.rs", "" => "";
     "second-parity-not-compared", "plan.rs",
         "let check = lost < self.roles.parity_count();" =>
         "let check = if super::fault::on(\"second-parity-not-compared\") { lost == 0 } else { lost < self.roles.parity_count() };";
@@ -179,6 +188,9 @@ const FAULTS: &[Fault] = faults! {
         "if locate && self.roles.q().is_some() {" =>
         "if (locate || super::fault::on(\"locates-unasked\")) && (self.roles.q().is_some() || super::fault::on(\"locates-with-one-parity\")) {";
     "locates-with-one-parity", "accept.rs", "" => "";
+    "locates-where-parity-is-not-trusted", "accept.rs",
+        "self.locate |= fresh & env.parity_trusted();" =>
+        "self.locate |= if super::fault::on(\"locates-where-parity-is-not-trusted\") { fresh } else { fresh & env.parity_trusted() };";
     "located-block-not-written", "work.rs",
         "            column.modified |= found;" =>
         "            if !super::fault::on(\"located-block-not-written\") { column.modified |= found; }";
@@ -206,8 +218,8 @@ const FAULTS: &[Fault] = faults! {
         "            !part.is_complete()\n        });\n        self.waits.memory" =>
         "            super::fault::on(\"who-asks-for-nothing-waits\") || !part.is_complete()\n        });\n        self.waits.memory";
     "member-in-sync-by-now-counts-as-lost", "work.rs",
-        "let lost = column.lost - env.readable(*member);" =>
-        "let lost = if super::fault::on(\"member-in-sync-by-now-counts-as-lost\") { column.lost } else { column.lost - env.readable(*member) };";
+        "let lost = !env.readable(*member);" =>
+        "let lost = if super::fault::on(\"member-in-sync-by-now-counts-as-lost\") { column.lost } else { !env.readable(*member) };";
 };
 
 /// What the copy asks whether a fault is on.

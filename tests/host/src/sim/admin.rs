@@ -295,7 +295,7 @@ impl Sim {
     }
 
     /// Whether members are being written at a row, or its span has not yet heard of the end.
-    fn is_being_stored(&self, row: usize) -> bool {
+    pub(crate) fn is_being_stored(&self, row: usize) -> bool {
         self.table.entries.iter().any(|entry| {
             let (Some(key), Some(actor)) = (entry.key, &entry.actor) else {
                 return false;
@@ -306,7 +306,7 @@ impl Sim {
     }
 
     pub(crate) fn trusted(&self, row: usize) -> bool {
-        row_end(row) <= self.md.resync_offset
+        row_end(row) <= self.md.trusted_below()
     }
 
     /// The shrinker takes the kits of a span that is not used.

@@ -32,6 +32,10 @@ impl Slots {
         self.0 |= 1 << slot;
     }
 
+    pub(crate) fn remove(&mut self, slot: usize) {
+        self.0 &= !(1 << slot);
+    }
+
     pub(crate) fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

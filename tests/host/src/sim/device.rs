@@ -227,6 +227,16 @@ impl Device {
         self.known_bad.binary_search(&row).is_ok()
     }
 
+    /// How many sectors were written so far.
+    pub(crate) fn clock(&self) -> u32 {
+        self.clock
+    }
+
+    /// Whether a sector was written after the clock said `since`.
+    pub(crate) fn written_since(&self, sector: u32, since: u32) -> bool {
+        self.version[sector as usize] > since
+    }
+
     /// Whether the device holds what the array holds up to `end`, as far as md knows.
     pub(crate) fn covers(&self, end: u32) -> bool {
         !self.faulty.get() && (self.in_sync.get() || end <= self.recovery_offset)

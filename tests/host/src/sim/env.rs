@@ -66,7 +66,7 @@ impl Env for World<'_> {
     }
 
     fn parity_trusted(&self) -> Strips {
-        super::md::strips_below(self.key, self.sim.md.resync_offset)
+        super::md::strips_below(self.key, self.sim.md.trusted_below())
     }
 
     fn rmw_level(&self) -> RmwLevel {
@@ -168,7 +168,8 @@ impl Env for World<'_> {
                 }
             }
         }
-        let work = Work::new(job, strips, &self.code, copies, columns);
+        let mut work = Work::new(job, strips, &self.code, copies, columns);
+        self.fail_some_job(&mut work);
         self.count_job(strips, columns, &work);
         self.sim.about_to(self.key, &work);
         self.sim
@@ -179,6 +180,7 @@ impl Env for World<'_> {
             done.mark(columns);
             return Outcome::Done {
                 mismatch: done.mismatch,
+                undone: work.undone,
             };
         }
         self.sim.count(Event::JobPending);

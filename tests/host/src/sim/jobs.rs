@@ -39,6 +39,8 @@ pub(crate) struct Work {
     made: [Slots; SPAN_STRIPS as usize],
     /// Those whose blocks are not in memory.
     absent: [Slots; SPAN_STRIPS as usize],
+    /// The strips for which it is not done, by a fault of whoever runs jobs.
+    pub(crate) undone: Strips,
 }
 
 /// What has come of a job.
@@ -93,6 +95,7 @@ impl Work {
             copies,
             made,
             absent,
+            undone: Strips::NONE,
         }
     }
 }
@@ -214,10 +217,13 @@ impl World<'_> {
                 "only blocks that are not in memory to be recovered",
                 made & column.uptodate,
             ),
-            Job::Parity if is_parity => (
-                "all parity in memory to be made",
-                (strips & column.uptodate) - made,
-            ),
+            Job::Parity if is_parity => {
+                let wrong = self.mismatching(strips & column.uptodate, member);
+                (
+                    "the parity in memory that does not match, and no other, to be made",
+                    (wrong - made) | (made - wrong),
+                )
+            }
             _ => ("no such block to be made", made),
         };
         if !wrong.is_empty() {
@@ -226,6 +232,32 @@ impl World<'_> {
                 format!("strips {wrong:?} of member {member}: {column:?}"),
             );
         }
+    }
+
+    /// Where a parity block in memory does not match the data there.
+    fn mismatching(&self, strips: Strips, parity: usize) -> Strips {
+        let is_wrong = |strip: &u32| {
+            let kit = self.kits[*strip as usize].as_ref();
+            kit.is_some_and(|kit| self.code.is_wrong(kit, parity))
+        };
+        strips
+            .iter()
+            .filter(is_wrong)
+            .fold(Strips::NONE, |all, strip| all | Strips::one(strip))
+    }
+
+    /// Where anything may go wrong, jobs fail now and then, and leave anything in memory.
+    pub(crate) fn fail_some_job(&mut self, work: &mut Work) {
+        if !self.sim.config.reckless || !self.sim.troubles() || !self.sim.rng.chance(2) {
+            return;
+        }
+        let strips: Vec<_> = work.strips.iter().collect();
+        let strip = strips[self.sim.rng.index(strips.len())];
+        self.sim.count(Event::JobUndone);
+        self.sim
+            .note(|| format!("span {}: but not for strip {strip}", self.key.sector));
+        self.sim.row_lossy(row_of(self.key, strip));
+        work.undone = Strips::one(strip);
     }
 
     /// Whether the job is the one that the sync parts at work ask for.
@@ -247,7 +279,7 @@ impl World<'_> {
         let asked = asked.fold(Strips::NONE, |all, part| all | part);
         let lost = columns.iter().fold(Strips::NONE, |all, c| all | c.lost);
         // What a crash has left says nothing of which block is wrong.
-        let trusted = strips_below(self.key, self.sim.md.resync_offset);
+        let trusted = strips_below(self.key, self.sim.md.trusted_below());
         let locatable = if self.code.parities() > 1 {
             strips & trusted & (asked - lost)
         } else {
@@ -399,6 +431,9 @@ impl Sim {
         let mut performed = Performed::default();
         if work.job == Job::Deliver {
             for &(copy, _) in &work.copies {
+                if work.undone.meets(Strips::one(copy.at / STRIP_SECTORS)) {
+                    continue;
+                }
                 if let Some(kit) = kits[(copy.at / STRIP_SECTORS) as usize].as_ref() {
                     let value = kit[copy.member][(copy.at % STRIP_SECTORS) as usize];
                     self.requests.deliver(copy.request, copy.sector, value);
@@ -425,11 +460,19 @@ impl Sim {
             };
             let (made, absent) = (work.made[strip as usize], work.absent[strip as usize]);
             let one = Strips::one(strip);
+            if work.undone.meets(one) {
+                kit.iter_mut().for_each(|block| block.fill(u64::MAX / 3));
+                continue;
+            }
             match work.job {
                 Job::Write(Method::Rcw) | Job::Parity => work.code.remake(kit, made, made),
                 Job::Recover => work.code.remake(kit, made, absent),
                 Job::Check if !sectors(kit).all(|words| work.code.agree(&words, absent)) => {
                     performed.mismatch |= one;
+                    let parities = work.code.parity_slots().iter();
+                    let wrong = parities
+                        .filter(|&slot| !absent.contains(slot) && work.code.is_wrong(kit, slot));
+                    performed.found.extend(wrong.map(|slot| (slot, one)));
                 }
                 Job::Locate => {
                     let all: Vec<Words> = sectors(kit).collect();
@@ -446,6 +489,15 @@ impl Sim {
 }
 
 impl Code {
+    /// Whether a parity block of a strip does not match its data.
+    fn is_wrong(&self, kit: &Kit, parity: usize) -> bool {
+        sectors(kit).any(|mut words| {
+            let is = words[parity];
+            self.restore(&mut words, Slots::one(parity));
+            words[parity] != is
+        })
+    }
+
     /// Makes the blocks `made` of a strip, which are among those that are `absent`, from the others.
     fn remake(&self, kit: &mut Kit, made: Slots, absent: Slots) {
         for at in 0..STRIP_SECTORS as usize {

@@ -22,8 +22,10 @@ pub(crate) struct Md {
     pub(crate) events: u64,
     /// The superblocks say, or soon will, that no write is under way.
     pub(crate) clean: bool,
-    /// Parity is known to be right below this sector.
+    /// Parity is known to be right below this sector, says md core.
     pub(crate) resync_offset: u32,
+    /// The driver knows that it is below this one: a repair that is interrupted makes nothing wrong.
+    pub(crate) trusted: u32,
     /// MD_SB_CHANGE_DEVS, _CLEAN and _PENDING.
     pub(crate) change_devs: Cell<bool>,
     pub(crate) change_clean: bool,
@@ -48,6 +50,11 @@ pub(crate) struct Md {
 }
 
 impl Md {
+    /// Parity is right below this sector.
+    pub(crate) fn trusted_below(&self) -> u32 {
+        self.resync_offset.max(self.trusted)
+    }
+
     /// An array that is not assembled yet.
     pub(crate) fn new(slots: Vec<Option<usize>>, config: &Config) -> Self {
         Self {
@@ -55,6 +62,7 @@ impl Md {
             events: 1,
             clean: true,
             resync_offset: ALL,
+            trusted: ALL,
             change_devs: Cell::new(false),
             change_clean: false,
             change_pending: Cell::new(false),

@@ -24,8 +24,8 @@
 //! | `silent`    | corruption behind the array's back, and which blocks are to be located                    |
 //! | `power`     | power cuts and assembly                                                                   |
 //!
-//! and what judges it: `history` (what each sector may hold, going by the writes that were made) and `oracle` (parity, the
-//! cache, refusals). All is done in small steps, one actor at a time, chosen by the dice.
+//! and what judges it: `history` (what each sector may hold, going by the writes that were made), `oracle` (parity, the
+//! cache, refusals) and `held` (what members hold of what is said to be done). All is done in small steps, one actor at a time, chosen by the dice.
 //!
 //! [`Span::step`]: crate::raid::span::Span::step
 //! [`Env`]: crate::raid::job::Env
@@ -38,6 +38,7 @@ mod daemon;
 mod device;
 mod env;
 mod field;
+mod held;
 mod history;
 mod io;
 mod jobs;

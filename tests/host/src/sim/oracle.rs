@@ -162,16 +162,18 @@ impl Sim {
         let others = 0..self.md.slots.len();
         let others_lost = others
             .filter(|&other| other != slot)
-            .filter(|&other| !self.has_block(other, row) || self.is_bad_block(other, row));
-        let too_many = others_lost.count() >= self.parities();
+            .filter(|&other| !self.has_block(other, row) || self.is_bad_block(other, row))
+            .count();
+        let too_many = others_lost >= self.parities();
         if too_many {
             self.row_lossy(row);
         }
         self.lose_track(row);
         let excuse = self.rows[row].excuse;
         if too_many || excuse != Excuse::None {
-            // A write under way may have made its parity of what was wrong.
-            self.block_lost(slot, row, excuse == Excuse::Scribbled);
+            // A write under way may have made its parity of what was wrong: it makes parity anew only if it has all data.
+            let is_followed = excuse == Excuse::Hole && others_lost > 0;
+            self.block_lost(slot, row, excuse == Excuse::Scribbled || is_followed);
         }
     }
 
@@ -243,7 +245,7 @@ impl Sim {
             .into_iter()
             .any(|slot| !self.has_block(slot, row) || self.is_bad_block(slot, row));
         // A write makes parity anew only where it is not trusted, and only if it can read all data.
-        let untrusted = row_end(row) > self.md.resync_offset && !one_lost && !rewritten;
+        let untrusted = row_end(row) > self.md.trusted_below() && !one_lost && !rewritten;
         let excused = state.excuse == Excuse::Scribbled
             || (state.excuse == Excuse::Hole && !untrusted)
             || state.lossy;
@@ -519,7 +521,9 @@ impl Sim {
     pub(crate) fn check_resynced(&mut self) {
         for row in 0..self.rows.len() {
             let missing = self.missing(row);
-            if missing.count() >= self.parities() || self.rows[row].lossy {
+            // What is being written again was right before that.
+            let busy = self.is_being_stored(row);
+            if missing.count() >= self.parities() || self.rows[row].lossy || busy {
                 continue;
             }
             if self.rows[row].excuse == Excuse::Hole && !self.row_matches(row, missing) {

@@ -143,6 +143,7 @@ impl Sim {
         } else {
             0
         };
+        self.md.trusted = self.md.resync_offset;
         if !record.clean {
             self.count(Event::UncleanStart);
             if whole < self.md.slots.len() {

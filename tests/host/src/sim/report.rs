@@ -59,6 +59,7 @@ events! {
     Flush "flushes",
     WouldBlock "NOWAIT requests turned back",
     JobPending "jobs that ended later",
+    JobUndone "jobs that could not be done for some strip",
     RunInline "spans run by a submitter",
     HandedOver "spans handed over after some rounds",
     Unplugged "plugs with spans released",

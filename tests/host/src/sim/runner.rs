@@ -91,6 +91,8 @@ impl Sim {
             kits,
             unchecked,
             owed,
+            unheld,
+            ..
         } = &mut *actor;
         let granted = events.has(Events::MEMORY);
         let mut world = World {
@@ -112,14 +114,21 @@ impl Sim {
                     world.sim.clear_bad(device, row_of(key, strip));
                 }
             }
+            // A member that is being rebuilt has its block, though it does not count yet.
+            for strip in written.iter() {
+                unheld[strip as usize].remove(member);
+            }
+            for strip in (bad & columns[member].writing()).iter() {
+                unheld[strip as usize].insert(member);
+            }
             for (strips, ok) in [(good, true), (bad, false)] {
                 if !strips.is_empty() {
                     span.io_done(columns, member, strips, ok, &mut world);
                 }
             }
         }
-        for (strips, mismatch) in jobs {
-            span.job_done(strips, mismatch, columns, parts, &mut world);
+        for [strips, mismatch, undone] in jobs {
+            span.job_done(strips, mismatch, undone, columns, parts, &mut world);
         }
         span.step(columns, parts, &mut world);
         if !world.sim.table.starved.is_empty() {
@@ -142,6 +151,7 @@ impl Sim {
         self.inspect_actor(entry, &actor);
         self.check_owed(key, &mut actor);
         self.check_forgotten(&mut actor);
+        self.check_acknowledged(key, &mut actor);
         self.excuse_failures(key, &mut actor.parts);
         self.check_settled(key, &mut actor);
         let writing = actor.span.phases().of(Phase::Writing);
@@ -214,6 +224,7 @@ impl Sim {
                 };
                 if is_write {
                     self.check_write(member, strips, actor);
+                    self.note_stored(actor.span.key(), strips, actor);
                     actor.unchecked |= strips;
                 }
                 self.table.entries[entry].bio_busy[member] = true;
@@ -316,9 +327,11 @@ impl Sim {
         done.mark(&mut actor.columns);
         self.table.entries[job.entry].actor = Some(actor);
         self.note(|| format!("entry {}: {:?} has ended", job.entry, job.work.job));
-        self.table.entries[job.entry]
-            .jobs_ended
-            .push((job.work.strips, done.mismatch));
+        self.table.entries[job.entry].jobs_ended.push([
+            job.work.strips,
+            done.mismatch,
+            job.work.undone,
+        ]);
         self.post(job.entry, Events::JOB);
         true
     }
@@ -477,6 +490,8 @@ impl Actor {
             kits: super::table::Kits::default(),
             unchecked: Strips::NONE,
             owed: Vec::new(),
+            stored: Strips::NONE,
+            unheld: Default::default(),
         }
     }
 

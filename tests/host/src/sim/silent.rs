@@ -331,9 +331,9 @@ impl Sim {
         }
     }
 
-    /// What a sync asks of the logic; `may_locate` tells whether it may ask for wrong blocks to be located.
-    pub(crate) fn sync_kind(&self, check: bool, may_locate: bool) -> PartKind {
-        let locate = may_locate && self.md.mismatch_method.locates(check);
+    /// What a sync asks of the logic. md core's resync may be a repair that goes on.
+    pub(crate) fn sync_kind(&self, check: bool) -> PartKind {
+        let locate = self.md.mismatch_method.locates(check);
         PartKind::Sync { check, locate }
     }
 }

@@ -115,6 +115,7 @@ impl Sim {
         self.history = History::new(base.collect());
         if self.config.start == Start::Unsynced {
             self.md.resync_offset = 0;
+            self.md.trusted = 0;
         }
         for device in &self.devices {
             device.in_sync.set(true);

@@ -401,6 +401,8 @@ impl Sim {
                 strips: Strips::NONE,
                 excused: false,
                 seen_failed: Strips::NONE,
+                at_work: Strips::NONE,
+                since: Vec::new(),
             };
             let responsible = self.post_part(entry, part);
             self.release_entry(entry);
@@ -645,6 +647,8 @@ impl SimPart {
             strips: Strips::NONE,
             excused: false,
             seen_failed: Strips::NONE,
+            at_work: Strips::NONE,
+            since: Vec::new(),
             part,
             owner: PartOwner::User(request),
         }

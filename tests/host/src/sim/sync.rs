@@ -101,8 +101,11 @@ impl Sim {
             .filter_map(|slot| self.member(slot))
             .any(|d| !self.devices[d].in_sync.get());
         let action = if self.md.resync_offset != ALL {
-            // Members that are not in sync stay where they are.
-            Action::Resync
+            // Members that are not in sync stay where they are. If the array was frozen a repair may take this one's place.
+            match self.sync.requested {
+                Some(Action::Repair) if self.rng.chance(300) => Action::Repair,
+                _ => Action::Resync,
+            }
         } else if spare {
             Action::Recover
         } else if let Some(action) = self.sync.requested {
@@ -139,6 +142,11 @@ impl Sim {
         };
         self.note(|| format!("{action:?} starts at {start}"));
         true
+    }
+
+    /// What the sync thread does, or did last.
+    pub(crate) fn sync_action(&self) -> Action {
+        self.sync.action
     }
 
     /// Whether the daemon would start a sync.
@@ -222,10 +230,8 @@ impl Sim {
         let asked = matches!(action, Action::Check | Action::Repair);
         let full = action == Action::Recover && self.sync.full;
         let mut limit = max;
-        let mut doubtful = false;
         if let Some(bitmap) = &mut self.bitmap {
             let (needed, end) = bitmap.start_sync(at, true);
-            doubtful = needed;
             if !needed && !asked && !full {
                 self.sync.at = end.min(max);
                 self.count(Event::BitmapSkip);
@@ -256,14 +262,15 @@ impl Sim {
             1 + self.rng.below(room)
         };
         let strips = Strips::range(within / STRIP_SECTORS, count);
-        // Where the bitmap knows of a write that a crash may have cut short, parity is only made right.
-        let kind = self.sync_kind(action == Action::Check, asked && !doubtful);
+        let kind = self.sync_kind(action == Action::Check);
         let part = SimPart {
             part: Part::new(kind, strips, 0, 0),
             owner: PartOwner::Sync,
             strips,
             excused: false,
             seen_failed: Strips::NONE,
+            at_work: Strips::NONE,
+            since: self.clocks(),
         };
         self.sync.active += count * STRIP_SECTORS;
         self.sync.issued += u64::from(count * STRIP_SECTORS);
@@ -332,6 +339,7 @@ impl Sim {
         }
         let check = matches!(part.part.kind, PartKind::Sync { check: true, .. });
         self.check_synced(key, part.strips - failed - writing, check);
+        self.check_rebuilt(key, part, part.strips - failed);
         if !failed.is_empty() {
             self.count(Event::SyncFailed);
             let recorded = |strip| {
@@ -367,7 +375,8 @@ impl Sim {
         }
         self.count(Event::Checkpoint);
         self.sync.completed = self.sync.at;
-        if self.sync.action == Action::Resync && self.sync.at > self.md.resync_offset {
+        let mends = matches!(self.sync.action, Action::Resync | Action::Repair);
+        if mends && self.sync.at > self.md.resync_offset {
             self.md.resync_offset = self.sync.at;
         }
         if let Some(bitmap) = &mut self.bitmap {
@@ -417,6 +426,7 @@ impl Sim {
             Action::Resync | Action::Repair => {
                 self.md.resync_offset = reached;
                 if !interrupted {
+                    self.md.trusted = ALL;
                     self.check_resynced();
                 }
             }

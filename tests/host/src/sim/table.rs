@@ -6,6 +6,7 @@
 //! a reference that quiesce waits for; an inactive one keeps its kits and blocks until somebody needs them; a span that
 //! got no kit waits in a FIFO and holds no kit of an idle strip.
 
+use super::code::Slots;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::part::{Part, Parts};
@@ -43,6 +44,10 @@ pub(crate) struct SimPart {
     pub(crate) excused: bool,
     /// The strips that the oracle has seen failing.
     pub(crate) seen_failed: Strips,
+    /// The strips that were being worked on after the last step.
+    pub(crate) at_work: Strips,
+    /// The clocks of all devices when it was posted, of a part of the sync thread.
+    pub(crate) since: Vec<u32>,
 }
 
 /// The parts of a span.
@@ -135,6 +140,10 @@ pub(crate) struct Actor {
     /// Strips that members were written at since the oracle looked at them.
     pub(crate) unchecked: Strips,
     pub(crate) owed: Vec<Owed>,
+    /// Strips that some member was written at for the work that goes on, and the members that do not hold their blocks of
+    /// them: they did not when it began to be written and have not taken it, or could not.
+    pub(crate) stored: Strips,
+    pub(crate) unheld: [Slots; SPAN_STRIPS as usize],
 }
 
 /// A span object.
@@ -151,7 +160,7 @@ pub(crate) struct Entry {
     /// For each member, the strips whose I/O has ended well, and badly.
     pub(crate) ended: Vec<(Strips, Strips)>,
     /// Strips whose jobs have ended, and of those the ones that did not match.
-    pub(crate) jobs_ended: Vec<(Strips, Strips)>,
+    pub(crate) jobs_ended: Vec<[Strips; 3]>,
     /// For each member, the strips to be read again one by one.
     pub(crate) retry: Vec<Strips>,
     /// For each member, the strips of which a read has failed once.
@@ -195,6 +204,8 @@ impl Table {
                 kits: Kits::default(),
                 unchecked: Strips::NONE,
                 owed: Vec::new(),
+                stored: Strips::NONE,
+                unheld: [Slots::NONE; SPAN_STRIPS as usize],
             })),
             owned: false,
             events: Events::NONE,

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What members hold of what is said to be done: no write is acknowledged whose data is on no member while more blocks are
+//! missing than parity stands for, and no rebuild passes over a block without a word.
+
+use super::code::Slots;
+use super::oracle::{row_end, row_of};
+use super::sync::Action;
+use super::table::{Actor, SimPart};
+use super::Sim;
+use crate::raid::part::{Part, PartKind};
+use crate::raid::span::SpanKey;
+use crate::raid::strips::{Strips, STRIP_SECTORS};
+
+impl Sim {
+    /// Blocks of `strips` are about to be written to some member.
+    pub(crate) fn note_stored(&self, key: SpanKey, strips: Strips, actor: &mut Actor) {
+        for strip in (strips - actor.stored).iter() {
+            let unheld = &mut actor.unheld[strip as usize];
+            *unheld = unheld.and(self.not_held(row_of(key, strip)));
+        }
+        actor.stored |= strips;
+    }
+
+    /// The slots that have no good block of a row, as far as the array can know: a member may be dead, and nobody has
+    /// noticed.
+    fn not_held(&self, row: usize) -> Slots {
+        let holds =
+            |d: usize| self.devices[d].covers(row_end(row)) && !self.devices[d].knows_bad(row);
+        (0..self.md.slots.len())
+            .filter(|&slot| !self.md.slots[slot].is_some_and(holds))
+            .collect()
+    }
+
+    /// Writes have ended for some strips. What is acknowledged can be read again: it is on its member, or no more blocks are
+    /// missing than parity stands for. A member that is lost after it has taken its block counts as one that is lost after
+    /// the acknowledgement.
+    pub(crate) fn check_acknowledged(&mut self, key: SpanKey, actor: &mut Actor) {
+        let mut ended = Strips::NONE;
+        for entry in actor.parts.list.iter_mut().chain(&mut actor.parts.done) {
+            let active = entry.part.active();
+            let done = std::mem::replace(&mut entry.at_work, active) - active;
+            ended |= done;
+            if entry.part.kind != PartKind::Write {
+                continue;
+            }
+            for strip in (done - entry.part.failed()).iter() {
+                let row = row_of(key, strip);
+                let unheld = actor.unheld[strip as usize];
+                let nowhere = !actor.stored.meets(Strips::one(strip));
+                let missing: Slots = self
+                    .not_held(row)
+                    .iter()
+                    .filter(|&slot| nowhere || unheld.contains(slot))
+                    .collect();
+                let own = self.written_slots(key, &entry.part, strip);
+                let lost = own.iter().find(|&slot| missing.contains(slot));
+                if let (Some(slot), true) = (lost, missing.count() > self.parities()) {
+                    self.fail(
+                        &format!(
+                            "a write of row {row}, member {slot}, to fail if that block and more than {} in all are on no member",
+                            self.parities()
+                        ),
+                        format!("it is acknowledged, and these are: {missing:?}"),
+                    );
+                }
+            }
+        }
+        actor.stored -= ended;
+        for strip in ended.iter() {
+            actor.unheld[strip as usize] = Slots::NONE;
+        }
+    }
+
+    /// The slots whose blocks of a strip a part writes.
+    fn written_slots(&self, key: SpanKey, part: &Part, strip: u32) -> Slots {
+        let geometry = &self.geometry;
+        let stripe = geometry.stripe_of(key.sector);
+        let sectors = strip * STRIP_SECTORS..(strip + 1) * STRIP_SECTORS;
+        (0..geometry.data_disks())
+            .filter(|&index| {
+                let slice = geometry.slice(key.sector, part.start, part.end, index);
+                slice.start.max(sectors.start) < slice.end.min(sectors.end)
+            })
+            .map(|index| usize::from(geometry.member_of(stripe, index)))
+            .collect()
+    }
+
+    /// The clocks of all devices: what is written from now on is later.
+    pub(crate) fn clocks(&self) -> Vec<u32> {
+        self.devices.iter().map(|device| device.clock()).collect()
+    }
+
+    /// A rebuild says that these strips are as they should be: each member that is being rebuilt has got its blocks since
+    /// the unit was begun, or knows that they are bad.
+    pub(crate) fn check_rebuilt(&mut self, key: SpanKey, part: &SimPart, strips: Strips) {
+        if self.sync_action() != Action::Recover {
+            return;
+        }
+        for strip in strips.iter() {
+            let row = row_of(key, strip);
+            let sector = row as u32 * STRIP_SECTORS;
+            let passed_over = (0..self.md.slots.len()).find(|&slot| {
+                self.member(slot).is_some_and(|d| {
+                    let device = &self.devices[d];
+                    let is_due = !device.in_sync.get()
+                        && device.recovery_offset <= sector
+                        && !device.dead
+                        && !device.knows_bad(row);
+                    let since = part.since.get(d);
+                    is_due && since.is_some_and(|&since| !device.written_since(sector, since))
+                })
+            });
+            if let Some(slot) = passed_over {
+                self.fail(
+                    &format!("a rebuild to write row {row} to the member in slot {slot}, or to say that it did not"),
+                    "it did neither".into(),
+                );
+            }
+        }
+    }
+}
