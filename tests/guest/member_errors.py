@@ -365,6 +365,10 @@ def too_many_lost(level):
     with EIO; nothing is lost on the members: with all of them back the array is as before."""
     disks = members_of(level)
     array, shadow = filled(disks, level=level)
+    # What is in memory is not lost.
+    shadow.close()
+    array = array.reassemble()
+    shadow.reopen()
     geometry = array.geometry()
     lost = [0, 2, 3][:level - 3]
     log = kernel.Log()
