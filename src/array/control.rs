@@ -7,8 +7,8 @@ use super::object::SpanObject;
 use super::queue::{IndexStack, Link};
 use super::Array;
 use crate::md::mddev::Locked;
-use crate::sync::mailbox::Events;
 use crate::sync::gate::Gate;
+use crate::sync::mailbox::Events;
 use core::sync::atomic::{fence, Ordering};
 use kernel::sync::Arc;
 

@@ -51,9 +51,6 @@ impl Lane {
     }
 }
 
-/// Spans with which a lane has enough to do: one that it runs, and the next.
-const ENOUGH: u32 = 2;
-
 struct Running {
     lane: Arc<Lane>,
     thread: Thread<Lane>,
@@ -125,10 +122,10 @@ impl Lanes {
         }
     }
 
-    /// Whether a span's lane has so little to do that it may take this one off somebody who has more. Any context.
-    pub(super) fn may_help(&self, span: &SpanObject) -> bool {
+    /// Whether a span's lane has fewer spans than `enough`, and so may take this one off somebody who has more. Any context.
+    pub(super) fn may_help(&self, span: &SpanObject, enough: u32) -> bool {
         self.lane_of(span)
-            .is_some_and(|running| running.lane.depth.load(Ordering::Relaxed) < ENOUGH)
+            .is_some_and(|running| running.lane.depth.load(Ordering::Relaxed) < enough)
     }
 
     fn lane_of(&self, span: &SpanObject) -> Option<&Running> {

@@ -89,6 +89,11 @@ impl Settings {
         }
     }
 
+    /// How many threads were asked for: 0 for as few as need be.
+    pub(super) fn threads(&self) -> u32 {
+        self.threads.load(Ordering::Relaxed)
+    }
+
     /// Which of RMW and RCW is preferred.
     pub(super) fn rmw_level(&self) -> RmwLevel {
         match self.rmw_level.load(Ordering::Relaxed) {
@@ -197,7 +202,8 @@ impl Attribute for PrereadBypassThreshold {
     }
 }
 
-/// group_thread_cnt: how many lanes run spans; one even for 0, and no more than there are CPUs.
+/// group_thread_cnt: how many lanes run spans; one even for 0, and no more than there are CPUs. With 0 submitters give it only
+/// what is much work, with more also the half of what they have much of.
 struct GroupThreadCnt;
 
 impl Attribute for GroupThreadCnt {
@@ -222,7 +228,7 @@ impl Attribute for GroupThreadCnt {
     }
 
     fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
-        writeln!(text, "{}", array.settings.threads.load(Ordering::Relaxed))
+        writeln!(text, "{}", array.settings.threads())
     }
 }
 

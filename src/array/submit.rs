@@ -7,7 +7,7 @@
 //! span objects at once is cut, and the rest comes back as a request of its own.
 
 use super::direct;
-use super::object::SpanObject;
+use super::object::{SpanObject, Work};
 use super::part::{Item, Origin};
 use super::run::{hand_over, run};
 use super::table::Pinned;
@@ -109,6 +109,15 @@ const RESERVED: usize = 16;
 
 /// Strips of a span that are worth another CPU's while, if there are more spans for us.
 const MUCH: u32 = 4;
+
+/// Such spans with which a lane has enough to do: one that it runs, and the next.
+const MUCH_TAKEN: u32 = 2;
+
+/// Spans in a plug that are worth another CPU's while, however little there is to do for each.
+const MANY: usize = 6;
+
+/// Such spans with which a lane has enough to do.
+const MANY_TAKEN: u32 = 16;
 
 /// Spans and parts that a request will need.
 struct Reserved<'a> {
@@ -289,7 +298,7 @@ impl Array {
             item.part.hold = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
             let much = item.part.strips().count() >= MUCH;
             if let Some(turn) = pinned.post(item) {
-                if much && (more || plug::active()) && self.lanes.may_help(span) {
+                if much && (more || plug::active()) && self.lanes.may_help(span, MUCH_TAKEN) {
                     hand_over(span, turn);
                 } else {
                     run(span, turn);
@@ -357,12 +366,21 @@ impl Flushed for Pooled<Item> {
     }
 }
 
+/// Whether a lane may take a span off a submitter that releases many.
+fn helped(work: &Work, span: &SpanObject) -> bool {
+    let array = work.entry.as_deref();
+    array.is_some_and(|array| {
+        // It takes more of all CPUs' time, and some wait for long: only where threads are asked for.
+        array.settings.threads() > 0 && array.lanes.may_help(span, MANY_TAKEN)
+    })
+}
+
 impl Plugged for SpanObject {
-    fn unplugged(this: Arc<Self>, from_schedule: bool) {
+    fn unplugged(this: Arc<Self>, more: usize, from_schedule: bool) {
         let Some(turn) = this.actor.post(Events::FLUSH) else {
             return;
         };
-        if from_schedule {
+        if from_schedule || more >= MANY && helped(&turn, &this) {
             hand_over(&this, turn);
         } else {
             run(&this, turn);

@@ -11,8 +11,8 @@ use crate::mem::Wait;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
-use crate::sync::mailbox::Events;
 use crate::sync::gate::{Entry, Gate};
+use crate::sync::mailbox::Events;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 

@@ -299,7 +299,9 @@ impl Table {
     /// Number of spans that are being worked on.
     pub(super) fn active(&self) -> u32 {
         let shards = self.shards.iter();
-        shards.map(|shard| shard.active.load(Ordering::Relaxed)).sum()
+        shards
+            .map(|shard| shard.active.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Adds span objects for `members` members until there are at least `count`. May sleep.

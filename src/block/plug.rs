@@ -13,9 +13,9 @@ const CAPACITY: usize = 30;
 
 /// What can be held back by a plug.
 pub(crate) trait Plugged: Send + Sync + Sized + 'static {
-    /// The submitter has released its plug, or has more than the plug holds. With `from_schedule` it is about to sleep:
-    /// then nothing may be submitted from here.
-    fn unplugged(this: Arc<Self>, from_schedule: bool);
+    /// The submitter has released its plug, or has more than the plug holds; `more` others are released after this one. With
+    /// `from_schedule` it is about to sleep: then nothing may be submitted from here.
+    fn unplugged(this: Arc<Self>, more: usize, from_schedule: bool);
 }
 
 /// A plug's callback, and what it holds.
@@ -87,11 +87,10 @@ pub(crate) fn hold<T: Plugged>(item: Arc<T>) -> Result<(), Arc<T>> {
 ///
 /// Each is null or a reference, which is given up.
 unsafe fn release<T: Plugged>(items: &[*const T], from_schedule: bool) {
-    for item in items {
-        if !item.is_null() {
-            // SAFETY: By the requirement of this function.
-            T::unplugged(unsafe { Arc::from_raw(*item) }, from_schedule);
-        }
+    let count = items.iter().take_while(|item| !item.is_null()).count();
+    for (item, more) in items.iter().zip((0..count).rev()) {
+        // SAFETY: By the requirement of this function.
+        T::unplugged(unsafe { Arc::from_raw(*item) }, more, from_schedule);
     }
 }
 
