@@ -73,7 +73,7 @@ class Results:
         alone, raid0 = (self.median(row.name, name, "iops") for name in ("raw", "raid0"))
         if not alone or not raid0 or "randwrite-4k-d64" not in row.what or row.how != "load":
             return None
-        return 1 / ((1 / raid0 - 1 / alone) + (6 if row.stand.level == 6 else 4) / alone)
+        return 1 / (max(1 / raid0 - 1 / alone, 0) + (6 if row.stand.level == 6 else 4) / alone)
 
     def ratio_to_c(self, row, one, metric):
         """The ratio to the better C."""
