@@ -103,7 +103,7 @@ mod tests {
                 .as_flattened()
                 .iter()
                 .rev()
-                .fold(0u16, |bits, byte| bits << 1 | u16::from(*byte));
+                .fold(0u16, |bits, byte| (bits << 1) | u16::from(*byte));
             assert_eq!(bits, strips);
         }
     }
@@ -113,7 +113,7 @@ mod tests {
         for pattern in 0..=u8::MAX {
             for other in [0x01, 0x7f, 0x80, 0xff] {
                 let bytes: [u8; 8] =
-                    core::array::from_fn(|i| if pattern >> i & 1 == 0 { 0 } else { other });
+                    core::array::from_fn(|i| if (pattern >> i) & 1 == 0 { 0 } else { other });
                 let found = zeros(u64::from_le_bytes(bytes)).to_le_bytes();
                 assert_eq!(found, bytes.map(|byte| u8::from(byte == 0)));
             }
