@@ -77,6 +77,7 @@ impl<'a> Group<'a> {
     }
 
     /// Whether any input is to be copied.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn copies(&self) -> bool {
         self.copies
     }
@@ -87,6 +88,7 @@ impl<'a> Group<'a> {
     }
 
     /// The inputs from the first one on that is not zeros: zeros before all else leave zeros as they are.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn entries_after_zeros(&self) -> &[Entry] {
         let entries = self.entries();
         let zeros = entries.iter().take_while(|entry| entry.is_zero()).count();
