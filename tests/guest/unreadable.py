@@ -165,6 +165,10 @@ def lost_blocks(shape):
     with others. Where one member less is unreadable nothing is lost."""
     not_for_c()
     array, shadow, dusts = degraded(shape)
+    # What is still in memory is not lost.
+    shadow.close()
+    array = array.reassemble("--run")
+    shadow.reopen()
     # In the middle of a chunk, at the begin and at the end of one; every role of the unreadable members.
     chunk = array.geometry().chunk
     rows = [20 * chunk + 50, 31 * chunk, 42 * chunk - 1, *(stripe * chunk + 80 for stripe in range(50, 50 + shape.disks))]
