@@ -74,6 +74,7 @@ pub(crate) struct Array {
     geometry: Geometry,
     /// Which geometry spans belong to; there is only one until arrays can be reshaped.
     generation: u32,
+    /// Before the table, for fields go in this order: while a bio's end has a member, its span is not the last of anything.
     slots: Slots,
     engine: &'static dyn Engine,
     settings: Settings,

@@ -15,7 +15,7 @@ impl<T: Holder> Blocks<'_, T> {
     /// What is lost beyond what there is parity for cannot be computed: the holder complains.
     pub(crate) fn recover(&mut self, lost: &[u16], unusable: Option<u16>) {
         let done = self.solve(lost, unusable);
-        self.expect(done);
+        self.note(done);
     }
 
     /// Makes the block that is wrong right, by the others: what [`Self::locate`] has found.

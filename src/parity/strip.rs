@@ -112,7 +112,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
             past: self.past,
         };
         let done = self.pass(targets, Lost::default(), inputs);
-        self.expect(done);
+        self.note(done);
     }
 
     /// Makes a part of a data block what `source` is, from byte `at` on, and has parity follow. P and Q change by the
@@ -135,7 +135,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
         } else {
             self.change_edge(member, at..end, source, 0, make)
         };
-        self.expect(done);
+        self.note(done);
     }
 
     /// Which parity does not match the data. What is not to be looked at is not wrong.
@@ -358,7 +358,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
     }
 
     /// Complains of what could not be done.
-    pub(super) fn expect(&mut self, done: Option<()>) {
+    pub(super) fn note(&mut self, done: Option<()>) {
         if done.is_none() {
             self.failed = true;
             T::complain();
