@@ -3,8 +3,9 @@
 //! The array's own thread: md core's housekeeping, the one place where the write-intent bitmap is flushed, and waking
 //! the spans that wait for that or for the superblock.
 
+use super::counters::{Event, Work};
 use super::object::SpanObject;
-use super::queue::{IndexStack, Link};
+use super::queue::{IndexStack, Link, Pushed};
 use super::Array;
 use crate::md::mddev::Locked;
 use crate::sync::gate::Gate;
@@ -52,9 +53,10 @@ impl Array {
     /// Puts a span among those that wait for the superblock. Returns whether that is needless: failures are recorded. The
     /// span's runner still owns it.
     pub(super) fn wait_for_superblock(&self, span: &SpanObject) -> bool {
-        self.waiting
-            .superblock
-            .push(span.index, &span.for_superblock);
+        let waiting = &self.waiting.superblock;
+        if waiting.push(span.index, &span.for_superblock) != Pushed::Already {
+            span.counts.add(Work::ParksSuperblock, 1);
+        }
         if self.failures_recorded() {
             return true;
         }
@@ -65,7 +67,10 @@ impl Array {
     /// Puts a span among those that wait for a flush of the bitmap. Returns whether that is needless: it has ended. The
     /// span's runner still owns it.
     pub(super) fn wait_for_bitmap(&self, span: &SpanObject, seq: u32) -> bool {
-        self.waiting.bitmap.push(span.index, &span.for_bitmap);
+        let waiting = &self.waiting.bitmap;
+        if waiting.push(span.index, &span.for_bitmap) != Pushed::Already {
+            span.counts.add(Work::ParksBitmap, 1);
+        }
         fence(Ordering::SeqCst);
         self.bitmap.is_flushed(seq)
     }
@@ -86,6 +91,7 @@ impl Array {
         let Some(seq) = self.bitmap.start() else {
             return false;
         };
+        self.counters.add(Event::BitmapFlushes);
         self.mddev.bitmap_unplug();
         self.bitmap.end(seq);
         self.wake(

@@ -2,6 +2,7 @@
 
 //! Reads that one member can answer alone, without a span; and what becomes of them when it cannot.
 
+use super::counters::Event;
 use super::part::{Item, Origin, PartList};
 use super::run::hand_over;
 use super::Array;
@@ -91,6 +92,7 @@ pub(super) fn read<'a>(
     } else {
         request.account()
     };
+    array.counters.add(Event::DirectReads);
     if let Err((_, slice, _)) = direct::submit(entry, slice, member, member_sector) {
         // Not for a request that was accounted just now.
         slice.fail(Status::IO_ERROR);
@@ -107,6 +109,7 @@ impl DirectReader for Array {
             return;
         }
         let array: &Array = &entry;
+        array.counters.add(Event::DirectReadsFailed);
         {
             let mut failed = array.later.failed.lock();
             if let Err(slice) = failed.slices.push(slice) {
@@ -137,6 +140,7 @@ impl Array {
 
     /// Leaves to the array's thread what is left of a request, which is in `item`. Any context.
     pub(super) fn post_by_thread(&self, item: Pooled<Item>) {
+        self.counters.add(Event::RequestsLeft);
         self.later.left.push(item);
         self.mddev.wake_thread();
     }

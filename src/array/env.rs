@@ -2,6 +2,7 @@
 
 //! The array as a span sees it during one step.
 
+use super::counters;
 use super::jobs;
 use super::kits::KitNode;
 use super::object::{take_out, SpanKits, SpanObject};
@@ -10,6 +11,7 @@ use super::Array;
 use crate::md::mddev::Recovery;
 use crate::mem::pages::Page;
 use crate::raid::column::Column;
+use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Outcome, RmwLevel};
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
@@ -149,7 +151,12 @@ impl Env for RunEnv<'_> {
         columns: &mut [Column],
         parts: &mut PartList,
     ) -> Outcome {
+        self.span.counts.add(counters::Work::JobsCpu, 1);
         jobs::run(self, job, strips, columns, parts)
+    }
+
+    fn count(&mut self, what: Count, n: u32) {
+        self.span.counts.add(what.into(), n);
     }
 
     fn mismatch(&mut self, strips: Strips) {

@@ -9,7 +9,7 @@
 //! Locks: each pool's lock and the lock of the deferred list are taken alone, in task context: interrupts stay on.
 
 use super::object::SpanObject;
-use super::queue::END;
+use super::queue::{Pushed, END};
 use super::table::Slab;
 use crate::block::context::current_cpu;
 use crate::mem::kit::Kit;
@@ -222,17 +222,17 @@ impl Kits {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// Puts a span at the end of the deferred list, unless it is in it. The caller looks for kits afterwards. Returns
-    /// whether it is the only one there.
-    pub(super) fn defer(&self, slab: &Slab, index: u32) -> bool {
+    /// Puts a span at the end of the deferred list, unless it is in it. The caller looks for kits afterwards. Tells whether
+    /// it is the only one there.
+    pub(super) fn defer(&self, slab: &Slab, index: u32) -> Pushed {
         let Some(span) = slab.get(index) else {
-            return false;
+            return Pushed::Already;
         };
         let alone;
         {
             let mut fifo = self.deferred.lock();
             if span.deferred.load(Ordering::Relaxed) != NOT_DEFERRED {
-                return false;
+                return Pushed::Already;
             }
             span.deferred.store(END, Ordering::Relaxed);
             match slab.get(fifo.last) {
@@ -243,7 +243,11 @@ impl Kits {
             alone = self.waiting.fetch_add(1, Ordering::Relaxed) == 0;
         }
         fence(Ordering::SeqCst);
-        alone
+        if alone {
+            Pushed::First
+        } else {
+            Pushed::More
+        }
     }
 
     /// Takes the first span out of the deferred list: it may take a kit when it runs next, which the caller sees to. Until

@@ -2,15 +2,16 @@
 
 //! Lanes: threads that run spans whose turn was won where they may not run, and that take a share of what is much work.
 
+use super::counters;
 use super::object::{SpanObject, Work};
 use super::queue::{IndexStack, Pushed};
-use super::run::run;
+use super::run::run_rounds;
 use super::table::Slab;
 use crate::block::{context, plug};
 use crate::md::mddev::{Handle, Locked};
 use crate::md::thread::{self, Thread};
 use crate::sync::actor::Turn;
-use core::sync::atomic::{fence, AtomicU32, Ordering};
+use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{Arc, SetOnce};
@@ -21,6 +22,8 @@ pub(super) struct Lane {
     queue: IndexStack,
     /// Spans that were given to it and that it has not run.
     depth: AtomicU32,
+    /// How often the thread was woken.
+    wakeups: AtomicU64,
 }
 
 impl thread::Work for Lane {
@@ -44,7 +47,8 @@ impl Lane {
                 continue;
             };
             if let Some(turn) = span.actor.resume() {
-                run(span, turn);
+                span.counts.add(counters::Work::RunsLane, 1);
+                run_rounds(span, turn);
             }
             self.depth.fetch_sub(1, Ordering::Relaxed);
         }
@@ -96,6 +100,7 @@ impl Lanes {
                     slab: slab.clone(),
                     queue: IndexStack::new(),
                     depth: AtomicU32::new(0),
+                    wakeups: AtomicU64::new(0),
                 },
                 GFP_KERNEL,
             )?;
@@ -118,6 +123,7 @@ impl Lanes {
         running.lane.depth.fetch_add(1, Ordering::Relaxed);
         turn.suspend();
         if running.lane.queue.push(span.index, &span.run) == Pushed::First {
+            running.lane.wakeups.fetch_add(1, Ordering::Relaxed);
             running.thread.wake();
         }
     }
@@ -126,6 +132,14 @@ impl Lanes {
     pub(super) fn may_help(&self, span: &SpanObject, enough: u32) -> bool {
         self.lane_of(span)
             .is_some_and(|running| running.lane.depth.load(Ordering::Relaxed) < enough)
+    }
+
+    /// How often lanes were woken.
+    pub(super) fn wakeups(&self) -> u64 {
+        let running = self.lanes.iter().filter_map(SetOnce::as_ref);
+        running
+            .map(|running| running.lane.wakeups.load(Ordering::Relaxed))
+            .sum()
     }
 
     fn lane_of(&self, span: &SpanObject) -> Option<&Running> {

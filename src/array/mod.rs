@@ -21,6 +21,7 @@
 
 mod control;
 mod copies;
+mod counters;
 mod direct;
 mod env;
 mod errors;
@@ -42,6 +43,7 @@ mod sync;
 mod table;
 
 use self::control::Waiting;
+use self::counters::Counters;
 use self::direct::Later;
 use self::errors::Faults;
 use self::flushes::Flushes;
@@ -78,6 +80,7 @@ pub(crate) struct Array {
     slots: Slots,
     engine: &'static dyn Engine,
     settings: Settings,
+    counters: Counters,
     lanes: Lanes,
     #[pin]
     table: Table,

@@ -4,6 +4,7 @@
 //!
 //! Anybody may post to it; its runner alone touches [`Work`].
 
+use super::counters::SpanCounts;
 use super::errors::Faults;
 use super::kits::{KitList, KitNode, NOT_DEFERRED};
 use super::part::{Item, PartList};
@@ -33,6 +34,8 @@ pub(super) struct SpanObject {
     pub(super) index: u32,
     /// The mailbox, and what only the runner touches.
     pub(super) actor: Actor<Work>,
+    /// What its runner counts.
+    pub(super) counts: KBox<SpanCounts>,
     /// Parts that nobody has accepted yet.
     pub(super) posted: Stack<Pooled<Item>>,
     /// For each member, the strips whose I/O has ended.
@@ -65,6 +68,7 @@ impl SpanObject {
         Ok(Self {
             index,
             actor: Actor::new(Work::new(members)?),
+            counts: KBox::new(SpanCounts::new(), GFP_KERNEL)?,
             posted: Stack::new(),
             ended,
             flights: Flights::new(),

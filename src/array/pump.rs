@@ -5,6 +5,7 @@
 //! Each member has one bio in a span. What does not fit into it waits in the column until the bio has ended; the runner asks
 //! to hear of that ([`Flights`](crate::sync::flights::Flights)).
 
+use super::counters;
 use super::env::RunEnv;
 use super::object::{Port, SpanObject};
 use super::run::{hand_over, run};
@@ -215,11 +216,24 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
         let pages = env.pages_mut(run, column);
         port.bio.read(flight, target, io.sector, io.flags, pages)
     };
+    let (bios, moved) = if io.write {
+        (
+            counters::Work::MemberWrites,
+            counters::Work::MemberWriteSectors,
+        )
+    } else {
+        (
+            counters::Work::MemberReads,
+            counters::Work::MemberReadSectors,
+        )
+    };
     if sent.is_err() {
         // We are the runner: there is nobody else to tell.
         let _ = span.flights.end(run.strips().0);
         return false;
     }
+    span.counts.add(bios, 1);
+    span.counts.add(moved, sectors);
     if healing.is_some() {
         port.healing = healing;
     }

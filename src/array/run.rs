@@ -5,10 +5,12 @@
 //! Whoever gets a span's turn calls [`run`], or hands the span to a lane where running is not allowed. A runner holds no
 //! lock and never sleeps; it needs task context with interrupts on, for parity may use vector registers.
 
+use super::counters;
 use super::env::RunEnv;
 use super::kits::KitList;
 use super::object::{SpanObject, Work};
 use super::pump;
+use super::queue::Pushed;
 use super::Array;
 use crate::sync::actor::Turn;
 use crate::sync::mailbox::Events;
@@ -22,6 +24,12 @@ const ROUNDS: u32 = 4;
 ///
 /// Task context with interrupts on, where bios may be submitted; does not sleep.
 pub(super) fn run<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
+    span.counts.add(counters::Work::RunsInline, 1);
+    run_rounds(span, turn);
+}
+
+/// As [`run`], for who has counted the run.
+pub(super) fn run_rounds<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
     let mut turn = turn;
     for _ in 0..ROUNDS {
         match round(span, turn) {
@@ -156,6 +164,7 @@ impl Work {
             if let Some(brought) = item.entry.take() {
                 entry.get_or_insert(brought);
             }
+            span.counts.add(counters::Work::Parts, 1);
             // The part came with its poster's pin.
             span.pins.fetch_sub(1, Ordering::Release);
             item
@@ -194,7 +203,10 @@ impl Array {
 
     /// Puts a span that got no kit into the deferred list. Its runner still owns it.
     fn wait_for_kits(&self, span: &SpanObject, granted: bool) {
-        let alone = self.kits.defer(self.table.slab(), span.index);
+        let deferred = self.kits.defer(self.table.slab(), span.index);
+        if deferred != Pushed::Already {
+            span.counts.add(counters::Work::ParksMemory, 1);
+        }
         // A kit may have come free between the attempt and this; nobody would tell.
         let found = self.kits.take().or_else(|| {
             self.table.reclaim(span, &self.kits);
@@ -203,7 +215,7 @@ impl Array {
         if let Some(node) = found {
             self.kits.give(node);
             self.grant_kits();
-        } else if alone || granted {
+        } else if deferred == Pushed::First || granted {
             // Spans that become idle from here on see that somebody waits. What is active by then may have cached blocks,
             // and somebody who sleeps for the memory that the waiting span would write back may keep it so.
             self.shed_active();

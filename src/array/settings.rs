@@ -2,6 +2,7 @@
 
 //! What an administrator may set while the array runs, and the files in sysfs for it.
 
+use super::counters::CountersFile;
 use super::table::MAX_SPANS;
 use super::Array;
 use crate::md::limits;
@@ -128,6 +129,7 @@ md_attributes! {
         StripeSize,
         JournalMode,
         PplWriteHint,
+        CountersFile,
     ];
 }
 

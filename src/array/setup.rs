@@ -6,6 +6,7 @@
 //! with a message of our own.
 
 use super::control::Waiting;
+use super::counters::Counters;
 use super::direct::Later;
 use super::errors::Faults;
 use super::flushes::Flushes;
@@ -232,6 +233,7 @@ fn allocate(
         slots,
         engine: engine::selected(),
         settings: Settings::new(),
+        counters: Counters::new()?,
         lanes: Lanes::new(cpus)?,
         table <- Table::new(span_sectors, cpus),
         kits <- Kits::new(members, cpus),

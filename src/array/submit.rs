@@ -6,6 +6,7 @@
 //! the first of them: the superblock, quiesce, memory, span objects, accounting. A request for which there are not enough
 //! span objects at once is cut, and the rest comes back as a request of its own.
 
+use super::counters::Event;
 use super::direct;
 use super::object::{SpanObject, Work};
 use super::part::{Item, Origin};
@@ -65,6 +66,9 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
         return request.end(Status::AGAIN);
     }
     let mut request = request;
+    if flags.contains(Flags::PREFLUSH) {
+        array.counters.add(Event::Flushes);
+    }
     if request.sectors() == 0 {
         if flags.contains(Flags::PREFLUSH) {
             if let Some(request) = request.flush() {
@@ -183,6 +187,9 @@ impl Array {
         }
         // CAST: no more than the request's sectors.
         let front = at.saturating_sub(start) as u32;
+        if at < end {
+            self.counters.add(Event::RequestsCut);
+        }
         let Some(request) = request.cut(front) else {
             return self.release(reserved, &entry);
         };

@@ -6,6 +6,7 @@
 //! everything else waits in the span, in order of arrival, so that neither writes nor a resync can starve the other.
 
 use super::column::Column;
+use super::count::Count;
 use super::job::Env;
 use super::part::{Part, PartKind, Parts};
 use super::phase::Phase;
@@ -28,6 +29,9 @@ impl Span {
             if released {
                 part.hold = false;
             }
+            if part.todo.is_empty() {
+                return !part.is_complete();
+            }
             let free = self.width & self.phases.of(Phase::Idle);
             let open = match part.kind {
                 PartKind::Read => free | (self.reads & self.phases.of(Phase::Reading)),
@@ -38,11 +42,17 @@ impl Span {
             let granted = self.take_kits(take, columns, env);
             starved |= granted != take;
             self.accept_strips(part, granted, columns, env);
+            if !(granted - free).is_empty() {
+                env.count(Count::PartsJoined, 1);
+            }
+            if !part.waited && granted == take && !part.todo.is_empty() {
+                part.waited = true;
+                env.count(Count::PartsWaited, 1);
+            }
             blocked |= part.todo;
             // What waits behind a gathering strip ends the gathering.
             self.held -= part.todo;
-            // Who asks for nothing, because it turned out that way, is done.
-            !part.is_complete()
+            true
         });
         self.waits.memory = starved;
         if starved {

@@ -3,6 +3,7 @@
 //! What a span asks of the world around it: facts about the array, strip kits, and jobs on pages.
 
 use super::column::Column;
+use super::count::Count;
 use super::geometry::Geometry;
 use super::part::Parts;
 use super::strips::Strips;
@@ -123,6 +124,9 @@ pub(crate) trait Env {
 
     /// Blocks of `member` that could not be read have been written again.
     fn corrected(&mut self, member: usize, strips: Strips);
+
+    /// Counts `n` of something, for statistics.
+    fn count(&mut self, what: Count, n: u32);
 }
 
 /// The sysfs file rmw_level.

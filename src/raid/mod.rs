@@ -7,6 +7,7 @@
 
 mod accept;
 pub(crate) mod column;
+pub(crate) mod count;
 pub(crate) mod geometry;
 pub(crate) mod job;
 mod layout;

@@ -41,6 +41,8 @@ pub(crate) struct Part {
     pub(crate) hold: bool,
     /// The flush of the write-intent bitmap that must have ended before its blocks are written.
     pub(crate) bitmap_seq: Option<u32>,
+    /// It was counted among those that waited for others.
+    pub(super) waited: bool,
     /// Strips that wait to be accepted.
     pub(super) todo: Strips,
     /// Strips that are being worked on.
@@ -62,6 +64,7 @@ impl Part {
             sync: false,
             hold: false,
             bitmap_seq: None,
+            waited: false,
             todo: strips,
             active: Strips::NONE,
             failed: Strips::NONE,

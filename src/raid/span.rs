@@ -63,6 +63,8 @@ pub(crate) struct Span {
     pub(super) held: Strips,
     /// The parts that wait at the next step must not be held either, once they are accepted.
     pub(super) released: bool,
+    /// Strips at work that have been planned once: what of them was in memory has been counted.
+    pub(super) planned: Strips,
     /// Computing strips whose job recovers a lost block.
     pub(super) recovering: Strips,
     /// Repairing strips whose job looks for a wrong block.

@@ -4,12 +4,20 @@
 
 use super::accept::strips_of;
 use super::column::Column;
+use super::count::Count;
 use super::job::{Env, Job, Method, Outcome};
 use super::part::{PartKind, Parts};
 use super::phase::Phase;
 use super::plan::{Need, Plan, Strip, WriteRules};
 use super::span::Span;
 use super::strips::Strips;
+
+/// Blocks that a strip needs, when it is first planned.
+#[derive(Default)]
+struct Cached {
+    hits: u32,
+    misses: u32,
+}
 
 /// Strips that came out of planning alike.
 #[derive(Default)]
@@ -82,6 +90,7 @@ impl Span {
         for index in ready.iter() {
             self.plan_strip(Strips::one(index), columns, env, &mut groups);
         }
+        self.planned |= ready;
         self.run_recover(groups.recover, columns, parts, env);
         self.run_write(Method::Rmw, groups.rmw, columns, parts, env);
         self.run_write(Method::Rcw, groups.rcw, columns, parts, env);
@@ -103,7 +112,7 @@ impl Span {
         &self,
         strip: Strips,
         columns: &mut [Column],
-        env: &E,
+        env: &mut E,
         groups: &mut Groups,
     ) {
         let view = Strip {
@@ -121,8 +130,9 @@ impl Span {
         } else {
             view.plan_read()
         };
+        let mut cached = Cached::default();
         match plan {
-            Plan::Read(need) => self.ask_for(need, strip, columns),
+            Plan::Read(need) => cached = self.ask_for(need, strip, columns),
             Plan::Recover => groups.recover |= strip,
             Plan::Write(Method::Rmw) => groups.rmw |= strip,
             Plan::Write(Method::Rcw) => groups.rcw |= strip,
@@ -132,15 +142,50 @@ impl Span {
             Plan::Store => groups.store |= strip,
             Plan::Impossible => groups.impossible |= strip,
         }
+        if (self.planned | self.syncs | self.whole).meets(strip) {
+            return;
+        }
+        if cached.misses == 0 {
+            cached.hits = self.cached(plan, strip, columns);
+        }
+        env.count(Count::CacheHits, cached.hits);
+        env.count(Count::CacheMisses, cached.misses);
     }
 
-    /// Has the needed blocks of `strip` read that are not in memory and can be read.
-    fn ask_for(&self, need: Need, strip: Strips, columns: &mut [Column]) {
+    /// Has the needed blocks of `strip` read that are not in memory and can be read. Returns how many are in memory and how
+    /// many are not.
+    fn ask_for(&self, need: Need, strip: Strips, columns: &mut [Column]) -> Cached {
+        let mut cached = Cached::default();
         for (member, column) in columns.iter_mut().enumerate() {
             if need.includes(column, self.roles, member, strip) {
-                column.read |= strip - column.uptodate - column.lost;
+                let missing = strip - column.uptodate - column.lost;
+                column.read |= missing;
+                cached.misses += u32::from(!missing.is_empty());
+                cached.hits += u32::from(column.uptodate.meets(strip));
             }
         }
+        cached
+    }
+
+    /// How many blocks in memory save a strip a read, whose plan is to read none.
+    fn cached(&self, plan: Plan, strip: Strips, columns: &[Column]) -> u32 {
+        let saves = |(member, column): &(usize, &Column)| {
+            let needed = match plan {
+                Plan::Write(Method::Rmw) => {
+                    column.dirty.meets(strip) || !self.roles.is_data(*member)
+                }
+                Plan::Write(Method::Rcw) => {
+                    self.roles.is_data(*member) && !column.full.meets(strip)
+                }
+                Plan::Write(Method::NoParity) => (column.dirty - column.full).meets(strip),
+                Plan::Deliver => column.wanted.meets(strip),
+                _ => true,
+            };
+            needed && column.uptodate.meets(strip)
+        };
+        let found = columns.iter().enumerate().filter(saves).count();
+        // CAST: there are no more members than a u16 counts.
+        found as u32
     }
 
     /// Computes the lost blocks of each of `strips`: those of data, and those of parity that are to be written: in a sync
@@ -196,6 +241,18 @@ impl Span {
     ) {
         if strips.is_empty() {
             return;
+        }
+        let what = match method {
+            Method::Rmw => Count::StripsRmw,
+            Method::Rcw => Count::StripsRcw,
+            Method::NoParity => Count::StripsDataOnly,
+        };
+        let whole = strips & self.whole;
+        if !whole.is_empty() {
+            env.count(Count::StripsFull, whole.count());
+        }
+        if strips != whole {
+            env.count(what, (strips - whole).count());
         }
         if method != Method::NoParity {
             for (member, column) in columns.iter_mut().enumerate() {
@@ -520,6 +577,7 @@ impl Span {
         self.bitmap -= done;
         self.failed -= done;
         self.whole -= done;
+        self.planned -= done;
         self.unstored -= done;
         self.fua -= done;
         self.sync -= done;

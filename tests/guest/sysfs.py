@@ -39,11 +39,13 @@ STORES = {
     "safe_mode_delay": ("0.5", "abc"),
 }
 # Their values change by themselves, or name the moment or the driver's own doings.
-VOLATILE = {"uuid", "sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action"}
+VOLATILE = {"uuid", "sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action", "counters"}
 
 # Files that the C module does not have: mode and content.
 OURS = {
     "mismatch_method": ("0o644", "parity\n"), "mismatch_located": ("0o444", "0\n"), "mismatch_unlocated": ("0o444", "0\n"),
+    # tests/guest/counters.py looks at its content.
+    "counters": ("0o444", ""),
 }
 
 # Differences in queue limits that are wanted, with the reason.

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml,debug disks=6 disk-size=40 cpus=2 timeout=120 debug.timeout=600
+"""An array's counters after I/O that is known: what has to be counted is, and nothing else."""
+
+import os
+import re
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Disk
+from mapper import broken, dm, linear, need_target, sectors_of
+from raid import Array, rams, stop_all
+from report import expect, expect_range, run
+import generator
+
+KIB = 1024
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def counters(array):
+    """{name: value}"""
+    return {name: int(value) for name, value in (line.split() for line in array.get("counters").splitlines())}
+
+
+class Counted:
+    """What an array's counters grow by while the `with` block runs."""
+
+    def __init__(self, array):
+        self.array, self.grown, self._before = array, {}, None
+
+    def __enter__(self):
+        self._before = counters(self.array)
+        return self
+
+    def __exit__(self, *_):
+        after = counters(self.array)
+        self.grown = {name: after[name] - before for name, before in self._before.items()}
+
+    def expect(self, what, **expected):
+        """Ends the case unless just these counters have grown, by so much; runs and wake-ups are not looked at."""
+        came = {name: n for name, n in self.grown.items() if n and not name.startswith(("runs_", "lane_"))}
+        expect(what, expected, came)
+
+
+def fresh(level=5, members=6, **words):
+    """An array with nothing in memory."""
+    words.setdefault("chunk", 64)
+    return Array.create(rams(members), level=level, size=32, **words).reassemble()
+
+
+def documented():
+    """Each counter is told of in Documentation/tuning.md, and no others; they start at 0."""
+    array = fresh()
+    with open(f"{REPO}/Documentation/tuning.md", encoding="utf-8") as file:
+        section = file.read().partition("\n## Counters\n")[2].partition("\n## ")[0]
+    told = [name for line in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall(r"`(\w+)`", line)]
+    expect("names in Documentation/tuning.md and in the file", sorted(told), sorted(counters(array)))
+    expect("writes of an array that was just assembled", 0, counters(array)["member_writes"])
+
+
+def full(level):
+    """Whole rows: every strip is full, no member is read, one bio for each member and span."""
+    array = fresh(level)
+    row = (6 - (level - 4)) * 64
+    with Counted(array) as counted:
+        generator.load(array.path, f"rw=write bs={row}k depth=1 ios=8")
+    counted.expect("8 rows of 16 strips on 6 members", parts=8, strips_full=128, jobs_cpu=8, member_writes=48,
+                   member_write_sectors=6 * 8 * 128)
+
+
+def rmw(level):
+    """Single blocks, first not in memory, then in memory."""
+    array = fresh(level)
+    # Else level 6 would take reconstruct-write, which reads as much here.
+    array.set("rmw_level", 2)
+    offsets = [n * 512 * KIB for n in range(20)]
+    read = level - 3
+    with Disk(array.path) as disk:
+        for words in ({"cache_misses": read * 20, "member_reads": read * 20, "member_read_sectors": read * 160},
+                      {"cache_hits": read * 20}):
+            with Counted(array) as counted:
+                for offset in offsets:
+                    disk.write(offset, os.urandom(4 * KIB))
+            expected = dict(parts=20, strips_rmw=20, jobs_cpu=20, member_writes=read * 20, member_write_sectors=read * 160, **words)
+            counted.expect("20 blocks, " + ("in memory" if "cache_hits" in words else "not in memory"), **expected)
+
+
+def rcw():
+    """With three members the other block is read: less than the old one and parity."""
+    array = fresh(members=3)
+    with Disk(array.path) as disk, Counted(array) as counted:
+        for n in range(10):
+            disk.write(n * 256 * KIB, os.urandom(4 * KIB))
+    counted.expect("10 blocks", parts=10, strips_rcw=10, jobs_cpu=10, cache_misses=10, member_reads=10, member_read_sectors=80,
+                   member_writes=20, member_write_sectors=160)
+
+
+def reads():
+    """A healthy array's reads go straight to the member; those of a member that is lost do not."""
+    array = fresh()
+    with Disk(array.path) as disk:
+        with Counted(array) as counted:
+            for n in range(25):
+                disk.read(n * 64 * KIB, 4 * KIB)
+        counted.expect("25 reads", direct_reads=25)
+        array.fail(array.slots()[1])
+        with Counted(array) as counted:
+            # Chunk N is on member N modulo their number.
+            for n in range(10):
+                disk.read((1 + 6 * n) * 64 * KIB, 4 * KIB)
+        counted.expect("10 reads of blocks of the lost member", parts=10, cache_misses=50, member_reads=50,
+                       member_read_sectors=400, jobs_cpu=20)
+        with Counted(array) as counted:
+            disk.read(64 * KIB, 4 * KIB)
+        expect("one of them again: blocks in memory that it took", True, counted.grown["cache_hits"] > 0)
+        expect("and members that were read", 0, counted.grown["member_reads"])
+        with Counted(array) as counted:
+            # Another strip of the first row, and another member's block.
+            disk.write((2 * 64 + 32) * KIB, os.urandom(4 * KIB))
+        expect("a write beside lost blocks is one by read-modify-write", 1, counted.grown["strips_rmw"])
+
+
+def without_parity():
+    """A strip whose parity member is lost is written without."""
+    array = fresh()
+    array.fail(array.slots()[5])
+    with Disk(array.path) as disk, Counted(array) as counted:
+        disk.write(0, os.urandom(4 * KIB))
+    counted.expect("a block of the first row", parts=1, strips_data_only=1, jobs_cpu=1, member_writes=1, member_write_sectors=8)
+
+
+def joins():
+    """What is submitted together forms whole rows: a chunk of one block, five for each row."""
+    array = fresh(chunk=4)
+    with Counted(array) as counted:
+        generator.load(array.path, "rw=write bs=4k depth=20 ios=20")
+    counted.expect("20 blocks in 4 rows", parts=20, parts_joined=16, strips_full=4, jobs_cpu=counted.grown["jobs_cpu"],
+                   member_writes=counted.grown["member_writes"], member_write_sectors=4 * 6 * 8)
+
+
+def waits():
+    """Writes of a block that is being written wait for it."""
+    need_target("delay")
+    slow = [dm(f"slow{n}", f"0 {sectors_of(disk)} delay {disk} 0 20") for n, disk in enumerate(rams(4))]
+    array = Array.create(slow, size=4, chunk=64).reassemble()
+
+    def write():
+        with Disk(array.path) as disk:
+            for _ in range(5):
+                disk.write(0, bytes(4 * KIB))
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    with Counted(array) as counted:
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+    expect("parts", 15, counted.grown["parts"])
+    # The first one does not, and those that wait together go on together.
+    expect_range("parts that had to wait for those before", 5, 14, counted.grown["parts_waited"])
+    expect_range("spans run by a lane, as these members do not complete at once", 5, 1000, counted.grown["runs_lane"])
+    expect_range("wake-ups of it", 1, counted.grown["runs_lane"], counted.grown["lane_wakeups"])
+
+
+def parks():
+    """What spans wait for: the bitmap, pages, the superblock."""
+    array = fresh(bitmap="internal")
+    with Disk(array.path) as disk, Counted(array) as counted:
+        for n in range(5):
+            disk.write(n * 4096 * KIB, os.urandom(4 * KIB))
+    expect("writes that waited for the bitmap", 5, counted.grown["parks_bitmap"])
+    expect("flushes of the bitmap", 5, counted.grown["bitmap_flushes"])
+    stop_all()
+
+    need_target("delay")
+    disks = rams(6)
+    disks[2] = dm("dying", linear(disks[2]))
+    # So that the superblock takes its time.
+    disks[0] = dm("slow", f"0 {sectors_of(disks[0])} delay {disks[0]} 0 20")
+    array = Array.create(disks, size=32, chunk=64).reassemble()
+    array.set("stripe_cache_size", 17)
+    # The superblock is not written by itself, so that it is not that which finds the member dead.
+    array.set("safe_mode_delay", 0)
+    with Counted(array) as counted:
+        generator.load(array.path, "rw=randwrite bs=64k depth=32 ios=200")
+    expect_range("spans that waited for pages, of 17 strips", 100, 100000, counted.grown["parks_memory"])
+    expect("nobody waited for the superblock", 0, counted.grown["parks_superblock"])
+    dm("dying", broken(rams(6)[2]))
+    with Disk(array.path) as disk, Counted(array) as counted:
+        disk.write(2 * 64 * KIB, os.urandom(64 * KIB))
+    expect("the span that waited until its member's failure was recorded", 1, counted.grown["parks_superblock"])
+
+
+def flushes():
+    """Each fsync of the device is a flush."""
+    array = fresh()
+    with Disk(array.path) as disk, Counted(array) as counted:
+        for _ in range(3):
+            disk.sync()
+    counted.expect("3 of them", flushes=3)
+
+
+def cuts():
+    """A request for more spans than can be reserved at once, 16, is cut."""
+    array = fresh(chunk=2048)
+    array.set("../queue/max_sectors_kb", 2048)
+    with Counted(array) as counted:
+        generator.load(array.path, "rw=write bs=2m depth=1 ios=2")
+    expect("two writes for 32 spans each", 2, counted.grown["requests_cut"])
+    expect("parts", 64, counted.grown["parts"])
+
+
+def sync():
+    """A check reads all members, and is neither cache hit nor miss."""
+    array = fresh()
+    with Counted(array) as counted:
+        array.scan()
+    counted.expect("32 MiB of 6 members", parts=512, jobs_cpu=512, member_reads=6 * 512, member_read_sectors=6 * 65536)
+
+
+if __name__ == "__main__":
+    run([
+        ("names", documented),
+        ("level 5: full strips", lambda: full(5)),
+        ("level 6: full strips", lambda: full(6)),
+        ("level 5: read-modify-write", lambda: rmw(5)),
+        ("level 6: read-modify-write", lambda: rmw(6)),
+        ("reconstruct-write", rcw),
+        ("reads", reads),
+        ("without parity", without_parity),
+        ("joins", joins),
+        ("waits", waits),
+        ("parks", parks),
+        ("flushes", flushes),
+        ("cuts", cuts),
+        ("check", sync),
+    ], cleanup=stop_all)
