@@ -155,10 +155,25 @@ bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset)
 	       mddev->bitmap_ops->blocks_synced(mddev, offset);
 }
 
+/* The reference keeps the bitmap: whoever takes it away waits until there is none. */
 void raid456_bitmap_unplug(struct mddev *mddev)
 {
+	if (!percpu_ref_tryget(&mddev->active_io))
+		return;
 	if (md_bitmap_enabled(mddev, true))
 		mddev->bitmap_ops->unplug(mddev, true);
+	percpu_ref_put(&mddev->active_io);
+}
+
+/* The classic bitmap, and how sectors of members become numbers of its chunks; NULL if there is none. */
+const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
+{
+	unsigned long chunk = READ_ONCE(mddev->bitmap_info.chunksize) >> SECTOR_SHIFT;
+
+	if (mddev->bitmap_id != ID_BITMAP || !is_power_of_2(chunk))
+		return NULL;
+	*shift = ilog2(chunk);
+	return READ_ONCE(mddev->bitmap);
 }
 
 int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)

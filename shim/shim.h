@@ -66,6 +66,7 @@ void raid456_bitmap_cond_end_sync(struct mddev *mddev, sector_t sector, bool for
 void raid456_bitmap_close_sync(struct mddev *mddev);
 bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset);
 void raid456_bitmap_unplug(struct mddev *mddev);
+const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift);
 int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors);
 
 struct md_rdev *raid456_rdev_get(struct md_rdev **slot);

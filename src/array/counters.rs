@@ -87,8 +87,8 @@ counters! {
         RequestsLeft = "requests_left",
         /// Requests that asked for the members' caches to be flushed.
         Flushes = "flushes",
-        /// Flushes of the write-intent bitmap.
-        BitmapFlushes = "bitmap_flushes",
+        /// Writes that waited for no flush of the write-intent bitmap, as their bits were known to be durable.
+        BitmapKnown = "bitmap_known",
     }
 }
 
@@ -187,6 +187,7 @@ impl Attribute for CountersFile {
         for (name, value) in Iterator::chain(events, work) {
             writeln!(text, "{name} {value}")?;
         }
-        writeln!(text, "lane_wakeups {}", array.lanes.wakeups())
+        writeln!(text, "lane_wakeups {}", array.lanes.wakeups())?;
+        writeln!(text, "bitmap_flushes {}", array.bitmap.flush_count())
     }
 }

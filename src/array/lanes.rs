@@ -11,6 +11,7 @@ use crate::block::{context, plug};
 use crate::md::mddev::{Handle, Locked};
 use crate::md::thread::{self, Thread};
 use crate::sync::actor::Turn;
+use crate::sync::mailbox::Events;
 use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -125,6 +126,15 @@ impl Lanes {
         if running.lane.queue.push(span.index, &span.run) == Pushed::First {
             running.lane.wakeups.fetch_add(1, Ordering::Relaxed);
             running.thread.wake();
+        }
+    }
+
+    /// Posts events to a span, and gives it to a lane if nobody runs it. Any context.
+    pub(super) fn post(&self, slab: &Slab, index: u32, events: Events) {
+        if let Some(span) = slab.get(index) {
+            if let Some(turn) = span.actor.post(events) {
+                self.queue(span, turn);
+            }
         }
     }
 

@@ -19,10 +19,12 @@
 
 #![deny(unsafe_code)]
 
+mod bitmap;
 mod control;
 mod copies;
 mod counters;
 mod direct;
+mod durable;
 mod env;
 mod errors;
 mod flushes;
@@ -42,14 +44,14 @@ mod submit;
 mod sync;
 mod table;
 
-use self::control::Waiting;
+use self::bitmap::{Bitmap, FlushThread};
 use self::counters::Counters;
 use self::direct::Later;
 use self::errors::Faults;
-use self::flushes::Flushes;
 use self::kits::Kits;
 use self::lanes::Lanes;
 use self::part::Item;
+use self::queue::IndexStack;
 use self::settings::Settings;
 use self::table::Table;
 use crate::block::request::Request;
@@ -81,7 +83,7 @@ pub(crate) struct Array {
     engine: &'static dyn Engine,
     settings: Settings,
     counters: Counters,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
     #[pin]
     table: Table,
     #[pin]
@@ -91,8 +93,10 @@ pub(crate) struct Array {
     keepers: Mempool<Item>,
     #[pin]
     later: Later,
-    bitmap: Flushes,
-    waiting: Waiting,
+    bitmap: Arc<Bitmap>,
+    flusher: FlushThread,
+    /// Spans that wait for failures to be recorded in the superblock.
+    recording: IndexStack,
     /// The device lock; see [`errors`].
     #[pin]
     device: IrqSpinLock<()>,
@@ -122,6 +126,7 @@ impl Personality for Array {
         array.closing.store(true, Ordering::Relaxed);
         sync::quiesce(&array, Some(locked));
         array.lanes.stop(locked);
+        array.stop_flushing(locked);
     }
 
     fn control(array: Running<'_, Self>) {

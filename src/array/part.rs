@@ -63,6 +63,9 @@ impl Item {
         match core::mem::replace(&mut self.origin, Origin::Nobody) {
             Origin::Nobody => {}
             Origin::Request(slice) => {
+                if let Some(seq) = self.part.bitmap_seq {
+                    array.bitmap_written(self.part.start, self.part.end, seq);
+                }
                 if !failed.is_empty() {
                     slice.fail(Status::IO_ERROR);
                 }

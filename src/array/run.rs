@@ -186,11 +186,7 @@ impl Array {
 
     /// Posts events to a span, and gives it to a lane if nobody runs it. Any context.
     pub(super) fn post_to(&self, index: u32, events: Events) {
-        if let Some(span) = self.table.slab().get(index) {
-            if let Some(turn) = span.actor.post(events) {
-                self.lanes.queue(span, turn);
-            }
-        }
+        self.lanes.post(self.table.slab(), index, events);
     }
 
     /// Gives kits to whoever needs them. Any context.

@@ -5,14 +5,14 @@
 //! The checks, their order, their messages and their error numbers are those of the C driver; what we cannot do is refused
 //! with a message of our own.
 
-use super::control::Waiting;
+use super::bitmap::{Bitmap, FlushThread};
 use super::counters::Counters;
 use super::direct::Later;
 use super::errors::Faults;
-use super::flushes::Flushes;
 use super::kits::Kits;
 use super::lanes::Lanes;
 use super::members;
+use super::queue::IndexStack;
 use super::settings::{Settings, DEFAULT_STRIPS};
 use super::table::Table;
 use super::Array;
@@ -66,6 +66,7 @@ fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
     if let Err(err) = bring_up(&array, mddev) {
         // Threads end only so; the rest goes with the array.
         array.lanes.stop(mddev);
+        array.stop_flushing(mddev);
         return Err(err);
     }
 
@@ -234,14 +235,15 @@ fn allocate(
         engine: engine::selected(),
         settings: Settings::new(),
         counters: Counters::new()?,
-        lanes: Lanes::new(cpus)?,
+        lanes: Arc::new(Lanes::new(cpus)?, GFP_KERNEL)?,
         table <- Table::new(span_sectors, cpus),
         kits <- Kits::new(members, cpus),
         items: Mempool::new(RESERVED_PARTS)?,
         keepers: Mempool::new(RESERVED_KEEPERS)?,
         later <- Later::new(),
-        bitmap: Flushes::new(),
-        waiting: Waiting::new(),
+        bitmap: Arc::pin_init(Bitmap::new(), GFP_KERNEL)?,
+        flusher: FlushThread::new(),
+        recording: IndexStack::new(),
         device <- new_irq_spinlock!((), "raid456 device"),
         faults,
         full_sync: AtomicBool::new(full_sync),
@@ -263,7 +265,11 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
         );
         return Err(err);
     }
-    if let Err(err) = array.lanes.set_count(1, array.table.slab(), &array.mddev) {
+    let started = array
+        .lanes
+        .set_count(1, array.table.slab(), &array.mddev)
+        .and_then(|()| array.start_flushing());
+    if let Err(err) = started {
         pr_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
         return Err(err);
     }

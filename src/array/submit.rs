@@ -326,12 +326,8 @@ impl Array {
         let mut part = Part::new(kind, Default::default(), slice.sector(), slice.end_sector());
         part.fua = write && flags.contains(Flags::FUA);
         part.sync = flags.contains(Flags::SYNC);
-        if write && self.mddev.bitmap_enabled() {
-            let (seq, wake) = self.bitmap.ticket();
-            part.bitmap_seq = Some(seq);
-            if wake {
-                self.mddev.wake_thread();
-            }
+        if write {
+            part.bitmap_seq = self.bitmap_ticket(slice.sector(), slice.end_sector());
         }
         part
     }

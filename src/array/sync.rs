@@ -156,4 +156,5 @@ pub(super) fn quiesce(gate: &Gate<Array>, locked: Option<&Locked<'_>>) {
     while !gate.wait_empty_timeout(LOOK) {
         gate.help_recording(locked);
     }
+    gate.bitmap.settle();
 }

@@ -297,10 +297,21 @@ impl Mddev {
         unsafe { bindings::raid456_bitmap_enabled(self.as_ptr()) }
     }
 
-    /// Writes the bitmap's dirty bits and waits for them. Sleeps.
+    /// What bitmap there is. It changes only while no request is under way, or one's array does not answer.
+    pub(crate) fn bitmap_kind(&self) -> BitmapKind {
+        let mut shift = 0;
+        // SAFETY: The reference says that the array is valid; `shift` is ours.
+        let bitmap = unsafe { bindings::raid456_classic_bitmap(self.as_ptr(), &mut shift) };
+        match bitmap.addr() {
+            0 => BitmapKind::Other,
+            identity => BitmapKind::Classic { identity, shift },
+        }
+    }
+
+    /// Writes the bitmap's dirty bits and waits for them; nothing if no request is under way. Sleeps.
     ///
-    /// Only the array's thread calls this: the bits are tested and cleared, so a second caller would return before the
-    /// first one's write is durable.
+    /// One caller at a time: the bits are tested and cleared, so a second one would return before the first one's write is
+    /// durable.
     pub(crate) fn bitmap_unplug(&self) {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_bitmap_unplug(self.as_ptr()) }
@@ -343,6 +354,20 @@ impl Mddev {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_bitmap_synced(self.as_ptr(), offset) }
     }
+}
+
+/// A write-intent bitmap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BitmapKind {
+    /// The classic one, whose bits [`Mddev::check_recovery`] clears, and otherwise only md core where writes are stopped.
+    Classic {
+        /// Tells it from the array's other bitmaps, if these are there at the same time.
+        identity: usize,
+        /// Sector numbers of members are shifted right by this for the number of a chunk.
+        shift: u32,
+    },
+    /// None, or another one.
+    Other,
 }
 
 /// Whether bit `nr` of a flag word of md core is set.

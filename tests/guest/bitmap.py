@@ -4,6 +4,7 @@
 """The write-intent bitmap: set before the data, cleared when idle, kept while degraded, and used by re-add."""
 
 import os
+import random
 import sys
 import time
 
@@ -61,6 +62,29 @@ def bits_follow_writes():
     shadow.verify()
     expect("bits set by writes to 5 chunks, far apart", 5, array.dirty_bits())
     shadow.close()
+
+
+def bits_come_and_go():
+    """However a write meets the daemon that clears bits: when it is acknowledged its bit is set on every member."""
+    array, shadow = filled()
+    array.set("bitmap/time_base", "0.1")
+    place = (8 + int(array.get("bitmap/location"))) * SECTOR
+    disks = [Disk(path) for path in array.members]
+    # The bits follow 256 bytes of the bitmap's superblock; the first one is that of the first chunk.
+    bits = lambda: [disk.read(place, SECTOR)[256] & 1 for disk in disks]
+    rng = random.Random(7)
+    found, lacking = set(), 0
+    for turn in range(120):
+        found.add(bits()[0])
+        shadow.write(rng.randrange(16) * 4096, pattern(turn, 4096))
+        lacking += bits() != [1, 1, 1, 1]
+        time.sleep(rng.random() * 0.35)
+    expect("found before the writes, now and then", {0, 1}, found)
+    expect("writes acknowledged before their bit was set on every member", 0, lacking)
+    shadow.verify()
+    shadow.close()
+    for disk in disks:
+        disk.close()
 
 
 def readd(level=5):
@@ -168,6 +192,7 @@ if __name__ == "__main__":
     run([
         ("the bit is durable before the data", set_before_data),
         ("one bit for each chunk that was written", bits_follow_writes),
+        ("bits come and go", bits_come_and_go),
         ("re-add recovers what changed", readd),
         ("re-add of two members recovers what changed", lambda: readd(6)),
         ("a new spare gets everything", add_is_full),

@@ -173,6 +173,12 @@ def parks():
             disk.write(n * 4096 * KIB, os.urandom(4 * KIB))
     expect("writes that waited for the bitmap", 5, counted.grown["parks_bitmap"])
     expect("flushes of the bitmap", 5, counted.grown["bitmap_flushes"])
+    expect("writes whose bits were known to be durable", 0, counted.grown["bitmap_known"])
+    with Disk(array.path) as disk, Counted(array) as counted:
+        for n in range(5):
+            disk.write((n + 5) * 4096, os.urandom(4 * KIB))
+    # The array's thread may have been woken meanwhile; then a write has to wait once more.
+    expect_range("writes beside the last one whose bits were known to be durable", 3, 5, counted.grown["bitmap_known"])
     stop_all()
 
     need_target("delay")

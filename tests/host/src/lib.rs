@@ -31,6 +31,7 @@ pub mod sync {
 pub mod array {
     //! What of the driver needs no kernel.
 
+    pub(crate) mod durable;
     pub(crate) mod flushes;
 }
 

@@ -7,6 +7,8 @@
 //! durable. Bits are cleared later, in steps, and not while a member is missing.
 
 use super::device::BitmapRecord;
+use crate::array::durable::Durable;
+use crate::sync::atomic::AtomicU64;
 use std::ops::Range;
 
 /// What is known of one chunk.
@@ -41,7 +43,12 @@ pub(crate) struct Bitmap {
     pub(crate) done: u32,
     /// Some part waits for a flush that has not begun.
     pub(crate) wanted: bool,
+    /// Chunks whose bits are known to be durable.
+    durable: Durable<Vec<AtomicU64>>,
 }
+
+/// Chunks that are remembered: fewer than some arrays have.
+const REMEMBERED: usize = 4;
 
 impl Bitmap {
     /// The bitmap of an array that is assembled: chunks whose bits are set need a resync.
@@ -60,6 +67,7 @@ impl Bitmap {
             begun: sequence,
             done: sequence,
             wanted: false,
+            durable: Durable::new((0..REMEMBERED).map(|_| AtomicU64::new(0)).collect()),
         }
     }
 
@@ -80,8 +88,9 @@ impl Bitmap {
         (start / self.chunk) as usize..(end.div_ceil(self.chunk) as usize).min(self.chunks.len())
     }
 
-    /// A write to these member sectors begins. The flush that it must wait for has the returned number.
-    pub(crate) fn start_write(&mut self, sectors: &Range<u64>) -> u32 {
+    /// A write to these member sectors begins. The flush that it must wait for has the returned number. `whole`: all members
+    /// have all bits that were flushed.
+    pub(crate) fn start_write(&mut self, sectors: &Range<u64>, whole: bool) -> Option<u32> {
         let range = self.of(sectors);
         for chunk in &mut self.chunks[range] {
             chunk.writes += 1;
@@ -91,8 +100,25 @@ impl Bitmap {
                 self.dirty = true;
             }
         }
+        let known = |chunk| whole && self.durable.knows(chunk);
+        if self.one(sectors).is_some_and(known) {
+            return None;
+        }
         self.wanted = true;
-        self.begun.wrapping_add(1)
+        Some(self.begun.wrapping_add(1))
+    }
+
+    /// A write to these member sectors is about to end that has waited for flush number `sequence`.
+    pub(crate) fn written(&self, sectors: &Range<u64>, sequence: u32) {
+        if let (Some(chunk), true) = (self.one(sectors), self.is_flushed(sequence)) {
+            self.durable.learn(chunk);
+        }
+    }
+
+    /// The chunk that holds all of `sectors`.
+    fn one(&self, sectors: &Range<u64>) -> Option<u64> {
+        let range = self.of(sectors);
+        (range.len() == 1).then_some(range.start as u64)
     }
 
     /// A write to these member sectors has ended.
@@ -189,6 +215,7 @@ impl Bitmap {
 
     /// Clears the bits of `quiet` chunks that have stayed so. Their data is durable by now.
     pub(crate) fn clear(&mut self, quiet: &[usize]) {
+        self.durable.begin_clearing();
         for &index in quiet {
             let chunk = &mut self.chunks[index];
             if chunk.quiet >= 2 && chunk.writes == 0 && !chunk.needed && !chunk.resync {
@@ -196,6 +223,7 @@ impl Bitmap {
                 self.stale = true;
             }
         }
+        self.durable.end_clearing();
     }
 
     /// What is to be written at leisure, if anything. A dirty page is left to the flush.
@@ -233,7 +261,7 @@ mod tests {
     fn a_write_waits_for_a_flush_that_began_after_it() {
         let mut bitmap = bitmap();
         assert!(bitmap.begin_flush().is_none(), "nothing is dirty");
-        let sequence = bitmap.start_write(&(0..8));
+        let sequence = bitmap.start_write(&(0..8), true).expect("nothing is known");
         bitmap.end_flush();
         assert!(
             !bitmap.is_flushed(sequence),
@@ -244,18 +272,37 @@ mod tests {
         assert!(!bitmap.is_flushed(sequence));
         bitmap.end_flush();
         assert!(bitmap.is_flushed(sequence));
+        bitmap.written(&(0..8), sequence);
+        assert_eq!(
+            bitmap.start_write(&(8..16), true),
+            None,
+            "its bit is durable"
+        );
+        assert!(
+            bitmap.start_write(&(8..24), true).is_some(),
+            "one of two is not"
+        );
+        assert!(
+            bitmap.start_write(&(8..16), false).is_some(),
+            "a member lacks it"
+        );
+        bitmap.clear(&[]);
+        assert!(
+            bitmap.start_write(&(8..16), true).is_some(),
+            "it may be cleared"
+        );
     }
 
     #[test]
     fn a_bit_is_cleared_only_after_two_quiet_rounds() {
         let mut bitmap = bitmap();
-        bitmap.start_write(&(0..8));
+        bitmap.start_write(&(0..8), true);
         assert!(bitmap.quiet_chunks().is_empty());
         bitmap.end_write(&(0..8), false, 5);
         assert!(bitmap.quiet_chunks().is_empty());
         let quiet = bitmap.quiet_chunks();
         assert_eq!(quiet, [0]);
-        bitmap.start_write(&(0..8));
+        bitmap.start_write(&(0..8), true);
         bitmap.clear(&quiet);
         assert!(bitmap.record().bits[0], "it is written again");
     }
@@ -263,7 +310,7 @@ mod tests {
     #[test]
     fn what_a_missing_member_missed_is_needed() {
         let mut bitmap = bitmap();
-        bitmap.start_write(&(20..24));
+        bitmap.start_write(&(20..24), false);
         bitmap.end_write(&(20..24), true, 5);
         assert_eq!(bitmap.start_sync(0, false), (false, 16));
         assert_eq!(bitmap.start_sync(16, true), (true, 32));

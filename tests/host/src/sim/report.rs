@@ -103,6 +103,7 @@ events! {
     Checkpoint "sync checkpoints",
     SuperWrite "superblock updates",
     BitmapFlush "bitmap flushes",
+    BitmapKnown "writes whose bits were known to be durable",
     BitmapClear "bitmap bits cleared",
     Quiesced "quiesces",
     QuiescedLocked "of these, with reconfig_mutex held",

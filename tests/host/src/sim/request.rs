@@ -29,6 +29,8 @@ pub(crate) struct Account {
     pub(crate) rows: Range<u64>,
     /// Parts that have not ended.
     pub(crate) parts: usize,
+    /// The flush of the bitmap that they waited for.
+    pub(crate) sequence: Option<u32>,
 }
 
 /// A request to the array.
@@ -268,9 +270,12 @@ impl Sim {
         if account.parts > 0 {
             return;
         }
-        let rows = account.rows.clone();
+        let (rows, sequence) = (account.rows.clone(), account.sequence);
         let (degraded, events) = (self.degraded() > 0, self.md.events);
         if let Some(bitmap) = &mut self.bitmap {
+            if let (Some(sequence), false) = (sequence, degraded) {
+                bitmap.written(&rows, sequence);
+            }
             bitmap.end_write(&rows, degraded, events);
         }
     }

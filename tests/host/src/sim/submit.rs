@@ -421,9 +421,10 @@ impl Sim {
         let end = if split { at } else { u64::from(call.end) };
         let mut sequence = None;
         if self.requests.get(call.request).kind == Kind::Write {
+            let whole = self.degraded() == 0;
             if let Some(bitmap) = &mut self.bitmap {
                 let rows = self.geometry.bitmap_range(start, end - start);
-                sequence = Some(bitmap.start_write(&rows));
+                sequence = bitmap.start_write(&rows, whole);
                 let own = self.parts_of(call.request, call.start, call.at, None);
                 let later = match split {
                     true => Vec::new(),
@@ -433,8 +434,12 @@ impl Sim {
                     array: start..end,
                     rows,
                     parts: own.len() + later.len(),
+                    sequence,
                 };
                 self.requests.get_mut(call.request).accounts.push(account);
+                if sequence.is_none() {
+                    self.count(Event::BitmapKnown);
+                }
             }
         }
         for (key, part) in self.parts_of(call.request, call.start, call.at, sequence) {
