@@ -13,6 +13,7 @@
 #include <linux/completion.h>
 #include <linux/percpu-refcount.h>
 #include <linux/spinlock.h>
+#include <linux/tracepoint-defs.h>
 #include <linux/wait.h>
 
 #include "md.h"
@@ -170,5 +171,48 @@ void raid456_fpu_begin(void);
 void raid456_fpu_end(void);
 const char *raid456_engine_wanted(void);
 void raid456_engine_chosen(const char *name, size_t length);
+
+/* trace.c: tracepoints */
+enum raid456_job {
+	RAID456_JOB_RMW,
+	RAID456_JOB_RCW,
+	RAID456_JOB_DATA,
+	RAID456_JOB_RECOVER,
+	RAID456_JOB_DELIVER,
+	RAID456_JOB_CHECK,
+	RAID456_JOB_PARITY,
+	RAID456_JOB_LOCATE,
+};
+
+enum raid456_park {
+	RAID456_PARK_MEMORY,
+	RAID456_PARK_SUPERBLOCK,
+	RAID456_PARK_BITMAP,
+};
+
+/* What a span is after a step: the events that it took in, and which strips are in which phase. */
+struct raid456_step {
+	u64 sector;
+	u32 events;
+	u16 gathering;
+	u16 reading;
+	u16 computing;
+	u16 logging;
+	u16 writing;
+};
+
+#ifdef CONFIG_TRACEPOINTS
+DECLARE_TRACEPOINT(span_begin);
+DECLARE_TRACEPOINT(span_end);
+DECLARE_TRACEPOINT(span_step);
+DECLARE_TRACEPOINT(span_job);
+DECLARE_TRACEPOINT(span_park);
+#endif
+
+void raid456_trace_span_begin(struct mddev *mddev, u64 sector);
+void raid456_trace_span_end(struct mddev *mddev, u64 sector);
+void raid456_trace_span_step(struct mddev *mddev, const struct raid456_step *step);
+void raid456_trace_span_job(struct mddev *mddev, u64 sector, enum raid456_job job, unsigned int strips);
+void raid456_trace_span_park(struct mddev *mddev, u64 sector, enum raid456_park reason);
 
 #endif

@@ -16,6 +16,7 @@ use super::table::Slab;
 use super::{control, Array};
 use crate::md::mddev::{BitmapKind, Handle, Locked, Mddev, Recovery};
 use crate::md::thread::{self, Thread};
+use crate::md::trace::{self, Reason};
 use crate::raid::geometry::Geometry;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::mailbox::Events;
@@ -214,6 +215,7 @@ impl Array {
     pub(super) fn wait_for_bitmap(&self, span: &SpanObject, seq: u32) -> bool {
         if self.bitmap.waiting.push(span.index, &span.for_bitmap) != Pushed::Already {
             span.counts.add(Work::ParksBitmap, 1);
+            trace::span_park(&self.mddev, span.sector(), Reason::Bitmap);
         }
         fence(Ordering::SeqCst);
         self.bitmap.is_flushed(seq)

@@ -9,6 +9,7 @@ use super::queue::{IndexStack, Link, Pushed};
 use super::table::Slab;
 use super::Array;
 use crate::md::mddev::Locked;
+use crate::md::trace::{self, Reason};
 use crate::sync::gate::Gate;
 use crate::sync::mailbox::Events;
 use kernel::sync::Arc;
@@ -36,6 +37,7 @@ impl Array {
     pub(super) fn wait_for_superblock(&self, span: &SpanObject) -> bool {
         if self.recording.push(span.index, &span.for_superblock) != Pushed::Already {
             span.counts.add(Work::ParksSuperblock, 1);
+            trace::span_park(&self.mddev, span.sector(), Reason::Superblock);
         }
         if self.failures_recorded() {
             return true;

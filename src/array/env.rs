@@ -9,11 +9,12 @@ use super::object::{take_out, SpanKits, SpanObject};
 use super::part::PartList;
 use super::Array;
 use crate::md::mddev::Recovery;
+use crate::md::trace::{self, JobKind};
 use crate::mem::pages::Page;
 use crate::raid::column::Column;
 use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
-use crate::raid::job::{Env, Job, Outcome, RmwLevel};
+use crate::raid::job::{Env, Job, Method, Outcome, RmwLevel};
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use core::sync::atomic::Ordering;
@@ -79,6 +80,20 @@ impl RunEnv<'_> {
     pub(super) fn strip_sector(&self, strip: u32) -> u64 {
         self.sector
             .wrapping_add(u64::from(strip.wrapping_mul(STRIP_SECTORS)))
+    }
+}
+
+/// A job's kind, for who traces it.
+fn kind_of(job: Job) -> JobKind {
+    match job {
+        Job::Write(Method::Rmw) => JobKind::Rmw,
+        Job::Write(Method::Rcw) => JobKind::Rcw,
+        Job::Write(Method::NoParity) => JobKind::Data,
+        Job::Recover => JobKind::Recover,
+        Job::Deliver => JobKind::Deliver,
+        Job::Check => JobKind::Check,
+        Job::Parity => JobKind::Parity,
+        Job::Locate => JobKind::Locate,
     }
 }
 
@@ -152,6 +167,7 @@ impl Env for RunEnv<'_> {
         parts: &mut PartList,
     ) -> Outcome {
         self.span.counts.add(counters::Work::JobsCpu, 1);
+        trace::span_job(&self.array.mddev, self.sector, || kind_of(job), strips.0);
         jobs::run(self, job, strips, columns, parts)
     }
 

@@ -83,6 +83,13 @@ impl SpanObject {
     }
 }
 
+impl SpanObject {
+    /// The first sector on its members.
+    pub(super) fn sector(&self) -> u64 {
+        self.place.key().sector
+    }
+}
+
 /// A member's bio in a span, and what is to be read again.
 pub(super) struct Port {
     pub(super) bio: Pin<KBox<MemberBio<Flight>>>,

@@ -12,6 +12,8 @@ use super::object::{SpanObject, Work};
 use super::pump;
 use super::queue::Pushed;
 use super::Array;
+use crate::md::trace::{self, Reason};
+use crate::raid::phase::{Phase, Phases};
 use crate::sync::actor::Turn;
 use crate::sync::mailbox::Events;
 use core::sync::atomic::Ordering;
@@ -80,8 +82,10 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         return turn.finish().err();
     }
     // Nothing is left to do. Parts that come bring an entry of their own.
+    let sector = turn.span.key().sector;
     match array.table.retire(span, turn) {
         Ok(()) => {
+            trace::span_end(&array.mddev, sector);
             array.span_came_free();
             if array.kits.anybody_waits() {
                 // Its cached blocks can be forgotten now.
@@ -128,6 +132,8 @@ fn step(array: &Array, span: &Arc<SpanObject>, work: &mut Work, events: Events) 
             break;
         }
     }
+    let sector = env.sector;
+    trace::span_step(&array.mddev, || step_of(sector, events, logic.phases()));
     let waits = logic.waits();
     if array.kits.anybody_waits() {
         let shed = logic.shed(columns);
@@ -153,16 +159,35 @@ fn step(array: &Array, span: &Arc<SpanObject>, work: &mut Work, events: Events) 
     ready
 }
 
+/// What a step has made of a span, for who traces it.
+fn step_of(sector: u64, events: Events, phases: &Phases) -> trace::Step {
+    let busy =
+        phases.of(Phase::Computing) | phases.of(Phase::Checking) | phases.of(Phase::Repairing);
+    trace::Step {
+        sector,
+        events: events.bits(),
+        gathering: phases.of(Phase::Gathering).0,
+        reading: phases.of(Phase::Reading).0,
+        computing: busy.0,
+        logging: phases.of(Phase::Logging).0,
+        writing: phases.of(Phase::Writing).0,
+    }
+}
+
 impl Work {
     /// Takes in the parts that were posted.
     fn accept(&mut self, span: &SpanObject) {
         if span.posted.is_empty() {
             return;
         }
+        let sector = self.span.key().sector;
         let Self { parts, entry, .. } = self;
         parts.append(span.posted.take_all().map(|mut item| {
             if let Some(brought) = item.entry.take() {
-                entry.get_or_insert(brought);
+                entry.get_or_insert_with(|| {
+                    trace::span_begin(&brought.mddev, sector);
+                    brought
+                });
             }
             span.counts.add(counters::Work::Parts, 1);
             // The part came with its poster's pin.
@@ -202,6 +227,7 @@ impl Array {
         let deferred = self.kits.defer(self.table.slab(), span.index);
         if deferred != Pushed::Already {
             span.counts.add(counters::Work::ParksMemory, 1);
+            trace::span_park(&self.mddev, span.sector(), Reason::Memory);
         }
         // A kit may have come free between the attempt and this; nobody would tell.
         let found = self.kits.take().or_else(|| {

@@ -88,7 +88,8 @@ impl Place {
         }
     }
 
-    fn key(&self) -> SpanKey {
+    /// The span that it is.
+    pub(super) fn key(&self) -> SpanKey {
         SpanKey {
             sector: self.sector.load(Ordering::Relaxed),
             generation: self.generation.load(Ordering::Relaxed),

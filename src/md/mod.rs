@@ -40,3 +40,4 @@ pub(crate) mod rdev;
 pub(crate) mod slots;
 pub(crate) mod sysfs;
 pub(crate) mod thread;
+pub(crate) mod trace;

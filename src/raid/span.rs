@@ -107,7 +107,6 @@ impl Span {
     }
 
     /// The phase of each strip.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "the simulator looks at it"))]
     pub(crate) fn phases(&self) -> &Phases {
         &self.phases
     }

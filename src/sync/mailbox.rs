@@ -58,6 +58,11 @@ impl Events {
         self.0 == 0
     }
 
+    /// A bit for each event.
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Whether every event of `other` is in this set.
     pub(crate) const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
