@@ -25,14 +25,14 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, Mutex, SetOnce};
 
-/// Chunks that are remembered to be durable.
-const REMEMBERED: usize = 512;
+/// Chunks that are remembered to be durable: all of a member of 1 TiB, with the chunks of 64 MiB that mdadm makes.
+const REMEMBERED: usize = 1 << 14;
 
 /// Flushes of an array's bitmap, and those who wait for them.
 #[pin_data]
 pub(super) struct Bitmap {
     flushes: Flushes,
-    durable: Durable<KVec<AtomicU64>>,
+    durable: Durable<KVVec<AtomicU64>>,
     /// Which bitmap `durable` is about.
     of: AtomicUsize,
     /// Spans that wait for a flush.
@@ -47,8 +47,8 @@ pub(super) struct Bitmap {
 impl Bitmap {
     /// Nobody waits, and nothing is known. May sleep.
     pub(super) fn new() -> impl PinInit<Self, Error> {
-        let slots = || -> Result<KVec<AtomicU64>> {
-            let mut slots = KVec::with_capacity(REMEMBERED, GFP_KERNEL)?;
+        let slots = || -> Result<KVVec<AtomicU64>> {
+            let mut slots = KVVec::with_capacity(REMEMBERED, GFP_KERNEL)?;
             for _ in 0..REMEMBERED {
                 slots.push(AtomicU64::new(0), GFP_KERNEL)?;
             }
