@@ -57,12 +57,16 @@ class Run:
             return stands.rebuild_beside(array, row.load)
         if row.how == "fio":
             return stands.fio(array.path, row.load, seconds)
-        # Caches and pools fill before the time counts.
-        generator.load(array.path, f"{row.load} seconds={seconds / 6:.3f} seed={seed + 500}")
         if row.stand.kind != "delay":
+            # Caches and pools fill before the time counts.
+            generator.load(array.path, f"{row.load} seconds={seconds / 6:.3f} seed={seed + 500}")
             return generator.load(array.path, f"{row.load} seconds={seconds:.3f} seed={seed}")
+        # Each row has a place of its own, so that no block is in memory since another row, or since the first few writes.
+        place, tail = seed % 1000 * 64, 8
+        generator.load(array.path, f"{row.load} offset={place + 64 - tail}m size={tail}m seconds={seconds / 6:.3f} seed={seed}")
         before = stands.reads_of(members.present)
-        got = generator.load(array.path, f"{row.load} seconds={max(seconds, 0.5):.3f} seed={seed}")
+        got = generator.load(array.path,
+                             f"{row.load} offset={place}m size={64 - tail}m seconds={max(seconds, 0.5):.3f} seed={seed}")
         written = got["mb_per_s"] * 1e6 * got["elapsed_ns"] / 1e9 / (1 << 20)
         return {**got, "member_reads_per_mib": (stands.reads_of(members.present) - before) / max(written, 1e-9)}
 
