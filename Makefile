@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
 LEVEL ?= 5
 
-.PHONY: all help setup module demo test bench bench-instructions bench-parity lint guest clean
+.PHONY: all help setup module demo test test-faults test-powercut bench bench-instructions bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
 	@scripts/build-here "$(KDIR)"
 
@@ -29,6 +29,12 @@ demo: ## a RAID array in a guest, LEVEL=5|6: files on it, one or two members los
 
 test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time
 	@scripts/test $(if $(LIST),--list) $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+
+test-faults: ## random schedules of faults, N=1000 of them, from SEED=1 on; each is a seed
+	@scripts/torture faults -n $(or $(N),1000) --first $(or $(SEED),1)
+
+test-powercut: ## power cuts, 8 for each seed, N=250 seeds from SEED=1 on
+	@scripts/torture powercut -n $(or $(N),250) --first $(or $(SEED),1)
 
 bench: ## arrays under this driver and the kernel's in turn, with raid0 beside: a table and pictures; QUICK=1, ROWS=REGEX
 	@scripts/bench $(if $(QUICK),--quick) $(if $(ROWS),--rows '$(ROWS)')
