@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
 LEVEL ?= 5
 
-.PHONY: all help setup module demo test test-faults test-powercut bench bench-instructions bench-parity lint guest clean
+.PHONY: all help setup module demo test test-faults test-powercut test-mdadm bench bench-instructions bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
 	@scripts/build-here "$(KDIR)"
 
@@ -35,6 +35,11 @@ test-faults: ## random schedules of faults, N=1000 of them, from SEED=1 on; each
 
 test-powercut: ## power cuts, 8 for each seed, N=250 seeds from SEED=1 on
 	@scripts/torture powercut -n $(or $(N),250) --first $(or $(SEED),1)
+
+test-mdadm: ## mdadm's own test suite under both drivers, in two columns
+	@scripts/setup uml
+	@scripts/build-module --quiet uml
+	@scripts/test-mdadm
 
 bench: ## arrays under this driver and the kernel's in turn, with raid0 beside: a table and pictures; QUICK=1, ROWS=REGEX
 	@scripts/bench $(if $(QUICK),--quick) $(if $(ROWS),--rows '$(ROWS)')

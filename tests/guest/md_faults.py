@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debug mem=900 debug.mem=1900 timeout=900 debug.timeout=1200
+# guest: kernels=uml mem=900 timeout=900
 """Random schedules of faults under a load that knows what every read may return: members that die, lose sectors, refuse
 writes, answer late or not at all for a while, are failed, removed, re-added, replaced and rebuilt; checks and repairs,
 settings changed, arrays stopped and assembled, power cuts, more members lost than there are parities; and drivers swapped

@@ -18,7 +18,7 @@
  *   slow N 0|1         disk N takes much longer than others (late disks only)
  *   unreadable N S C   C sectors from S on cannot be read until they are written
  *   refuse N S C       C sectors from S on take no writes; C = 0: all are taken again
- *   garbage N SEED     everything on disk N becomes something else
+ *   garbage N SEED     everything on disk N becomes something else; its ends, where metadata lies, become ones
  *
  * The file raid456_disks/status has a line for each disk.
  *
@@ -43,6 +43,7 @@
 
 #define MAX_DISKS	32
 #define PER_ROUND	64
+#define METADATA	1024	/* sectors at both ends */
 
 struct frail {
 	struct gendisk *gendisk;
@@ -288,7 +289,9 @@ static void garbage(struct frail *disk, u64 seed)
 	u64 *word = (u64 *)disk->data;
 	u64 i;
 
-	for (i = 0; i < sectors << (SECTOR_SHIFT - 3); i++)
+	/* But for the places of metadata: mdadm, and md after it, take what is there for a list of bad blocks. Ones end it. */
+	memset(disk->data, 0xff, sectors << SECTOR_SHIFT);
+	for (i = METADATA << (SECTOR_SHIFT - 3); i < (sectors - METADATA) << (SECTOR_SHIFT - 3); i++)
 		word[i] = (i + 1) * 0x9e3779b97f4a7c15ull ^ seed * 0xbf58476d1ce4e5b9ull;
 	if (disk->durable)
 		memcpy(disk->durable, disk->data, sectors << SECTOR_SHIFT);

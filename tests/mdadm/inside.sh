@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# inside.sh TEST...
+#
+# In a guest with mdadm's own suite in /mnt/share/suite: runs these tests of it, and says for each
+# "RESULT name passed|failed|skipped seconds". What a failed test said is in /mnt/share/logs.
+
+set -u
+# The suite asks for what a guest does not have, and needs nothing of it.
+for tool in systemctl getenforce setenforce udevadm; do
+	printf '#!/bin/sh\nexit 0\n' >"/usr/local/sbin/$tool"
+	chmod +x "/usr/local/sbin/$tool"
+done
+for number in $(seq 0 15); do
+	[[ -e /dev/loop$number ]] || mknod "/dev/loop$number" b 7 "$number"
+done
+echo 1 >/sys/kernel/rcu_expedited
+mkdir -p /tmp/suite /var/tmp
+cp -a /mnt/share/suite/. /tmp/suite/
+cd /tmp/suite || exit
+# No udev makes them.
+export MDADM_NO_UDEV=1
+
+for name in "$@"; do
+	began=$SECONDS
+	out=$(timeout 240 ./test --tests="$name" --logdir=/tmp/logs --disable-multipath --disable-linear 2>&1)
+	case $out in
+	*succeeded*) result=passed ;;
+	*skipping*) result=skipped ;;
+	*) result=failed ;;
+	esac
+	if [[ $result != passed ]]; then
+		{
+			printf '%s\n' "$out"
+			cat "/tmp/logs/$name.log" "/tmp/logs/fail$name.log"
+		} >"/mnt/share/logs/$name.log" 2>/dev/null
+		mdadm -Ssq 2>/dev/null
+	fi
+	echo "RESULT $name $result $((SECONDS - began))"
+done
