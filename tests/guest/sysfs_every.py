@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=4 disk-size=8 timeout=300
+"""Every writable file in an array's folder in sysfs, and in its members', gets values that mean something and values that do
+not, under both drivers: the same errno, and the same value afterwards, but for differences that are explained here."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from compare import differences, drivers, under_each
+from raid import Array, rams, stop_all
+from report import Failed, expect, note, run
+
+VALUES = ("0", "1", "2", "-1", "8", "4096", "none", "abc", "", " ", "0x10", "1 2", "99999999999999999999", "1" * 300)
+# Beside those: what some files know.
+WORDS = {
+    "array_state": ("active", "clean", "readonly", "read-auto", "active", "bogus"),
+    "sync_action": ("check", "repair", "idle", "frozen", "idle", "resync", "recover", "idle"),
+    "consistency_policy": ("bitmap", "journal", "ppl", "unknown"),
+    "level": ("raid5", "raid6", "raid4", "linear", "bogus"),
+    "layout": ("3", "5", "16"),
+    "state": ("writemostly", "-writemostly", "failfast", "-failfast", "blocked", "-blocked", "write_error", "-write_error",
+              "external_bbl", "re-add", "remove", "insync"),
+    "slot": ("none", "0", "9"),
+    "metadata_version": ("1.2", "external:x"),
+    "bad_blocks": ("8 8", "0 0", "9999999 8"),
+}
+# What md does with these is not the driver's doing, or takes the array away.
+LEFT = {"new_dev": "names another device", "array_state inactive": "stops it"}
+# Their values change by themselves.
+VOLATILE = {"sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action", "sync_action",
+            "array_state", "resync_start", "safe_mode_delay", "reshape_position"}
+# Files that only this driver has.
+OURS = re.compile(r"mismatch_(method|located|unlocated)|counters?|offload|parity_engine")
+# Differences that are wanted: what begins the line of one, and why.
+EXPLAINED = [
+    (r"(level|raid_disks|layout|chunk_size|new_level) <", "a reshape or takeover would follow, which this driver refuses"),
+    (r"(consistency_policy|journal_mode|ppl_write_hint) <", "journal and PPL are refused"),
+]
+
+
+def writable(folder):
+    """Names of the files there that can be written."""
+    return sorted(name for name in os.listdir(folder)
+                  if os.path.isfile(f"{folder}/{name}") and os.stat(f"{folder}/{name}").st_mode & 0o200 and name not in LEFT)
+
+
+def whole(level):
+    """A new array, in sync."""
+    return Array.create(rams(4), level=level, size=2, chunk=64)
+
+
+def every(level):
+    """{(file, value): (errno, value afterwards)} of all files."""
+    array = whole(level)
+    names = writable(array.md) + [f"dev-ram1/{name}" for name in writable(f"{array.md}/dev-ram1")]
+    found = {}
+    for name in names:
+        short = name.rsplit("/", 1)[-1]
+        if OURS.fullmatch(short):
+            continue
+        for value in (*VALUES, *WORDS.get(short, ())):
+            problem = array.try_set(name, value)
+            if array.action() != "frozen":
+                array.wait_idle()
+            after = ""
+            if short not in VOLATILE and os.path.exists(f"{array.md}/{name}") and os.stat(f"{array.md}/{name}").st_mode & 0o400:
+                try:
+                    after = array.get(name)
+                except OSError as error:
+                    after = str(error.errno)
+            found[f"{name} < {value[:24]!r}"] = (problem, after)
+        # What one file did is not there for the next one.
+        array.try_set("sync_action", "idle")
+        array.stop()
+        stop_all()
+        array = whole(level)
+    array.stop()
+    return found
+
+
+def both(level):
+    """The differences that nobody explains are none."""
+    found = under_each(lambda _driver: every(level))
+    expect("files and values tried", True, len(found[0]) > 300)
+    unexplained = []
+    for line in differences(*found, drivers()):
+        reason = next((why for pattern, why in EXPLAINED if re.match(pattern, line)), None)
+        if reason:
+            note(f"{line}; wanted: {reason}")
+        else:
+            unexplained.append(line)
+    if unexplained:
+        raise Failed("stores differ without a reason:\n      " + "\n      ".join(unexplained[:60]))
+    note(f"ok: {len(found[0])} stores compared")
+
+
+if __name__ == "__main__":
+    run([(f"every file, raid{level}", lambda level=level: both(level)) for level in (5,)], cleanup=stop_all)
