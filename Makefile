@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
 LEVEL ?= 5
 
-.PHONY: all help setup module demo test test-faults test-powercut test-mdadm bench bench-instructions bench-parity lint guest clean
+.PHONY: all help setup module demo test test-faults test-powercut test-mdadm bench bench-growth bench-instructions bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
 	@scripts/build-here "$(KDIR)"
 
@@ -43,6 +43,9 @@ test-mdadm: ## mdadm's own test suite under both drivers, in two columns
 
 bench: ## arrays under this driver and the kernel's in turn, with raid0 beside: a table and pictures; QUICK=1, ROWS=REGEX
 	@scripts/bench $(if $(QUICK),--quick) $(if $(ROWS),--rows '$(ROWS)')
+
+bench-growth: ## throughput against I/Os in flight, jobs, members and chunk, both drivers: pictures of curves, cliffs named
+	@scripts/bench --growth $(if $(ROWS),--rows '$(ROWS)')
 
 bench-instructions: ## instructions per I/O on Debian's kernel, both drivers; ROWS=REGEX, PROFILE=N: and where they are
 	@scripts/bench-instructions $(if $(ROWS),--rows '$(ROWS)') $(if $(PROFILE),--profile $(PROFILE))

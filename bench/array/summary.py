@@ -259,8 +259,9 @@ def markdown(results, stem, pictures):
     yield "- How to read and repeat it, and what flatters whom: Documentation/benchmarks.md.\n"
     for picture in pictures:
         yield f"![{picture.stem}]({picture.name})\n"
-    yield from table_lines(results)
-    yield ""
+    if any(row.group == "table" for name, row in results.rows.items() if name in results.samples):
+        yield from table_lines(results)
+        yield ""
     yield from bitmap_lines(results)
     found = list(cliffs(results))
     if growth(results):
