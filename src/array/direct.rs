@@ -133,9 +133,9 @@ impl Array {
         if sector.saturating_add(sectors.into()) > self.geometry.chunk_end(sector) {
             return None;
         }
-        let member = self.slots.get(usize::from(location.member))?.take()?;
-        self.holds(&member, location.member_sector, sectors)
-            .then_some((member, location.member_sector))
+        let slot = self.slots.get(usize::from(location.member))?;
+        let member = self.reader(slot, location.member_sector, sectors)?;
+        Some((member, location.member_sector))
     }
 
     /// Leaves to the array's thread what is left of a request, which is in `item`. Any context.

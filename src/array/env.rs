@@ -14,7 +14,7 @@ use crate::mem::pages::Page;
 use crate::raid::column::Column;
 use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
-use crate::raid::job::{Env, Job, Method, Outcome, RmwLevel};
+use crate::raid::job::{Env, Job, Method, Outcome, Replacement, RmwLevel};
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use core::sync::atomic::Ordering;
@@ -110,6 +110,10 @@ impl Env for RunEnv<'_> {
 
     fn writable(&self, member: usize) -> Strips {
         self.array.writable(member, self.sector)
+    }
+
+    fn replacement(&self, member: usize) -> Option<Replacement> {
+        self.array.replacement(member, self.sector)
     }
 
     fn parity_trusted(&self) -> Strips {

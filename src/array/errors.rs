@@ -12,6 +12,7 @@ use super::members::count_degraded;
 use super::Array;
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
+use crate::md::slots::{Seat, Slot};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -87,17 +88,17 @@ impl Array {
         let _guard = self.device.lock();
         self.faults.recording.load(Ordering::Acquire) == 0
             && !self.mddev.test_sb(SbFlag::Pending)
-            && !self
-                .slots
-                .iter()
-                .any(|slot| slot.with(Rdev::is_blocked) == Some(true))
+            && !self.slots.iter().any(|slot| {
+                let is_blocked = |seat: &Seat| seat.with(Rdev::is_blocked) == Some(true);
+                is_blocked(slot) || !slot.replacement().is_empty() && is_blocked(slot.replacement())
+            })
     }
 
     /// Takes note that strips of a span could not be rebuilt: from a member that is being rebuilt they cannot be read. Any
     /// context.
     pub(super) fn rebuild_failed(&self, span_sector: u64, strips: Strips) {
-        for slot in self.slots.iter() {
-            let Some(member) = slot.take() else {
+        for seat in self.slots.iter().flat_map(Slot::seats) {
+            let Some(member) = seat.take() else {
                 continue;
             };
             if member.test(Flag::InSync) {
@@ -138,6 +139,11 @@ impl Faults {
 
     /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
     pub(super) fn write_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+        if rdev.test(Flag::Replacement) {
+            // Nothing is lost with it but time, and it would be a bad member.
+            self.mddev.error(rdev);
+            return;
+        }
         rdev.set(Flag::WriteErrorSeen);
         if !rdev.set(Flag::WantReplacement) {
             self.mddev.set_recovery(Recovery::Needed);
@@ -155,7 +161,13 @@ impl Faults {
         let name = self.mddev.name();
         let at = sector.wrapping_add(rdev.data_offset());
         let forgiven = self.forgiven.load(Ordering::Relaxed);
-        if self.mddev.degraded() >= i32::from(self.parity_disks) {
+        if rdev.test(Flag::Replacement) {
+            // Its member has the block, as a rule.
+            ratelimited!(pr_warn!(
+                "md/raid:{name}: read error on replacement device (sector {at} on {rdev}).\n"
+            ));
+            self.record_bad_blocks(rdev, sector, sectors);
+        } else if self.mddev.degraded() >= i32::from(self.parity_disks) {
             ratelimited!(pr_warn!(
                 "md/raid:{name}: read error not correctable (sector {at} on {rdev}).\n"
             ));

@@ -3,36 +3,78 @@
 //! Members that come and go, and what of a member can be read and written.
 
 use super::Array;
-use crate::md::mddev::{Locked, MAX_SECTOR};
+use crate::md::mddev::{Locked, SbFlag, MAX_SECTOR};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
-use crate::md::slots::{Added, Slots};
+use crate::md::slots::{Added, Member, Seat, Slot, Slots};
+use crate::raid::job::Replacement;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
 impl Array {
-    /// The strips of the span at `sector` that a member can be read at: it is in sync there and knows of no bad block.
+    /// The strips of the span at `sector` that a member, or its replacement, can be read at: it is in sync there and knows of
+    /// no bad block.
     pub(super) fn readable(&self, member: usize, sector: u64) -> Strips {
-        let all = self.geometry.all_strips();
-        self.look_at(member, |rdev| {
-            let mut strips = all;
-            if !rdev.test(Flag::InSync) {
-                let synced =
-                    rdev.recovery_offset().saturating_sub(sector) / u64::from(STRIP_SECTORS);
-                strips &= Strips::first_n(u32::try_from(synced).unwrap_or(u32::MAX));
-            }
-            strips - self.bad_strips(rdev, sector)
-        })
+        let Some(slot) = self.slots.get(member) else {
+            return Strips::NONE;
+        };
+        let own = look_at(slot, |rdev| self.held(rdev, sector));
+        if slot.replacement().is_empty() {
+            return own;
+        }
+        own | look_at(slot.replacement(), |rdev| self.held(rdev, sector))
     }
 
     /// The strips of the span at `sector` that a member can be written at: it is there, and has not refused them before.
     pub(super) fn writable(&self, member: usize, sector: u64) -> Strips {
+        let slot = self.slots.get(member);
+        slot.map_or(Strips::NONE, |slot| self.taken(slot, sector))
+    }
+
+    /// What can be read and written at the span at `sector` of the device that is to replace a member, if there is one.
+    pub(super) fn replacement(&self, member: usize, sector: u64) -> Option<Replacement> {
+        let seat = self.slots.get(member)?.replacement();
+        if seat.is_empty() {
+            return None;
+        }
+        let holds = look_at(seat, |rdev| self.held(rdev, sector));
+        let takes = self.taken(seat, sector);
+        Some(Replacement { takes, holds })
+    }
+
+    /// The device to read a range of a member's sectors from: its replacement, if that holds them, or the member.
+    pub(super) fn reader(&self, slot: &Slot, sector: u64, sectors: u32) -> Option<Member> {
+        let holds = |seat: &Seat| {
+            let device = seat.take();
+            device.filter(|device| self.holds(device, sector, sectors))
+        };
+        if !slot.replacement().is_empty() {
+            if let Some(replacement) = holds(slot.replacement()) {
+                return Some(replacement);
+            }
+        }
+        holds(slot)
+    }
+
+    /// The strips of the span at `sector` that a device holds.
+    fn held(&self, rdev: &Rdev, sector: u64) -> Strips {
+        let mut strips = self.geometry.all_strips();
+        if !rdev.test(Flag::InSync) {
+            let synced = rdev.recovery_offset().saturating_sub(sector) / u64::from(STRIP_SECTORS);
+            strips &= Strips::first_n(u32::try_from(synced).unwrap_or(u32::MAX));
+        }
+        strips - self.bad_strips(rdev, sector)
+    }
+
+    /// The strips of the span at `sector` that a device can be written at.
+    fn taken(&self, seat: &Seat, sector: u64) -> Strips {
         if !self.mddev.is_rdwr() {
             // A block that could not be read is not mended then.
             return Strips::NONE;
         }
         let all = self.geometry.all_strips();
-        self.look_at(member, |rdev| {
+        look_at(seat, |rdev| {
             if rdev.test(Flag::WriteErrorSeen) {
                 all - self.bad_strips(rdev, sector)
             } else {
@@ -46,20 +88,6 @@ impl Array {
         let synced = rdev.test(Flag::InSync)
             || rdev.recovery_offset() >= sector.saturating_add(u64::from(sectors));
         synced && rdev.bad_blocks(sector, sectors) == BadBlocks::None
-    }
-
-    fn look_at(&self, member: usize, look: impl FnOnce(&Rdev) -> Strips) -> Strips {
-        let Some(slot) = self.slots.get(member) else {
-            return Strips::NONE;
-        };
-        let strips = slot.with(|rdev| {
-            if rdev.test(Flag::Faulty) {
-                Strips::NONE
-            } else {
-                look(rdev)
-            }
-        });
-        strips.unwrap_or(Strips::NONE)
     }
 
     /// The strips of the span at `sector` in which a member has bad blocks.
@@ -78,12 +106,13 @@ impl Array {
             .fold(Strips::NONE, |strips, strip| strips | Strips::one(strip))
     }
 
-    /// Gives a spare a slot: the one that it had before, or the first that is empty.
+    /// Gives a spare a slot: the one that it had before, or the first that is empty, or that of a member that is to be
+    /// replaced.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: a journal is not supported, or too many members are lost for a new one to help. `EEXIST`: no slot that it
-    /// may have is empty; replacing a member that is there is not supported.
+    /// `EINVAL`: a journal is not supported, or too many members are lost for a new one to help. `EEXIST`: there is no slot
+    /// for it.
     pub(super) fn add_member(&self, added: Added<'_>) -> Result {
         if added.test(Flag::Journal) {
             pr_warn!(
@@ -110,9 +139,9 @@ impl Array {
         let slot = saved
             .filter(is_free)
             .or_else(|| allowed.clone().find(is_free));
-        let slot = slot
-            .and_then(|slot| u16::try_from(slot).ok())
-            .ok_or(EEXIST)?;
+        let Some(slot) = slot.and_then(|slot| u16::try_from(slot).ok()) else {
+            return self.add_replacement(added, allowed);
+        };
 
         added.clear(Flag::InSync);
         added.set_raid_disk(slot);
@@ -122,7 +151,25 @@ impl Array {
         self.slots.add(usize::from(slot), added)
     }
 
-    /// Takes a member out of its slot. Sleeps.
+    /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.
+    fn add_replacement(&self, added: Added<'_>, allowed: Range<i32>) -> Result {
+        let waits = |slot: &Slot| {
+            let wanted = slot.with(|rdev| rdev.test(Flag::WantReplacement));
+            wanted == Some(true) && slot.replacement().is_empty()
+        };
+        let mut slots = (0_u16..).zip(self.slots.iter());
+        let found =
+            slots.find(|(number, slot)| allowed.contains(&i32::from(*number)) && waits(slot));
+        let (number, _) = found.ok_or(EEXIST)?;
+        added.clear(Flag::InSync);
+        added.set(Flag::Replacement);
+        added.set_raid_disk(number);
+        // The bitmap does not know what it lacks: everything.
+        self.full_sync.store(true, Ordering::Relaxed);
+        self.slots.add_replacement(usize::from(number), added)
+    }
+
+    /// Takes a member, or a replacement of one, out of its slot. A replacement takes the place of its member. Sleeps.
     ///
     /// # Errors
     ///
@@ -131,7 +178,7 @@ impl Array {
         let slot = usize::try_from(rdev.raid_disk())
             .ok()
             .and_then(|slot| self.slots.get(slot));
-        if !slot.is_some_and(|slot| slot.holds(rdev)) {
+        if !slot.is_some_and(|slot| slot.seats().iter().any(|seat| seat.holds(rdev))) {
             return Ok(());
         }
         if rdev.test(Flag::InSync)
@@ -149,13 +196,15 @@ impl Array {
     pub(super) fn activate_spares(&self) -> u32 {
         let mut count = 0;
         for slot in self.slots.iter() {
+            if !slot.replacement().is_empty() {
+                count += u32::from(self.activate_replacement(slot));
+            }
             // Notifying does not sleep, so it may be done while the slot is looked at.
             let activated = slot.with(|rdev| {
                 let activated = {
                     // A member that fails meanwhile is not to be in sync after that.
                     let _guard = self.device.lock();
-                    let ready = rdev.recovery_offset() == MAX_SECTOR && !rdev.test(Flag::Faulty);
-                    ready && !rdev.set(Flag::InSync)
+                    is_rebuilt(rdev) && !rdev.set(Flag::InSync)
                 };
                 if activated {
                     rdev.notify_state();
@@ -170,16 +219,46 @@ impl Array {
         count
     }
 
+    /// Makes a replacement that has got everything a full member, and has its member go. Returns whether there is one more
+    /// member in sync.
+    ///
+    /// The member has not failed, but does not get writes from now on: none is acknowledged until the metadata says that it is no
+    /// member any more. A crash would bring it back otherwise, with old content.
+    fn activate_replacement(&self, slot: &Slot) -> bool {
+        let (mut activated, mut is_more) = (false, true);
+        {
+            let _guard = self.device.lock();
+            slot.replacement().with(|rdev| {
+                activated = is_rebuilt(rdev) && !rdev.set(Flag::InSync);
+            });
+            if !activated {
+                return false;
+            }
+            slot.with(|rdev| {
+                is_more = !rdev.clear(Flag::InSync);
+                if !rdev.set(Flag::Faulty) {
+                    rdev.set(Flag::Blocked);
+                }
+            });
+            self.mddev.set_sb(&[SbFlag::Devs, SbFlag::Pending]);
+        }
+        for seat in slot.seats() {
+            seat.with(Rdev::notify_state);
+        }
+        is_more
+    }
+
     /// How many members lack what they should hold at a sector: with as many as there are parities, or more, there is
     /// nothing to compare there.
     pub(super) fn lacking_at(&self, sector: u64) -> u16 {
         let holds = |rdev: &Rdev| {
             !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || rdev.recovery_offset() > sector)
         };
-        let lacking = self
-            .slots
-            .iter()
-            .filter(|slot| slot.with(holds) != Some(true));
+        let lacking = self.slots.iter().filter(|slot| {
+            slot.seats()
+                .iter()
+                .all(|seat| seat.with(holds) != Some(true))
+        });
         u16::try_from(lacking.count()).unwrap_or(u16::MAX)
     }
 
@@ -191,7 +270,24 @@ impl Array {
     }
 }
 
-/// Puts the members of an array that starts into their slots. Returns whether one of them lacks more than the bitmap knows.
+/// What `look` says of a device; none if there is none, or it has failed.
+fn look_at(seat: &Seat, look: impl FnOnce(&Rdev) -> Strips) -> Strips {
+    let strips = seat.with(|rdev| {
+        if rdev.test(Flag::Faulty) {
+            Strips::NONE
+        } else {
+            look(rdev)
+        }
+    });
+    strips.unwrap_or(Strips::NONE)
+}
+
+/// Whether a device has got everything that it lacked.
+fn is_rebuilt(rdev: &Rdev) -> bool {
+    rdev.recovery_offset() == MAX_SECTOR && !rdev.test(Flag::Faulty)
+}
+
+/// Puts the members of an array that starts into their slots, and those that are to replace some of them. Returns whether one of them lacks more than the bitmap knows.
 ///
 /// # Errors
 ///
@@ -209,7 +305,17 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
         let Some(added) = mddev.added(rdev) else {
             continue;
         };
-        if slots.add(slot, added).is_err() {
+        let added = if rdev.test(Flag::Replacement) {
+            if mddev.resync_offset() != MAX_SECTOR {
+                // Writes may have got to one of the two alone, and nobody compares them.
+                pr_info!("md/raid:{name}: {rdev} replaces a member from the start again, as the array is not clean\n");
+                added.set_recovery_offset(0);
+            }
+            slots.add_replacement(slot, added)
+        } else {
+            slots.add(slot, added)
+        };
+        if added.is_err() {
             pr_warn!("md/raid:{name}: {rdev} has slot {slot}, which another device has already.\n");
             return Err(EIO);
         }
@@ -219,14 +325,16 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
             full_sync = true;
         }
     }
+    slots.promote_alone();
     Ok(full_sync)
 }
 
 /// Counts the members that are lost: missing, failed or not in sync.
 pub(super) fn count_degraded(slots: &Slots) -> u16 {
-    let lost = slots.iter().filter(|slot| {
-        slot.with(|rdev| !rdev.test(Flag::Faulty) && rdev.test(Flag::InSync)) != Some(true)
-    });
+    let whole = |seat: &&Seat| {
+        seat.with(|rdev| !rdev.test(Flag::Faulty) && rdev.test(Flag::InSync)) == Some(true)
+    };
+    let lost = slots.iter().filter(|slot| !slot.seats().iter().any(whole));
     // CAST: there are no more members than a u16 counts.
     lost.count() as u16
 }

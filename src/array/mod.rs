@@ -28,6 +28,7 @@ mod durable;
 mod env;
 mod errors;
 mod flushes;
+mod heirs;
 mod jobs;
 mod kits;
 mod lanes;
@@ -58,7 +59,7 @@ use crate::block::request::Request;
 use crate::md::mddev::{Handle, Locked, Mddev};
 use crate::md::personality::{Personality, Running, Synced};
 use crate::md::rdev::{Flag, Rdev};
-use crate::md::slots::{Added, Slots};
+use crate::md::slots::{Added, Seat, Slots};
 use crate::md::sysfs::Group;
 use crate::mem::mempool::Mempool;
 use crate::parity::{engine, Engine};
@@ -149,7 +150,8 @@ impl Personality for Array {
             i32::from(members).saturating_sub(mddev.degraded())
         );
         for slot in array.slots.iter() {
-            let in_sync = slot.with(|rdev| rdev.test(Flag::InSync)) == Some(true);
+            let in_sync = |seat: &Seat| seat.with(|rdev| rdev.test(Flag::InSync)) == Some(true);
+            let in_sync = slot.seats().into_iter().any(in_sync);
             seq_print!(text, "{}", if in_sync { "U" } else { "_" });
         }
         seq_print!(text, "]");

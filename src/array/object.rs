@@ -6,6 +6,7 @@
 
 use super::counters::SpanCounts;
 use super::errors::Faults;
+use super::heirs::Heirs;
 use super::kits::{KitList, KitNode, NOT_DEFERRED};
 use super::part::{Item, PartList};
 use super::pump::Flight;
@@ -102,6 +103,10 @@ pub(super) struct Port {
     /// The member that is being written where it has bad blocks; kept until these are off its record, so that it is not
     /// taken for another one that gets its slot.
     pub(super) healing: Option<Member>,
+    /// Whoever gets copies.
+    pub(super) heirs: Heirs,
+    /// Strips that are being read from the member's replacement.
+    pub(super) from_replacement: Strips,
 }
 
 /// The kits of a span's strips.
@@ -130,6 +135,8 @@ pub(super) struct Work {
 }
 
 impl Work {
+    // Its own frame, which has gone before the next is made.
+    #[inline(never)]
     fn new(members: u16) -> Result<Self> {
         let count = usize::from(members);
         let mut columns = KVVec::with_capacity(count, GFP_KERNEL)?;
@@ -143,6 +150,8 @@ impl Work {
                     rewrite: Strips::NONE,
                     last_try: Strips::NONE,
                     healing: None,
+                    heirs: Heirs::default(),
+                    from_replacement: Strips::NONE,
                 },
                 GFP_KERNEL,
             )?;

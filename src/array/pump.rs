@@ -11,7 +11,7 @@ use super::object::{Port, SpanObject};
 use super::run::{hand_over, run};
 use crate::block::member_bio::{Ended, Io, Owner};
 use crate::block::{Flags, Status};
-use crate::md::rdev::BadBlocks;
+use crate::md::rdev::{BadBlocks, Flag};
 use crate::md::slots::Member;
 use crate::raid::column::Column;
 use crate::raid::span::Span;
@@ -40,23 +40,30 @@ pub(super) fn collect(
         }
         // What the port does is no answer: the bio may be under way again, for something else.
         let (reading, writing) = (column.reading(), column.writing());
+        let copying = column.copying();
         // What failed is tried once more, each block alone: others of the same bio, or of what the block layer made of
         // several, are not to be taken for lost with it.
         let first = failed - port.last_try;
         port.last_try = (port.last_try - good - failed) | first;
         port.reread |= first & reading;
-        port.rewrite |= first & writing;
+        port.rewrite |= first & (writing | copying);
+        let mut lost = failed - first;
+        let of_replacement = lost & reading & port.from_replacement;
+        if !of_replacement.is_empty() {
+            // That is known of the replacement by now: perhaps the member has them.
+            let elsewhere = of_replacement & env.array.readable(member, env.sector);
+            port.reread |= elsewhere;
+            lost -= elsewhere;
+        }
+        if let Some(healing) = &port.healing {
+            heal(healing, good & writing, env);
+        }
+        port.heirs
+            .each(good & copying, |device, strips| heal(device, strips, env));
         span.io_done(columns, member, good, true, env);
-        span.io_done(columns, member, failed - first, false, env);
-
-        if let Some(healing) = port.healing.take() {
-            heal(&healing, good & writing, env);
-            if columns
-                .get(member)
-                .is_some_and(|column| !column.writing().is_empty())
-            {
-                port.healing = Some(healing);
-            }
+        span.io_done(columns, member, lost, false, env);
+        if let Some(column) = columns.get(member) {
+            port.let_go(column);
         }
     }
 }
@@ -103,11 +110,15 @@ fn issue_idle(
 ) -> bool {
     let mut failed = false;
     for (member, port) in ports.iter_mut().enumerate() {
+        let copies = columns.get(member).map(Column::copies_pending);
+        if let Some(copies) = copies.filter(|strips| !strips.is_empty()) {
+            port.heirs.update(copies, env.array.slots.get(member));
+        }
         while !port.bio.is_busy() {
-            let Some((run, io)) = next(span, columns, member, port, env) else {
+            let Some((run, target, io)) = next(span, columns, member, port, env) else {
                 break;
             };
-            if submit(member, port, run, io, env) {
+            if submit(member, port, run, target, io, env) {
                 continue;
             }
             if !io.write && run.count > 1 {
@@ -118,12 +129,9 @@ fn issue_idle(
                 port.last_try -= run.strips();
                 span.io_done(columns, member, run.strips(), false, env);
                 failed = true;
-                if columns
-                    .get(member)
-                    .is_some_and(|column| column.writing().is_empty())
-                {
+                if let Some(column) = columns.get(member) {
                     // No bio will end that would see to this.
-                    port.healing = None;
+                    port.let_go(column);
                 }
             }
         }
@@ -134,8 +142,28 @@ fn issue_idle(
 impl Port {
     /// Whether there is something to be sent to the member.
     fn has_more(&self, column: &Column) -> bool {
-        !(self.reread | self.rewrite | column.read | column.write).is_empty()
+        !(self.reread | self.rewrite | column.read | column.write | column.copies_ready())
+            .is_empty()
     }
+
+    /// Lets go of the devices that are not being written any more.
+    fn let_go(&mut self, column: &Column) {
+        if column.writing().is_empty() {
+            self.healing = None;
+        }
+        self.heirs.update(column.copies_pending(), None);
+    }
+}
+
+/// The device of a slot that a bio goes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// One that can be read.
+    Reader,
+    /// The member.
+    Member,
+    /// The one that is to replace it.
+    Replacement,
 }
 
 /// What is to be sent to a member next.
@@ -145,22 +173,33 @@ fn next(
     member: usize,
     port: &mut Port,
     env: &RunEnv<'_>,
-) -> Option<(Run, Io)> {
+) -> Option<(Run, Target, Io)> {
     let column = columns.get_mut(member)?;
-    let (run, write) = if let Some(run) = take_one(&mut port.reread) {
-        (run, false)
+    let (run, target) = if let Some(run) = take_one(&mut port.reread) {
+        (run, Target::Reader)
     } else if let Some(run) = take_one(&mut port.rewrite) {
-        (run, true)
+        if column.copying().meets(run.strips()) {
+            (run, Target::Replacement)
+        } else {
+            (run, Target::Member)
+        }
     } else if let Some(run) = column.next_read() {
-        (run, false)
+        (run, Target::Reader)
     } else {
-        let run = column.next_write(span.fua())?;
+        let (run, target) = match column.next_write(span.fua()) {
+            Some(run) => (run, Target::Member),
+            None => {
+                let of = port.heirs.next(column.copies_ready())?;
+                (column.next_copy(of, span.fua())?, Target::Replacement)
+            }
+        };
         if run.count == 1 {
             // It goes alone anyway.
             port.last_try |= run.strips();
         }
-        (run, true)
+        (run, target)
     };
+    let write = target != Target::Reader;
     let mut flags = Flags::NONE;
     if write && span.fua().meets(run.strips()) {
         flags = flags | Flags::FUA;
@@ -169,14 +208,12 @@ fn next(
         flags = flags | Flags::SYNC;
     }
     let sector = env.strip_sector(run.first);
-    Some((
-        run,
-        Io {
-            write,
-            flags,
-            sector,
-        },
-    ))
+    let io = Io {
+        write,
+        flags,
+        sector,
+    };
+    Some((run, target, io))
 }
 
 /// Takes the first strip out.
@@ -189,16 +226,38 @@ fn take_one(strips: &mut Strips) -> Option<Run> {
 
 /// Sends a run to a member. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
 /// read: the slot may have got another member since the read was planned.
-fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>) -> bool {
-    let Some(target) = env.array.slots.get(member).and_then(|slot| slot.take()) else {
+fn submit(
+    member: usize,
+    port: &mut Port,
+    run: Run,
+    target: Target,
+    io: Io,
+    env: &mut RunEnv<'_>,
+) -> bool {
+    let Some(slot) = env.array.slots.get(member) else {
         return false;
     };
     let sectors = run.count.wrapping_mul(STRIP_SECTORS);
-    if !io.write && !env.array.holds(&target, io.sector, sectors) {
+    let device = match target {
+        Target::Reader => env.array.reader(slot, io.sector, sectors),
+        Target::Member => slot.take(),
+        Target::Replacement => {
+            let device = port.heirs.device(run.strips());
+            device.filter(|rdev| !rdev.test(Flag::Faulty)).cloned()
+        }
+    };
+    let Some(device) = device else {
         return false;
+    };
+    if target == Target::Reader {
+        port.from_replacement -= run.strips();
+        if !slot.holds(&device) {
+            port.from_replacement |= run.strips();
+        }
     }
-    let heals = io.write && target.bad_blocks(io.sector, sectors) != BadBlocks::None;
-    let healing = heals.then(|| target.clone());
+    let heals =
+        target == Target::Member && device.bad_blocks(io.sector, sectors) != BadBlocks::None;
+    let healing = heals.then(|| device.clone());
     let flight = Flight {
         span: env.span.clone(),
         member,
@@ -211,10 +270,10 @@ fn submit(member: usize, port: &mut Port, run: Run, io: Io, env: &mut RunEnv<'_>
     span.flights.start(run.strips().0);
     let sent = if io.write {
         let pages = env.pages(run, column);
-        port.bio.write(flight, target, io.sector, io.flags, pages)
+        port.bio.write(flight, device, io.sector, io.flags, pages)
     } else {
         let pages = env.pages_mut(run, column);
-        port.bio.read(flight, target, io.sector, io.flags, pages)
+        port.bio.read(flight, device, io.sector, io.flags, pages)
     };
     let (bios, moved) = if io.write {
         (

@@ -20,7 +20,7 @@ use crate::block::context;
 use crate::md::limits::{self, Limits};
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Locked, MAX_SECTOR};
 use crate::md::rdev::{Flag, Rdev};
-use crate::md::slots::Slots;
+use crate::md::slots::{Slot, Slots};
 use crate::mem::mempool::Mempool;
 use crate::new_irq_spinlock;
 use crate::parity::engine;
@@ -112,12 +112,6 @@ fn check_features(mddev: &Locked<'_>) -> Result {
         );
         return Err(EINVAL);
     }
-    if has(Flag::Replacement) {
-        pr_warn!(
-            "md/raid:{name}: a member is being replaced, which is not supported - aborting.\n"
-        );
-        return Err(EINVAL);
-    }
     Ok(())
 }
 
@@ -169,7 +163,7 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
 
     let chunk = u64::from(geometry.chunk_sectors());
     let sectors = mddev.dev_sectors() & !(chunk - 1);
-    for slot in slots.iter() {
+    for slot in slots.iter().flat_map(Slot::seats) {
         // 0: whoever set the array up by hand has not said.
         let room = slot.with(|rdev| (!rdev.test(Flag::Faulty)).then(|| rdev.sectors()));
         if room

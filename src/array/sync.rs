@@ -89,6 +89,12 @@ impl Array {
         let check = mddev.test_recovery(Recovery::Check);
         // Where parity is not trusted nothing is located. Where it is, md core's resync is a repair that goes on.
         let locate = self.settings.mismatch_method().locates(check);
+        let replace = mddev.test_recovery(Recovery::Recover);
+        let kind = PartKind::Sync {
+            check,
+            locate,
+            replace,
+        };
         let unit = Unit {
             span_sector: start,
             sector,
@@ -96,7 +102,7 @@ impl Array {
             sectors: sectors as u32,
         };
         let item = Item::new(
-            Part::new(PartKind::Sync { check, locate }, strips, 0, 0),
+            Part::new(kind, strips, 0, 0),
             Origin::Sync(unit),
             Some(entry),
         );
@@ -129,6 +135,10 @@ impl Array {
             mddev.bitmap_end_sync(unit.sector);
         }
         mddev.done_sync(unit.sectors);
+        if mddev.sb_needs_more_than_pending() {
+            // A checkpoint, perhaps: md core's sync thread leaves it to whoever wakes the array's.
+            mddev.wake_thread();
+        }
     }
 
     /// Enters the gate, after waiting for the end of a quiesce. Sleeps.

@@ -116,6 +116,13 @@ impl Rdev {
         unsafe { field.cast::<u64>().read_volatile() }
     }
 
+    /// Says below which sector it is in sync.
+    pub(super) fn set_recovery_offset(&self, sector: u64) {
+        let field = field!(self, __bindgen_anon_1);
+        // SAFETY: The field is a word, by either name, that others may read.
+        unsafe { field.cast::<u64>().write_volatile(sector) }
+    }
+
     /// Sectors that it can hold for the array.
     pub(crate) fn sectors(&self) -> u64 {
         load!(self, sectors)

@@ -7,7 +7,7 @@
 //! slot, waits for a grace period, and puts it back if it is still in use.
 
 use super::mddev::Handle;
-use super::rdev::Rdev;
+use super::rdev::{Flag, Rdev};
 use crate::bindings;
 use crate::sync::rcu;
 use core::ops::Deref;
@@ -18,18 +18,18 @@ use kernel::prelude::*;
 use kernel::time::delay::fsleep;
 use kernel::time::Delta;
 
-/// A place for a member.
+/// A place for a device.
 ///
 /// # Invariants
 ///
 /// `rdev` is null or a device that is valid until a grace period after it was taken out of here, and until its
 /// `nr_pending` is zero after that.
-pub(crate) struct Slot {
+pub(crate) struct Seat {
     rdev: AtomicPtr<bindings::md_rdev>,
 }
 
-impl Slot {
-    /// An empty slot.
+impl Seat {
+    /// An empty one.
     fn new() -> Self {
         // INVARIANT: null is allowed.
         Self {
@@ -37,7 +37,7 @@ impl Slot {
         }
     }
 
-    /// Takes the member, if there is one and it is not faulty, and keeps it from going. Any context.
+    /// Takes the device, if there is one and it is not faulty, and keeps it from going. Any context.
     pub(crate) fn take(&self) -> Option<Member> {
         // SAFETY: By the invariant, what the function finds in the slot within an RCU read section is valid.
         let rdev = unsafe { bindings::raid456_rdev_get(self.rdev.as_ptr()) };
@@ -45,7 +45,7 @@ impl Slot {
         NonNull::new(rdev).map(Member)
     }
 
-    /// Shows the member, faulty or not, to `look`, which must not sleep: an RCU read section lasts as long. Any context.
+    /// Shows the device, faulty or not, to `look`, which must not sleep: an RCU read section lasts as long. Any context.
     pub(crate) fn with<R>(&self, look: impl FnOnce(&Rdev) -> R) -> Option<R> {
         let _guard = rcu::read_lock();
         let rdev = NonNull::new(self.rdev.load(Ordering::Acquire))?;
@@ -53,14 +53,60 @@ impl Slot {
         Some(look(unsafe { Rdev::from_raw(rdev.as_ptr()) }))
     }
 
-    /// Whether there is no member.
+    /// Whether there is no device.
     pub(crate) fn is_empty(&self) -> bool {
         self.rdev.load(Ordering::Relaxed).is_null()
     }
 
-    /// Whether `rdev` is the member.
+    /// Whether `rdev` is the device.
     pub(crate) fn holds(&self, rdev: &Rdev) -> bool {
         core::ptr::eq(self.rdev.load(Ordering::Relaxed), rdev.as_ptr())
+    }
+
+    /// Puts a device in, if there is none. Returns whether there was none.
+    fn fill(&self, added: Added<'_>) -> bool {
+        // INVARIANT: md core keeps a device that is part of the array until the personality has removed it, which is done
+        // by [`Slots::remove`].
+        let filled = self.rdev.compare_exchange(
+            core::ptr::null_mut(),
+            added.0.as_ptr(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        filled.is_ok()
+    }
+}
+
+/// A place for a member, and for a device that is to replace it: see [`Self::replacement`].
+pub(crate) struct Slot {
+    member: Seat,
+    replacement: Seat,
+}
+
+impl Slot {
+    /// An empty slot.
+    fn new() -> Self {
+        Self {
+            member: Seat::new(),
+            replacement: Seat::new(),
+        }
+    }
+
+    /// The device that is to replace the member.
+    pub(crate) fn replacement(&self) -> &Seat {
+        &self.replacement
+    }
+
+    /// The places for devices: the member's, and that of its replacement.
+    pub(crate) fn seats(&self) -> [&Seat; 2] {
+        [&self.member, &self.replacement]
+    }
+}
+
+impl Deref for Slot {
+    type Target = Seat;
+    fn deref(&self) -> &Seat {
+        &self.member
     }
 }
 
@@ -99,39 +145,85 @@ impl Slots {
     /// `EEXIST`: there is no such slot, or it is not empty.
     pub(crate) fn add(&self, slot: usize, added: Added<'_>) -> Result {
         let slot = self.slots.get(slot).ok_or(EEXIST)?;
-        // INVARIANT: md core keeps a device that is part of the array until the personality has removed it, which is done
-        // by `remove`.
-        slot.rdev
-            .compare_exchange(
-                core::ptr::null_mut(),
-                added.0.as_ptr(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            )
-            .map_err(|_| EEXIST)?;
-        Ok(())
+        if slot.member.fill(added) {
+            Ok(())
+        } else {
+            Err(EEXIST)
+        }
     }
 
-    /// Takes a device out of its slot, unless it is in use. Sleeps for a grace period.
+    /// Puts a device of the array into a slot to replace the member.
+    ///
+    /// A device that `hot_add` then refuses must be taken out again before.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST`: there is no such slot, or there is one that replaces the member.
+    pub(crate) fn add_replacement(&self, slot: usize, added: Added<'_>) -> Result {
+        let slot = self.slots.get(slot).ok_or(EEXIST)?;
+        if slot.replacement.fill(added) {
+            Ok(())
+        } else {
+            Err(EEXIST)
+        }
+    }
+
+    /// Takes a device out of its slot, unless it is in use. If there is one to replace it that is the member from then on; whoever
+    /// looks meanwhile finds it at least in one of its places. Sleeps for a grace period.
     ///
     /// # Errors
     ///
     /// `EBUSY`: it is in use; it is still there. `ENOENT`: it is in no slot.
     pub(crate) fn remove(&self, rdev: &Rdev) -> Result {
+        let holds = |seat: &&Seat| seat.holds(rdev);
         let slot = self
             .slots
             .iter()
-            .find(|slot| slot.holds(rdev))
+            .find(|slot| slot.seats().iter().any(holds))
             .ok_or(ENOENT)?;
-        slot.rdev.store(core::ptr::null_mut(), Ordering::Release);
+        let seat = if slot.member.holds(rdev) {
+            &slot.member
+        } else {
+            &slot.replacement
+        };
+        // Null too if it is the replacement that goes.
+        let mut heir = core::ptr::null_mut();
+        if slot.member.holds(rdev) {
+            heir = slot.replacement.rdev.load(Ordering::Relaxed);
+        }
+        // INVARIANT: null, or a device of this slot.
+        seat.rdev.store(heir, Ordering::Release);
+        if !heir.is_null() {
+            slot.replacement
+                .rdev
+                .store(core::ptr::null_mut(), Ordering::Release);
+        }
         // Whoever still saw the device there has raised `nr_pending` by the end of this, or seen that it has gone.
         rcu::synchronize();
         if rdev.pending() != 0 {
+            if !heir.is_null() {
+                // INVARIANT: as below.
+                slot.replacement.rdev.store(heir, Ordering::Release);
+            }
             // INVARIANT: the device was in the slot before, and has not been removed.
-            slot.rdev.store(rdev.as_ptr(), Ordering::Release);
+            seat.rdev.store(rdev.as_ptr(), Ordering::Release);
             return Err(EBUSY);
         }
+        slot.member.with(|member| member.clear(Flag::Replacement));
         Ok(())
+    }
+
+    /// Makes replacements members where there is no other. For an array that takes no requests yet.
+    pub(crate) fn promote_alone(&self) {
+        for slot in self.slots.iter().filter(|slot| slot.member.is_empty()) {
+            let rdev = slot.replacement.rdev.load(Ordering::Relaxed);
+            // INVARIANT: null, or a device of this slot.
+            slot.member.rdev.store(rdev, Ordering::Release);
+            slot.replacement
+                .rdev
+                .store(core::ptr::null_mut(), Ordering::Release);
+            slot.member.with(|member| member.clear(Flag::Replacement));
+        }
     }
 }
 
@@ -144,8 +236,8 @@ impl Deref for Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        for slot in &self.slots {
-            while slot.with(|rdev| rdev.pending() != 0) == Some(true) {
+        for seat in self.slots.iter().flat_map(Slot::seats) {
+            while seat.with(|rdev| rdev.pending() != 0) == Some(true) {
                 // Whoever holds the device does not know this slot, so there is nothing to wait on.
                 fsleep(Delta::from_millis(1));
             }
@@ -174,6 +266,11 @@ impl<'a> Added<'a> {
     pub(crate) fn set_raid_disk(&self, slot: u16) {
         self.0.set_raid_disk(i32::from(slot));
     }
+
+    /// Says up to where the device holds what it should.
+    pub(crate) fn set_recovery_offset(&self, sector: u64) {
+        self.0.set_recovery_offset(sector);
+    }
 }
 
 impl Deref for Added<'_> {
@@ -197,6 +294,11 @@ unsafe impl Send for Member {}
 unsafe impl Sync for Member {}
 
 impl Member {
+    /// Whether it is the same device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// Gives the member as a pointer, which keeps it until [`Self::from_raw`].
     pub(crate) fn into_raw(self) -> *mut bindings::md_rdev {
         core::mem::ManuallyDrop::new(self).0.as_ptr()

@@ -141,11 +141,18 @@ impl Span {
                 }
                 self.note_bitmap(part, strips);
             }
-            PartKind::Sync { check, locate } => {
+            PartKind::Sync {
+                check,
+                locate,
+                replace,
+            } => {
                 self.phases.advance(fresh, Phase::Idle, Phase::Reading);
                 self.syncs |= fresh;
                 if check {
                     self.check_only |= fresh;
+                }
+                if replace {
+                    self.replace |= fresh;
                 }
                 if locate && self.roles.q().is_some() {
                     // What a crash has left says nothing of which block is wrong.

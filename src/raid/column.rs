@@ -38,6 +38,15 @@ pub(crate) struct Column {
     pub(super) reading: Strips,
     /// Handed to the member, and not yet ended.
     pub(super) writing: Strips,
+    /// The member's replacement lacks the block, and this sync gives it one.
+    pub(super) outdated: Strips,
+    /// To be written to the member's replacement as well, once the member has ended, and not yet handed to it.
+    pub(super) copy: Strips,
+    /// Handed to the member's replacement, and not yet ended.
+    pub(super) copying: Strips,
+    /// Either the member or its replacement has not taken a block that should have been written; if neither holds it, it is
+    /// in [`Self::failed`] too.
+    pub(super) missed: Strips,
     /// The sectors that accepted writes change; eight bits for each strip.
     pub(super) covered: u128,
 }
@@ -78,9 +87,9 @@ impl Column {
         self.read | self.reading
     }
 
-    /// Strips of which a write is wanted or under way.
+    /// Strips of which a write is wanted or under way, to the member or its replacement.
     pub(crate) fn writes_pending(&self) -> Strips {
-        self.write | self.writing
+        self.write | self.writing | self.copy | self.copying
     }
 
     /// Strips that are being read: handed to the member, and not yet ended.
@@ -91,6 +100,22 @@ impl Column {
     /// Strips that are being written: handed to the member, and not yet ended.
     pub(crate) fn writing(&self) -> Strips {
         self.writing
+    }
+
+    /// Strips that are being written to the member's replacement: handed to it, and not yet ended. None of them is being read
+    /// or written at the same time.
+    pub(crate) fn copying(&self) -> Strips {
+        self.copying
+    }
+
+    /// Strips of which a write to the member's replacement is wanted or under way.
+    pub(crate) fn copies_pending(&self) -> Strips {
+        self.copy | self.copying
+    }
+
+    /// Strips to be handed to the member's replacement now: the member has ended.
+    pub(crate) fn copies_ready(&self) -> Strips {
+        self.copy - self.write - self.writing
     }
 
     /// Takes the next run of blocks to read; from here on it is in flight until [`Self::io_done`].
@@ -105,15 +130,17 @@ impl Column {
     ///
     /// The strips of a run are either all in `fua` or all not, because a bio has one flag for all of it.
     pub(crate) fn next_write(&mut self, fua: Strips) -> Option<Run> {
-        let first = self.write.first_run()?;
-        let alike = if fua.meets(Strips::one(first.first)) {
-            first.strips() & fua
-        } else {
-            first.strips() - fua
-        };
-        let run = alike.first_run()?;
+        let run = alike(self.write, fua)?;
         self.write -= run.strips();
         self.writing |= run.strips();
+        Some(run)
+    }
+
+    /// As [`Self::next_write`], for the member's replacement, among the strips `of`.
+    pub(crate) fn next_copy(&mut self, of: Strips, fua: Strips) -> Option<Run> {
+        let run = alike(self.copies_ready() & of, fua)?;
+        self.copy -= run.strips();
+        self.copying |= run.strips();
         Some(run)
     }
 
@@ -138,6 +165,23 @@ impl Column {
         mended
     }
 
+    /// Takes in that writes of `strips` to the member's replacement have ended, well or not: all of them are
+    /// [`Self::copying`]. `held`: the strips that count as the member's where the replacement has taken them.
+    pub(super) fn copied(&mut self, strips: Strips, ok: bool, held: Strips) {
+        self.copying -= strips;
+        if !ok {
+            self.missed |= strips;
+            return;
+        }
+        // The member has not taken them, which is to be recorded all the same.
+        let instead = strips & self.failed & held;
+        self.failed -= instead;
+        self.missed |= instead;
+        let mended = strips & self.read_error & held;
+        self.read_error -= mended;
+        self.lost -= mended;
+    }
+
     /// Ends the work on `strips`: only what is cached stays. With `forget`, not even that.
     pub(super) fn reset(&mut self, strips: Strips, forget: bool) {
         self.uncover(strips);
@@ -148,10 +192,23 @@ impl Column {
         self.lost -= strips;
         self.read_error -= strips;
         self.failed -= strips;
+        self.outdated -= strips;
+        self.missed -= strips;
         if forget {
             self.uptodate -= strips;
         }
     }
+}
+
+/// The first neighbouring strips that are either all in `fua` or all not.
+fn alike(strips: Strips, fua: Strips) -> Option<Run> {
+    let first = strips.first_run()?;
+    let alike = if fua.meets(Strips::one(first.first)) {
+        first.strips() & fua
+    } else {
+        first.strips() - fua
+    };
+    alike.first_run()
 }
 
 /// The bits of sectors `start..end` of a span.

@@ -39,6 +39,16 @@ pub(crate) enum Job {
     Locate,
 }
 
+/// What a device can do that is to replace a member: one that still works, as a rule. Both have the member's slot, writes go to
+/// both, and the member can be read where either can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replacement {
+    /// The strips that it can be written at: none if it has failed.
+    pub(crate) takes: Strips,
+    /// The strips that it can be read at.
+    pub(crate) holds: Strips,
+}
+
 /// How far a job has come when it has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -67,11 +77,14 @@ pub(crate) trait Env {
     /// Where blocks and parity are.
     fn geometry(&self) -> &Geometry;
 
-    /// The strips that `member` can be read at: it is in sync there and knows of no bad block.
+    /// The strips that `member` can be read at: it, or its replacement, is in sync there and knows of no bad block.
     fn readable(&self, member: usize) -> Strips;
 
-    /// The strips that `member` can be written at: it is present and has not failed.
+    /// The strips that `member` can be written at: it is present and has not failed. That its replacement can is not meant.
     fn writable(&self, member: usize) -> Strips;
+
+    /// What the device can do that is to replace `member`, if there is one, failed or not.
+    fn replacement(&self, member: usize) -> Option<Replacement>;
 
     /// The strips where parity is known to match data (they lie below the resync offset).
     fn parity_trusted(&self) -> Strips;

@@ -18,6 +18,8 @@ pub(crate) enum PartKind {
         /// In a strip whose parity does not match, and of which no block is lost, look for the one wrong block and mend
         /// that; leave the strip alone if it is not one. Needs two parities.
         locate: bool,
+        /// Give their blocks to replacements of members that lack them.
+        replace: bool,
     },
 }
 

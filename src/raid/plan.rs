@@ -42,6 +42,8 @@ pub(super) enum Need {
     Wanted,
     /// To recover lost data: all other data, and this parity.
     Recovery(Parities),
+    /// What members' replacements lack.
+    Outdated,
     /// Everything.
     All,
 }
@@ -83,6 +85,7 @@ impl Need {
             Self::Partial => dirty && !full,
             Self::Wanted => column.wanted.meets(strip),
             Self::Recovery(parity) => is_data || parity.include(roles, member),
+            Self::Outdated => column.outdated.meets(strip),
             Self::All => true,
         }
     }
@@ -178,7 +181,9 @@ impl Strip<'_> {
         let mut lost = 0;
         let mut to_make = 0;
         let mut to_store = 0;
+        let mut replace = false;
         for (member, column) in self.columns.iter().enumerate() {
+            replace |= column.outdated.meets(strip);
             if !column.lost.meets(strip) {
                 continue;
             }
@@ -192,6 +197,14 @@ impl Strip<'_> {
         }
         if lost > self.roles.parity_count() {
             return Plan::Impossible;
+        }
+        if to_store == 0 && replace {
+            // That takes no parity: whatever is to be copied can be read, or was computed.
+            return if self.missing(Need::Outdated).readable > 0 {
+                Plan::Read(Need::Outdated)
+            } else {
+                Plan::Store
+            };
         }
         // While less is lost than parity makes up for, the rest of parity says whether all is right.
         let check = lost < self.roles.parity_count();

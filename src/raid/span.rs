@@ -59,6 +59,8 @@ pub(crate) struct Span {
     pub(super) check_only: Strips,
     /// Of those, the ones where a wrong block is looked for.
     pub(super) locate: Strips,
+    /// Of those, the ones where replacements of members get the blocks that they lack.
+    pub(super) replace: Strips,
     /// Gathering strips that need not start yet: more writes may come.
     pub(super) held: Strips,
     /// The parts that wait at the next step must not be held either, once they are accepted.
@@ -180,7 +182,14 @@ impl Span {
         let Some(column) = columns.get_mut(member) else {
             return;
         };
-        let mended = column.io_done(strips, ok);
+        let copied = strips & column.copying();
+        if !copied.is_empty() {
+            // It may be the member by now.
+            let held = env.readable(member);
+            // One that is being rebuilt has the block, though it does not count yet.
+            column.copied(copied, ok, held | self.syncs);
+        }
+        let mended = column.io_done(strips - copied, ok);
         if !mended.is_empty() {
             env.corrected(member, mended);
         }

@@ -82,7 +82,15 @@ impl Span {
             for (member, column) in columns.iter_mut().enumerate() {
                 if !self.roles.is_data(member) || planned.meets(self.syncs) {
                     column.storable =
-                        (column.storable - planned) | (env.writable(member) & planned);
+                        (column.storable - planned) | (storable(env, member) & planned);
+                }
+            }
+            let replace = planned & self.replace;
+            if !replace.is_empty() {
+                for (member, column) in columns.iter_mut().enumerate() {
+                    let lacks = env.replacement(member).map(|r| r.takes - r.holds);
+                    column.outdated =
+                        (column.outdated - replace) | (lacks.unwrap_or(Strips::NONE) & replace);
                 }
             }
         }
@@ -224,7 +232,7 @@ impl Span {
             column.rebuild -= rebuilt;
             column.uptodate |= rebuilt;
             // A block whose read failed is mended by writing it; a member being rebuilt gets it from a sync alone.
-            column.modified |= rebuilt & (column.read_error | (self.syncs & env.writable(member)));
+            column.modified |= rebuilt & (column.read_error | (self.syncs & storable(env, member)));
         }
         self.phases
             .advance(strips, Phase::Computing, Phase::Reading);
@@ -492,13 +500,19 @@ impl Span {
         }
         for (member, column) in columns.iter_mut().enumerate() {
             let modified = column.modified & ready;
-            if modified.is_empty() {
+            let outdated = column.outdated & ready;
+            if (modified | outdated).is_empty() {
                 continue;
             }
             let writable = env.writable(member);
             column.modified -= modified;
             column.write |= modified & writable;
             column.failed |= modified - writable;
+            if let Some(replacement) = env.replacement(member) {
+                column.outdated -= outdated;
+                column.copy |= (modified | (outdated & column.uptodate)) & replacement.takes;
+                column.missed |= modified - replacement.takes;
+            }
         }
         self.phases.advance(ready, Phase::Logging, Phase::Writing);
     }
@@ -512,10 +526,9 @@ impl Span {
         let pending = columns
             .iter()
             .fold(Strips::NONE, |all, column| all | column.writes_pending());
-        let failed = columns
-            .iter()
-            .fold(Strips::NONE, |all, column| all | column.failed)
-            - self.reads;
+        let failed = columns.iter().fold(Strips::NONE, |all, column| {
+            all | column.failed | column.missed
+        }) - self.reads;
         let mut ended = writing - pending;
         if ended.meets(failed) && !env.failures_recorded() {
             self.waits.superblock = true;
@@ -535,7 +548,8 @@ impl Span {
             // As many blocks may be missing on the members as parity stands for. What a sync could not write is missing on
             // that member alone, who knows it: others may have taken theirs.
             if self.syncs.meets(strip) {
-                self.unstored |= strip;
+                let unstored = columns.iter().any(|column| column.failed.meets(strip));
+                self.unstored |= if unstored { strip } else { Strips::NONE };
             } else if bad > parity {
                 self.failed |= strip;
             }
@@ -574,6 +588,7 @@ impl Span {
         self.syncs -= done;
         self.check_only -= done;
         self.locate -= done;
+        self.replace -= done;
         self.bitmap -= done;
         self.failed -= done;
         self.whole -= done;
@@ -586,9 +601,15 @@ impl Span {
     }
 }
 
-/// Strips of which some block in memory differs from the member's.
+/// The strips that a member or its replacement can be written at.
+fn storable<E: Env>(env: &E, member: usize) -> Strips {
+    let replacement = env.replacement(member);
+    env.writable(member) | replacement.map_or(Strips::NONE, |r| r.takes)
+}
+
+/// Strips of which some block in memory differs from the member's, or is to be given to its replacement.
 fn any_modified(columns: &[Column]) -> Strips {
-    columns
-        .iter()
-        .fold(Strips::NONE, |all, column| all | column.modified)
+    columns.iter().fold(Strips::NONE, |all, column| {
+        all | column.modified | column.outdated
+    })
 }

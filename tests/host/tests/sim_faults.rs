@@ -53,8 +53,8 @@ const FAULTS: &[Fault] = faults! {
         "self.failed |= written;" =>
         "if !super::fault::on(\"write-errors-ignored\") { self.failed |= written; }";
     "read-error-not-rewritten", "work.rs",
-        "rebuilt & (column.read_error | (self.syncs & env.writable(member)));" =>
-        "rebuilt & ((if super::fault::on(\"read-error-not-rewritten\") { Strips::NONE } else { column.read_error }) | (self.syncs & env.writable(member)));";
+        "rebuilt & (column.read_error | (self.syncs & storable(env, member)));" =>
+        "rebuilt & ((if super::fault::on(\"read-error-not-rewritten\") { Strips::NONE } else { column.read_error }) | (self.syncs & storable(env, member)));";
     "rebuilt-block-not-written", "work.rs",
         "let store = groups.store & any_modified(columns);" =>
         "let store = if super::fault::on(\"rebuilt-block-not-written\") { Strips::NONE } else { groups.store & any_modified(columns) };";
@@ -204,6 +204,27 @@ const FAULTS: &[Fault] = faults! {
         "let located = repaired & self.locating;" =>
         "let located = if super::fault::on(\"late-location-taken-for-a-repair\") { Strips::NONE } else { repaired & self.locating };";
 
+    // Replacements.
+    "writes-go-to-the-member-alone", "work.rs",
+        "column.copy |= (modified | (outdated & column.uptodate)) & replacement.takes;" =>
+        "column.copy |= ((if super::fault::on(\"writes-go-to-the-member-alone\") { Strips::NONE } else { modified }) | (if super::fault::on(\"replacement-gets-no-old-blocks\") { Strips::NONE } else { outdated & column.uptodate })) & replacement.takes;";
+    "replacement-gets-no-old-blocks", "work.rs", "" => "";
+    "copied-without-reading", "plan.rs",
+        "Self::Outdated => column.outdated.meets(strip)," =>
+        "Self::Outdated => column.outdated.meets(strip) && !super::fault::on(\"copied-without-reading\"),";
+    "failed-replacement-not-noticed", "work.rs",
+        "column.missed |= modified - replacement.takes;" =>
+        "if !super::fault::on(\"failed-replacement-not-noticed\") { column.missed |= modified - replacement.takes; }";
+    "what-the-replacement-took-counts-as-lost", "column.rs",
+        "self.failed -= instead;" =>
+        "if !super::fault::on(\"what-the-replacement-took-counts-as-lost\") { self.failed -= instead; }";
+    "failed-member-forgotten-beside-its-replacement", "column.rs",
+        "self.missed |= instead;" =>
+        "if !super::fault::on(\"failed-member-forgotten-beside-its-replacement\") { self.missed |= instead; }";
+    "copy-ends-before-it-began", "column.rs",
+        "self.write | self.writing | self.copy | self.copying" =>
+        "self.write | self.writing | (if super::fault::on(\"copy-ends-before-it-began\") { Strips::NONE } else { self.copy | self.copying })";
+
     // Bugs that were there once, and that the simulator found.
     "recovered-strips-not-planned-again", "span.rs",
         "if self.phases.moves() == before {" =>
@@ -215,8 +236,8 @@ const FAULTS: &[Fault] = faults! {
         "if !lost.is_empty() {" =>
         "if !lost.is_empty() && !super::fault::on(\"member-in-sync-by-now-not-read\") {";
     "who-asks-for-nothing-waits", "accept.rs",
-        "            !part.is_complete()\n        });\n        self.waits.memory" =>
-        "            super::fault::on(\"who-asks-for-nothing-waits\") || !part.is_complete()\n        });\n        self.waits.memory";
+        "return !part.is_complete();" =>
+        "return super::fault::on(\"who-asks-for-nothing-waits\") || !part.is_complete();";
     "member-in-sync-by-now-counts-as-lost", "work.rs",
         "let lost = !env.readable(*member);" =>
         "let lost = if super::fault::on(\"member-in-sync-by-now-counts-as-lost\") { column.lost } else { !env.readable(*member) };";

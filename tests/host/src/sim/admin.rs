@@ -2,7 +2,7 @@
 
 //! The administrator, the shrinker, and bad luck: everything that comes from outside.
 
-use super::device::Device;
+use super::device::{Device, ALL};
 use super::io::Owner;
 use super::oracle::{row_end, row_of, Excuse};
 use super::report::Event;
@@ -119,7 +119,22 @@ impl Sim {
     /// At the end of a run: what can be mended is mended, so that everything can be looked at.
     fn mend(&mut self) -> bool {
         let lacking = (0..self.md.slots.len()).any(|slot| self.member(slot).is_none());
-        lacking && self.may_mend() && self.change_members()
+        (lacking || self.has_failed_replacement()) && self.may_mend() && self.change_members()
+    }
+
+    /// Whether a device that was to replace a member has failed, and is still there.
+    pub(crate) fn has_failed_replacement(&self) -> bool {
+        let mut replacements = self.md.replacements.iter().flatten();
+        replacements.any(|&d| self.devices[d].faulty.get())
+    }
+
+    /// The member in a slot, or sometimes the device that is to replace it.
+    fn some_device(&mut self, slot: usize) -> Option<usize> {
+        let replacement = self.replacement(slot);
+        if replacement.is_some() && self.replace_rng.chance(400) {
+            return replacement;
+        }
+        self.member(slot)
     }
 
     /// Whether spares are still added at the end of a run.
@@ -142,11 +157,13 @@ impl Sim {
         if self.config.reckless && self.rng.chance(300) {
             return true;
         }
-        let impaired = self.md.slots.iter().filter(|slot| {
-            !slot.is_some_and(|d| {
-                let other = &self.devices[d];
-                d == device || (other.in_sync.get() && !other.dead && !other.has_bad())
-            })
+        let own = self.slot_of(device);
+        let impaired = (0..self.md.slots.len()).filter(|&slot| {
+            Some(slot) != own
+                && !self.md.slots[slot].is_some_and(|d| {
+                    let other = &self.devices[d];
+                    other.in_sync.get() && !other.dead && !other.has_bad()
+                })
         });
         impaired.count() + others < self.parities()
     }
@@ -190,7 +207,7 @@ impl Sim {
 
     fn some_member(&mut self) -> Option<usize> {
         let slot = self.rng.index(self.md.slots.len());
-        let device = self.member(slot)?;
+        let device = self.some_device(slot)?;
         self.may_fail(device).then_some(device)
     }
 
@@ -211,7 +228,7 @@ impl Sim {
     }
 
     fn kill_member(&mut self, slot: usize) -> bool {
-        let Some(device) = self.member(slot) else {
+        let Some(device) = self.some_device(slot) else {
             return false;
         };
         if !self.may_fail(device) {
@@ -268,7 +285,8 @@ impl Sim {
 
     /// A sector of a member's block of a row cannot be read any more. Returns false if that must not be.
     fn spoil(&mut self, slot: usize, row: usize) -> bool {
-        let (Some(device), true) = (self.member(slot), self.has_block(slot, row)) else {
+        let device = self.some_device(slot).filter(|&d| self.has_on(d, row));
+        let Some(device) = device else {
             return false;
         };
         let others_lost = (0..self.md.slots.len())
@@ -364,15 +382,95 @@ impl Sim {
                         self.note(|| format!("device {d} is taken out of slot {slot}"));
                         self.md.slots[slot] = None;
                         changed = true;
+                        self.inherit(slot);
                     }
                 }
                 None => changed |= self.add_spare(slot),
             }
         }
+        for slot in 0..self.md.slots.len() {
+            changed |= self.change_replacement(slot);
+        }
         if changed {
             self.md.change_devs.set(true);
         }
         changed
+    }
+
+    /// The member of a slot has gone: the device that was to replace it has its place.
+    fn inherit(&mut self, slot: usize) {
+        let Some(heir) = self.md.replacements[slot].take() else {
+            return;
+        };
+        self.note(|| format!("device {heir} is the member in slot {slot}"));
+        self.md.slots[slot] = Some(heir);
+        self.count(Event::Replaced);
+        if !self.devices[heir].in_sync.get() {
+            self.count(Event::Inherited);
+        }
+    }
+
+    /// A replacement that has failed is taken out; a member may get one. Returns false if nothing changes.
+    fn change_replacement(&mut self, slot: usize) -> bool {
+        if let Some(d) = self.md.replacements[slot] {
+            let device = &self.devices[d];
+            let goes = device.faulty.get() && !device.blocked.get() && device.pending == 0;
+            if goes {
+                self.note(|| format!("device {d}, a replacement, is taken out of slot {slot}"));
+                self.count(Event::ReplacementFailed);
+                self.md.replacements[slot] = None;
+            }
+            return goes;
+        }
+        let wanted = self.config.replaces > 0
+            && !self.draining
+            && self.member(slot).is_some()
+            && self.replace_rng.chance(self.config.replaces);
+        if !wanted {
+            return false;
+        }
+        let content = (0..self.config.dev_sectors)
+            .map(|_| self.replace_rng.bits())
+            .collect();
+        let d = self.devices.len();
+        self.devices
+            .push(Device::new(content, self.config.volatile));
+        self.md.replacements[slot] = Some(d);
+        self.sync.full = true;
+        if let Some(bitmap) = &mut self.bitmap {
+            bitmap.write_all();
+        }
+        self.count(Event::ReplacementAdded);
+        self.note(|| format!("device {d}, a new one, is to replace the member in slot {slot}"));
+        true
+    }
+
+    /// A replacement that has got everything is the member from now on, and the member fails: until the superblocks say so no
+    /// write that it misses may be acknowledged. Returns whether one more slot is in sync.
+    pub(crate) fn activate_replacement(&mut self, slot: usize) -> bool {
+        let Some(d) = self.replacement(slot) else {
+            return false;
+        };
+        let device = &self.devices[d];
+        if device.in_sync.get() || device.recovery_offset != ALL {
+            return false;
+        }
+        device.in_sync.set(true);
+        self.sync.failures = 0;
+        let Some(member) = self.md.slots[slot] else {
+            return true;
+        };
+        let member = &self.devices[member];
+        let is_more = !member.in_sync.get();
+        if !member.faulty.get() {
+            member.was_in_sync.set(member.in_sync.get());
+            member.faulty.set(true);
+            member.in_sync.set(false);
+            member.blocked.set(true);
+        }
+        self.md.change_devs.set(true);
+        self.md.change_pending.set(true);
+        is_more
     }
 
     /// Puts a device into an empty slot: one that was there before, if the bitmap knows what it lacks, or a new one.
@@ -382,7 +480,7 @@ impl Sim {
             device.superblock.roles.get(*d) == Some(&Some(slot)) && !device.dead
         };
         let old = (0..self.devices.len())
-            .filter(|d| !self.md.slots.contains(&Some(*d)))
+            .filter(|d| self.slot_of(*d).is_none())
             .rfind(was_there);
         if let (Some(d), Some(bitmap), true) = (old, &mut self.bitmap, self.rng.chance(700)) {
             let device = &mut self.devices[d];

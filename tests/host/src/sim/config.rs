@@ -21,6 +21,9 @@ pub(crate) enum Start {
 /// What of the dice decides the level: chosen so that seeds that are kept for arrays of level 5 have got those.
 const LEVEL_SALT: u64 = 144;
 
+/// What of the dice decides whether members are replaced while they work: seeds without that do what they did before.
+const REPLACE_SALT: u64 = 231;
+
 /// All layouts of level 6.
 const LAYOUTS_6: [i32; 14] = [0, 1, 2, 3, 4, 5, 8, 9, 10, 16, 17, 18, 19, 20];
 
@@ -94,6 +97,8 @@ pub(crate) struct Config {
     pub(crate) reckless: bool,
     /// How often the power may be cut.
     pub(crate) power_cuts: u32,
+    /// A member gets a replacement, each time members are changed.
+    pub(crate) replaces: u32,
     pub(crate) pace: Pace,
 }
 
@@ -103,6 +108,7 @@ impl Config {
     pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Self {
         let mut six = Rng::new(mix(seed, LEVEL_SALT));
         let is_six = six.chance(450);
+        let mut replace = Self::replace_dice(seed);
         let mut level = if rng.chance(125) {
             Level::Raid4
         } else {
@@ -174,6 +180,11 @@ impl Config {
             mid_step: if quiet { 0 } else { rng.pick(&[0, 2, 6]) },
             reckless: !quiet && rng.chance(80),
             power_cuts: if quiet { 0 } else { rng.pick(&[0, 1, 1, 2, 3]) },
+            replaces: if replace.chance(350) {
+                replace.pick(&[100, 300, 700])
+            } else {
+                0
+            },
             pace: Pace {
                 io: rng.pick(&slow) * 6,
                 lane: rng.pick(&slow) * 4,
@@ -184,6 +195,11 @@ impl Config {
                 admin: 2,
             },
         }
+    }
+
+    /// The dice for all that has to do with replacements.
+    pub(crate) fn replace_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, REPLACE_SALT))
     }
 
     /// The array's geometry.

@@ -71,8 +71,9 @@ impl Sim {
     /// Sends a bio to each member that is not Faulty, and waits.
     fn ask_members(&mut self, task: Task, op: impl Fn(&Self, usize) -> Op) {
         self.daemon.task = task;
-        let members: Vec<_> = (0..self.md.slots.len())
-            .filter_map(|slot| self.member(slot))
+        let members: Vec<_> = self
+            .all_members()
+            .filter(|&d| !self.devices[d].faulty.get())
             .collect();
         self.daemon.outstanding += 1;
         for device in members {
@@ -138,11 +139,10 @@ impl Sim {
         self.md.change_clean = false;
         self.md.events += 1;
         self.note_recovery();
-        for slot in 0..self.md.slots.len() {
-            if let Some(device) = self.md.slots[slot] {
-                let device = &mut self.devices[device];
-                device.fault_recorded |= device.faulty.get();
-            }
+        let members: Vec<_> = self.all_members().collect();
+        for device in members {
+            let device = &mut self.devices[device];
+            device.fault_recorded |= device.faulty.get();
         }
         let clean = self.md.clean;
         self.note(|| {

@@ -25,6 +25,8 @@ pub(crate) struct SuperRecord {
     pub(crate) roles: Vec<Option<usize>>,
     /// How far this device is rebuilt, unless it is in sync.
     pub(crate) recovery_offset: Option<u32>,
+    /// It is to replace the member that has its slot.
+    pub(crate) replaces: bool,
     /// Rows whose blocks on this device are bad, in order.
     pub(crate) bad: Vec<usize>,
 }

@@ -12,7 +12,7 @@ use super::Sim;
 use crate::raid::column::Column;
 use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
-use crate::raid::job::{Env, Job, Outcome, RmwLevel};
+use crate::raid::job::{Env, Job, Outcome, Replacement, RmwLevel};
 use crate::raid::part::PartKind;
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
@@ -64,6 +64,11 @@ impl Env for World<'_> {
     fn writable(&self, member: usize) -> Strips {
         self.tick();
         self.sim.writable(member, self.key)
+    }
+
+    fn replacement(&self, member: usize) -> Option<Replacement> {
+        self.tick();
+        self.sim.replacement_at(member, self.key)
     }
 
     fn parity_trusted(&self) -> Strips {

@@ -28,7 +28,7 @@ impl Sim {
         let holds =
             |d: usize| self.devices[d].covers(row_end(row)) && !self.devices[d].knows_bad(row);
         (0..self.md.slots.len())
-            .filter(|&slot| !self.md.slots[slot].is_some_and(holds))
+            .filter(|&slot| !self.devices_of(slot).any(holds))
             .collect()
     }
 
@@ -101,9 +101,10 @@ impl Sim {
             let row = row_of(key, strip);
             let sector = row as u32 * STRIP_SECTORS;
             let passed_over = (0..self.md.slots.len()).find(|&slot| {
-                self.member(slot).is_some_and(|d| {
+                self.devices_of(slot).any(|d| {
                     let device = &self.devices[d];
                     let is_due = !device.in_sync.get()
+                        && !device.faulty.get()
                         && device.recovery_offset <= sector
                         && !device.dead
                         && !device.knows_bad(row);

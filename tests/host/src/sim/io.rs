@@ -213,7 +213,13 @@ impl Sim {
             Op::Super(..) | Op::Bitmap(..) => self.count(Event::MetadataError),
             Op::Flush(_) => {}
         }
-        if let (Op::Write { sector, data, .. }, Owner::Span { .. }) = (&io.op, io.owner) {
+        let replaces = self.md.replacements.contains(&Some(io.device));
+        if let (Op::Write { .. }, true) = (&io.op, replaces) {
+            self.count(Event::CopyFailed);
+        }
+        if let (Op::Write { sector, data, .. }, Owner::Span { .. }, false) =
+            (&io.op, io.owner, replaces)
+        {
             let first = *sector / STRIP_SECTORS;
             // CAST: the simulated members are small.
             let rows = first..first + data.len() as u32 / STRIP_SECTORS;

@@ -9,7 +9,7 @@ use super::oracle::row_of;
 use super::report::Event;
 use super::silent::MismatchMethod;
 use super::Sim;
-use crate::raid::job::RmwLevel;
+use crate::raid::job::{Replacement, RmwLevel};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
 use std::cell::{Cell, RefCell};
@@ -19,6 +19,8 @@ use std::cell::{Cell, RefCell};
 pub(crate) struct Md {
     /// The device in each slot.
     pub(crate) slots: Vec<Option<usize>>,
+    /// The device that is to replace it.
+    pub(crate) replacements: Vec<Option<usize>>,
     pub(crate) events: u64,
     /// The superblocks say, or soon will, that no write is under way.
     pub(crate) clean: bool,
@@ -58,6 +60,7 @@ impl Md {
     /// An array that is not assembled yet.
     pub(crate) fn new(slots: Vec<Option<usize>>, config: &Config) -> Self {
         Self {
+            replacements: vec![None; slots.len()],
             slots,
             events: 1,
             clean: true,
@@ -91,7 +94,7 @@ impl Sim {
     /// that it missed may be acknowledged.
     pub(crate) fn md_error(&self, device: usize) {
         let state = &self.devices[device];
-        if state.faulty.get() || !self.md.slots.contains(&Some(device)) {
+        if state.faulty.get() || self.slot_of(device).is_none() {
             return;
         }
         state.was_in_sync.set(state.in_sync.get());
@@ -132,13 +135,47 @@ impl Sim {
 
     /// Members that are missing, Faulty or not in sync.
     pub(crate) fn degraded(&self) -> usize {
-        let whole = |slot: &&Option<usize>| {
-            slot.is_some_and(|d| {
-                let device = &self.devices[d];
-                !device.faulty.get() && device.in_sync.get()
-            })
+        let whole = |d: usize| {
+            let device = &self.devices[d];
+            !device.faulty.get() && device.in_sync.get()
         };
-        self.md.slots.len() - self.md.slots.iter().filter(whole).count()
+        let slots = 0..self.md.slots.len();
+        slots
+            .filter(|&slot| !self.devices_of(slot).any(whole))
+            .count()
+    }
+
+    /// The devices in a slot: the member, and the one that is to replace it.
+    pub(crate) fn devices_of(&self, slot: usize) -> impl Iterator<Item = usize> {
+        let both = [self.md.slots[slot], self.md.replacements[slot]];
+        both.into_iter().flatten()
+    }
+
+    /// All devices in slots.
+    pub(crate) fn all_members(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.md.slots.len()).flat_map(|slot| self.devices_of(slot))
+    }
+
+    /// The slot that a device is in.
+    pub(crate) fn slot_of(&self, device: usize) -> Option<usize> {
+        (0..self.md.slots.len()).find(|&slot| self.devices_of(slot).any(|d| d == device))
+    }
+
+    /// The device that is to replace the member in a slot, unless it is Faulty.
+    pub(crate) fn replacement(&self, slot: usize) -> Option<usize> {
+        self.md.replacements[slot].filter(|&d| !self.devices[d].faulty.get())
+    }
+
+    /// The device that a slot's sectors are read from: the replacement, if it holds them, or the member if that does.
+    pub(crate) fn reader(&self, slot: usize, sector: u32, count: u32) -> Option<usize> {
+        let end = (sector + count).next_multiple_of(STRIP_SECTORS);
+        let holds = |d: &usize| {
+            let mut rows = sector / STRIP_SECTORS..end / STRIP_SECTORS;
+            self.devices[*d].covers(end)
+                && !rows.any(|row| self.devices[*d].knows_bad(row as usize))
+        };
+        let replacement = self.replacement(slot).filter(holds);
+        replacement.or_else(|| self.member(slot).filter(holds))
     }
 
     /// The device in a slot, unless it is Faulty.
@@ -146,9 +183,14 @@ impl Sim {
         self.md.slots[slot].filter(|&d| !self.devices[d].faulty.get())
     }
 
-    /// The strips of a span at which a member is in sync.
+    /// The strips of a span at which a member, or its replacement, is in sync.
     pub(crate) fn readable(&self, slot: usize, key: SpanKey) -> Strips {
-        match self.member(slot) {
+        self.held(self.member(slot), key) | self.held(self.replacement(slot), key)
+    }
+
+    /// The strips of a span at which a device is in sync.
+    fn held(&self, device: Option<usize>, key: SpanKey) -> Strips {
+        match device {
             None => Strips::NONE,
             Some(d) if self.devices[d].in_sync.get() => Strips(u16::MAX) - self.bad_strips(d, key),
             Some(d) => strips_below(key, self.devices[d].recovery_offset) - self.bad_strips(d, key),
@@ -157,7 +199,21 @@ impl Sim {
 
     /// The strips of a span that a member can be written at.
     pub(crate) fn writable(&self, slot: usize, key: SpanKey) -> Strips {
-        match self.member(slot) {
+        self.taken(self.member(slot), key)
+    }
+
+    /// What can be read and written of the device that is to replace a member.
+    pub(crate) fn replacement_at(&self, slot: usize, key: SpanKey) -> Option<Replacement> {
+        self.md.replacements[slot]?;
+        Some(Replacement {
+            takes: self.taken(self.replacement(slot), key),
+            holds: self.held(self.replacement(slot), key),
+        })
+    }
+
+    /// The strips of a span that a device can be written at.
+    fn taken(&self, device: Option<usize>, key: SpanKey) -> Strips {
+        match device {
             None => Strips::NONE,
             Some(d) if self.devices[d].write_error_seen => {
                 Strips(u16::MAX) - self.bad_strips(d, key)
@@ -216,15 +272,15 @@ impl Sim {
 
     /// Whether every failure is recorded.
     pub(crate) fn failures_recorded(&self) -> bool {
-        let blocked = |slot: &Option<usize>| slot.is_some_and(|d| self.devices[d].blocked.get());
-        !self.md.change_pending.get() && !self.md.slots.iter().any(blocked)
+        let blocked = |d: usize| self.devices[d].blocked.get();
+        !self.md.change_pending.get() && !self.all_members().any(blocked)
     }
 
     /// What the superblock of `device` has to say now.
     pub(crate) fn super_record(&self, device: usize) -> SuperRecord {
         let mut roles = vec![None; self.devices.len()];
-        for (slot, &d) in self.md.slots.iter().enumerate() {
-            if let Some(d) = d {
+        for slot in 0..self.md.slots.len() {
+            for d in self.devices_of(slot) {
                 if !self.devices[d].faulty.get() {
                     roles[d] = Some(slot);
                 }
@@ -242,6 +298,7 @@ impl Sim {
             },
             roles,
             recovery_offset: rebuilding.then_some(state.recovery_offset),
+            replaces: self.md.replacements.contains(&Some(device)),
             bad: state.known_bad.clone(),
         }
     }

@@ -100,6 +100,8 @@ struct Sim {
     /// What parity says in each stripe.
     codes: Vec<Code>,
     rng: Rng,
+    /// For all that has to do with replacements.
+    replace_rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
     devices: Vec<Device>,
@@ -212,7 +214,7 @@ impl Sim {
     /// Whether nothing is left to be done.
     fn is_at_rest(&self) -> bool {
         let lacking = (0..self.md.slots.len()).any(|slot| self.member(slot).is_none());
-        let mendable = lacking && self.may_mend();
+        let mendable = (lacking || self.has_failed_replacement()) && self.may_mend();
         self.submitters.iter().all(Submitter::is_idle)
             && self.requests.len() == 0
             && self.ios.is_empty()

@@ -5,6 +5,7 @@
 use super::code::{Code, Slots, Words};
 use super::device::ALL;
 use super::report::Event;
+use super::sync::Action;
 use super::table::{Actor, SimPart, SimParts};
 use super::Sim;
 use crate::raid::geometry::Role;
@@ -80,10 +81,78 @@ impl Sim {
     pub(crate) fn words(&self, row: usize, at: u32) -> Words {
         let sector = row as u32 * STRIP_SECTORS + at;
         let mut words = Words::default();
-        for (word, device) in words.iter_mut().zip(&self.md.slots) {
-            *word = device.map_or(0, |d| self.devices[d].get(sector));
+        for (slot, word) in words.iter_mut().enumerate().take(self.md.slots.len()) {
+            *word = self
+                .device_with(slot, row)
+                .map_or(0, |d| self.devices[d].get(sector));
         }
         words
+    }
+
+    /// The device of a slot to look at for its block of a row: one that has it and can be read there, if there is one.
+    fn device_with(&self, slot: usize, row: usize) -> Option<usize> {
+        let member = self.md.slots[slot];
+        let Some(replacement) = self.md.replacements[slot] else {
+            return member;
+        };
+        let good = |d: usize| self.has_on(d, row) && !self.is_bad_on(d, row);
+        match member {
+            Some(d) if good(d) => member,
+            _ if good(replacement) => Some(replacement),
+            Some(d) if self.has_on(d, row) => member,
+            _ if self.has_on(replacement, row) => Some(replacement),
+            // Dead, and nobody has noticed.
+            Some(d) if self.devices[d].would_count(row, row_end(row)) => member,
+            _ if self.devices[replacement].would_count(row, row_end(row)) => Some(replacement),
+            _ => member,
+        }
+    }
+
+    /// Whether a device has its block of a row, bad sectors aside.
+    pub(crate) fn has_on(&self, d: usize, row: usize) -> bool {
+        let device = &self.devices[d];
+        !device.dead && device.covers(row_end(row)) && !device.knows_bad(row)
+    }
+
+    /// Whether some sector of a device's block of a row cannot be read.
+    fn is_bad_on(&self, d: usize, row: usize) -> bool {
+        self.devices[d].is_bad(row as u32 * STRIP_SECTORS, STRIP_SECTORS)
+    }
+
+    /// Where a member and its replacement both have their block of a row, or would after a power cut now, it is the same.
+    fn check_twins(&mut self, row: usize) {
+        for slot in 0..self.md.slots.len() {
+            let (Some(member), Some(other)) = (self.md.slots[slot], self.md.replacements[slot])
+            else {
+                continue;
+            };
+            let would = |d: usize| {
+                let device = &self.devices[d];
+                let covered = device.was_in_sync.get() || device.recovery_offset >= row_end(row);
+                device.faulty.get()
+                    && device.blocked.get()
+                    && covered
+                    && !device.knows_bad(row)
+                    && !device.superblock.bad.contains(&row)
+            };
+            let counts = |d: usize| (self.has_on(d, row) || would(d)) && !self.is_bad_on(d, row);
+            if !counts(member) || !counts(other) {
+                continue;
+            }
+            for sector in row as u32 * STRIP_SECTORS..row_end(row) {
+                let (expected, came) = (
+                    self.devices[member].get(sector),
+                    self.devices[other].get(sector),
+                );
+                if expected != came {
+                    self.fail(
+                        &format!("device {other} to hold what the member does that it is to replace, {expected:016x} at sector {sector} (row {row}, slot {slot})"),
+                        format!("{came:016x}"),
+                    );
+                    return;
+                }
+            }
+        }
     }
 
     /// The same, with what the others make up for those that are `lost`: no more than there are parities.
@@ -118,21 +187,18 @@ impl Sim {
 
     /// Whether some sector of a member's block of a row cannot be read.
     pub(crate) fn is_bad_block(&self, slot: usize, row: usize) -> bool {
-        self.md.slots[slot]
-            .is_some_and(|d| self.devices[d].is_bad(row as u32 * STRIP_SECTORS, STRIP_SECTORS))
+        self.device_with(slot, row)
+            .is_some_and(|d| self.is_bad_on(d, row))
     }
 
     /// Whether a member's block of a row is there for the array to read, bad sectors aside.
     pub(crate) fn has_block(&self, slot: usize, row: usize) -> bool {
-        self.md.slots[slot].is_some_and(|d| {
-            let device = &self.devices[d];
-            !device.dead && device.covers(row_end(row)) && !device.knows_bad(row)
-        })
+        self.devices_of(slot).any(|d| self.has_on(d, row))
     }
 
     /// A device is gone, or as good as gone: what parity cannot make up for may hold anything from now on.
     pub(crate) fn device_lost(&mut self, device: usize) {
-        let Some(slot) = self.md.slots.iter().position(|&d| d == Some(device)) else {
+        let Some(slot) = self.slot_of(device) else {
             return;
         };
         let rebuilt = {
@@ -144,7 +210,7 @@ impl Sim {
             }
         };
         for row in 0..self.rows.len() {
-            if row_end(row) <= rebuilt {
+            if row_end(row) <= rebuilt && !self.has_other(slot, device, row) {
                 self.slot_block_gone(slot, row);
             }
         }
@@ -152,10 +218,18 @@ impl Sim {
 
     /// A device's block of a row is gone.
     pub(crate) fn block_gone(&mut self, device: usize, row: usize) {
-        let slot = self.md.slots.iter().position(|&d| d == Some(device));
-        if let (Some(slot), true) = (slot, self.devices[device].covers(row_end(row))) {
-            self.slot_block_gone(slot, row);
+        let covered = self.devices[device].covers(row_end(row));
+        if let (Some(slot), true) = (self.slot_of(device), covered) {
+            if !self.has_other(slot, device, row) {
+                self.slot_block_gone(slot, row);
+            }
         }
+    }
+
+    /// Whether another device of the slot has the block that this one has lost.
+    fn has_other(&self, slot: usize, device: usize, row: usize) -> bool {
+        let good = |d: usize| d != device && self.has_on(d, row) && !self.is_bad_on(d, row);
+        self.devices_of(slot).any(good)
     }
 
     fn slot_block_gone(&mut self, slot: usize, row: usize) {
@@ -227,7 +301,7 @@ impl Sim {
         let rewritten = std::mem::take(&mut self.rows[row].rewritten);
         let counts = |slot: usize| {
             let would = |d: usize| self.devices[d].would_count(row, row_end(row));
-            self.has_block(slot, row) || self.md.slots[slot].is_some_and(would)
+            self.has_block(slot, row) || self.devices_of(slot).any(would)
         };
         let lost: Slots = (0..self.md.slots.len())
             .filter(|&slot| !counts(slot))
@@ -250,12 +324,7 @@ impl Sim {
             || (state.excuse == Excuse::Hole && !untrusted)
             || state.lossy;
         if !excused {
-            let unrecorded = self
-                .md
-                .slots
-                .iter()
-                .flatten()
-                .find(|&&d| self.devices[d].faulty.get());
+            let unrecorded = self.all_members().find(|&d| self.devices[d].faulty.get());
             let expected = match unrecorded {
                 Some(d) => format!(
                     "no write to end that device {d} missed before its failure is recorded (row {row})"
@@ -285,6 +354,7 @@ impl Sim {
 
     /// The members hold what was written to a row, or as much as makes it up.
     pub(crate) fn check_data(&mut self, row: usize) {
+        self.check_twins(row);
         let missing = self.missing(row);
         let hopeless = missing.count() > self.parities();
         let lost = if hopeless { Slots::NONE } else { missing };
@@ -366,7 +436,12 @@ impl Sim {
             for strip in ended.iter() {
                 let row = row_of(key, strip);
                 let there = self.member(owed.member);
-                if there == owed.device && self.has_block(owed.member, row) && !self.rows[row].lossy
+                // A replacement may have got it instead.
+                let alone = self.md.replacements[owed.member].is_none();
+                if there == owed.device
+                    && alone
+                    && self.has_block(owed.member, row)
+                    && !self.rows[row].lossy
                 {
                     self.fail(
                         "a block that could not be read and was recovered to be written again",
@@ -484,6 +559,7 @@ impl Sim {
             let is_there = |slot: usize| {
                 let device = self.member(slot).map(|d| &self.devices[d]);
                 device.is_some_and(|device| !device.dead && !device.knows_bad(row))
+                    || self.replacement(slot).is_some_and(|d| self.has_on(d, row))
             };
             let lost: Slots = (0..self.md.slots.len())
                 .filter(|&slot| !is_there(slot))
@@ -493,6 +569,11 @@ impl Sim {
             }
             let matches = self.row_matches(row, lost);
             let state = self.rows[row];
+            let replaces = self.config.replaces > 0 && self.sync_action() == Action::Recover;
+            if replaces && state.excuse == Excuse::Scribbled {
+                // To copy a member to its replacement takes no parity.
+                continue;
+            }
             if state.reported && state.to_locate && state.located.is_none() && !state.unlocated {
                 self.fail(
                     &format!("the wrong block of row {row} to be looked for"),
@@ -567,6 +648,9 @@ impl Sim {
                     for at in 0..STRIP_SECTORS {
                         let sector = row as u32 * STRIP_SECTORS + at;
                         text += &format!(" {:016x}", self.devices[*d].get(sector));
+                    }
+                    if let Some(d) = self.md.replacements[slot] {
+                        text += &format!(" (is to be replaced by {d})");
                     }
                 }
             }

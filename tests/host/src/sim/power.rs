@@ -57,8 +57,8 @@ impl Sim {
     /// Rows of which some blocks may be newer than others on the media.
     fn rows_at_risk(&self) -> Vec<bool> {
         let mut at_risk = vec![false; self.rows.len()];
-        for device in self.md.slots.iter().flatten() {
-            for sector in self.devices[*device].undurable() {
+        for device in self.all_members() {
+            for sector in self.devices[device].undurable() {
                 at_risk[(sector / STRIP_SECTORS) as usize] = true;
             }
         }
@@ -106,6 +106,7 @@ impl Sim {
         // A member whose bitmap write failed and that nobody could be told of yet is not asked for the bitmap.
         let suspect: Vec<bool> = self.devices.iter().map(|d| d.faulty.get()).collect();
         let mut slots = vec![None; self.md.slots.len()];
+        let mut replacements = slots.clone();
         for d in 0..self.devices.len() {
             let usable = self.accept(d, &record) && !self.devices[d].dead;
             let role = record.roles.get(d).copied().flatten();
@@ -118,13 +119,27 @@ impl Sim {
             device.known_bad = device.superblock.bad.clone();
             device.write_error_seen = false;
             if let (true, Some(slot)) = (usable, role) {
-                slots[slot] = Some(d);
                 match device.superblock.recovery_offset {
                     None => device.in_sync.set(true),
                     Some(offset) => device.recovery_offset = offset,
                 }
+                if device.superblock.replaces {
+                    replacements[slot] = Some(d);
+                    if !record.clean {
+                        // It may lack writes that the member has got, and the other way round.
+                        device.recovery_offset = 0;
+                    }
+                } else {
+                    slots[slot] = Some(d);
+                }
             } else if role.is_some() {
                 self.count(Event::StaleMember);
+            }
+        }
+        for (slot, replacement) in slots.iter_mut().zip(&mut replacements) {
+            // It is all there is.
+            if slot.is_none() {
+                *slot = replacement.take();
             }
         }
         let in_sync = |slot: &Option<usize>| slot.is_some_and(|d| self.devices[d].in_sync.get());
@@ -136,6 +151,7 @@ impl Sim {
             .find(|&d| self.devices[d].in_sync.get() && !suspect[d])
             .or(slots.iter().flatten().copied().next());
         self.md = Md::new(slots, &self.config);
+        self.md.replacements = replacements;
         self.md.events = record.events;
         self.md.clean = record.clean;
         self.md.resync_offset = if record.clean {

@@ -108,6 +108,16 @@ impl Sim {
             victims,
         };
         for (member, (good, bad)) in ended.into_iter().enumerate() {
+            let copied = good & columns[member].copying();
+            for (device, own) in world.sim.table.entries[entry].heirs[member].clone() {
+                for strip in (copied & own).iter() {
+                    world.sim.clear_bad(device, row_of(key, strip));
+                    let row = row_of(key, strip);
+                    if world.sim.has_on(device, row) {
+                        unheld[strip as usize].remove(member);
+                    }
+                }
+            }
             let written = good & columns[member].writing();
             if let (false, Some(device)) = (written.is_empty(), world.sim.member(member)) {
                 for strip in written.iter() {
@@ -129,6 +139,11 @@ impl Sim {
         }
         for [strips, mismatch, undone] in jobs {
             span.job_done(strips, mismatch, undone, columns, parts, &mut world);
+        }
+        for (member, column) in columns.iter().enumerate() {
+            world
+                .sim
+                .update_heirs(entry, member, column.copies_pending());
         }
         span.step(columns, parts, &mut world);
         if !world.sim.table.starved.is_empty() {
@@ -170,10 +185,30 @@ impl Sim {
         }
     }
 
+    /// Takes note of which device gets which copies: the one that is to replace the member when they are planned.
+    fn update_heirs(&mut self, entry: usize, member: usize, pending: Strips) {
+        let device = self.replacement(member).or_else(|| self.member(member));
+        let heirs = &mut self.table.entries[entry].heirs[member];
+        let mut new = pending;
+        for (_, strips) in heirs.iter_mut() {
+            *strips &= pending;
+            new -= *strips;
+        }
+        heirs.retain(|(_, strips)| !strips.is_empty());
+        let Some(device) = device.filter(|_| !new.is_empty()) else {
+            return;
+        };
+        match heirs.iter_mut().find(|(known, _)| *known == device) {
+            Some((_, strips)) => *strips |= new,
+            None => heirs.push((device, new)),
+        }
+    }
+
     /// Turns what the step wants read and written into member bios, as far as embedded bios are free.
     fn pump(&mut self, entry: usize, actor: &mut Actor, runner: Runner) {
         let sector = actor.span.key().sector;
         for member in 0..actor.columns.len() {
+            self.update_heirs(entry, member, actor.columns[member].copies_pending());
             while !self.table.entries[entry].bio_busy[member] {
                 let fua = actor.span.fua();
                 let column = &mut actor.columns[member];
@@ -184,16 +219,31 @@ impl Sim {
                 }
                 let (run, is_write) = match again.or_else(|| column.next_read()) {
                     Some(run) => (run, false),
-                    None => match column.next_write(fua) {
-                        Some(run) => (run, true),
-                        None => break,
-                    },
+                    None => {
+                        let ready = column.copies_ready();
+                        let mut heirs = self.table.entries[entry].heirs[member].iter();
+                        let own = heirs.find(|(_, strips)| strips.meets(ready));
+                        let of = own.map_or(ready, |(_, strips)| *strips);
+                        match column.next_write(fua).or_else(|| column.next_copy(of, fua)) {
+                            Some(run) => (run, true),
+                            None => break,
+                        }
+                    }
                 };
+                let is_copy = column.copying().meets(run.strips());
                 // The member may have gone since the step looked.
                 let strips = run.strips();
-                let device = self.member(member).filter(|_| {
-                    is_write || self.readable(member, actor.span.key()).contains(strips)
-                });
+                let device = if is_copy {
+                    self.count(Event::Copied);
+                    let mut heirs = self.table.entries[entry].heirs[member].iter();
+                    let device = heirs.find(|(_, own)| own.contains(strips)).map(|&(d, _)| d);
+                    device.filter(|&d| !self.devices[d].faulty.get())
+                } else if is_write {
+                    self.member(member)
+                } else {
+                    let (at, count) = Self::run_sectors(sector, run);
+                    self.reader(member, at, count)
+                };
                 let Some(device) = device else {
                     self.count(Event::NotIssued);
                     let slot = &mut self.table.entries[entry];
@@ -226,6 +276,9 @@ impl Sim {
                     self.check_write(member, strips, actor);
                     self.note_stored(actor.span.key(), strips, actor);
                     actor.unchecked |= strips;
+                }
+                if !is_write && self.md.replacements[member] == Some(device) {
+                    self.count(Event::ReadReplacement);
                 }
                 self.table.entries[entry].bio_busy[member] = true;
                 let io = self.new_io(device, op, Owner::Span { entry, member, run });
@@ -292,7 +345,9 @@ impl Sim {
                 came,
             );
         }
-        if failed_again {
+        if failed_again && self.md.replacements[member] == Some(device) {
+            self.replacement_unreadable(entry, member, device, run);
+        } else if failed_again {
             self.read_failed(entry, device, run);
         }
         self.post(entry, Events::IO);
@@ -307,6 +362,22 @@ impl Sim {
         };
         for strip in run.strips().iter() {
             self.record_bad(device, row_of(key, strip));
+        }
+    }
+
+    /// A block cannot be read from a replacement, which is recorded. Perhaps the member has it.
+    fn replacement_unreadable(&mut self, entry: usize, member: usize, device: usize, run: Run) {
+        let Some(key) = self.table.entries[entry].key else {
+            return;
+        };
+        for strip in run.strips().iter() {
+            self.record_bad(device, row_of(key, strip));
+        }
+        if self.readable(member, key).contains(run.strips()) {
+            self.count(Event::ReadInstead);
+            let slot = &mut self.table.entries[entry];
+            slot.ended[member].1 -= run.strips();
+            slot.retry[member] |= run.strips();
         }
     }
 
@@ -408,11 +479,11 @@ impl Sim {
                         )
                     });
                     self.requests.refuse(request);
-                    let knows = |d: &usize, strip| self.devices[*d].knows_bad(row_of(key, strip));
-                    let mut devices = self.md.slots.iter().flatten();
-                    if part.part.kind == PartKind::Read
-                        && devices.any(|d| failed.iter().any(|strip| knows(d, strip)))
-                    {
+                    let knows = |d: usize, strip| self.devices[d].knows_bad(row_of(key, strip));
+                    let known = self
+                        .all_members()
+                        .any(|d| failed.iter().any(|strip| knows(d, strip)));
+                    if part.part.kind == PartKind::Read && known {
                         self.count(Event::BadRefused);
                     }
                     if part.excused || self.md.broken.get() {
@@ -460,6 +531,7 @@ impl Sim {
                 | column.lost
                 | column.read_error
                 | column.failed
+                | column.copies_pending()
                 | column.reads_pending()
                 | column.writes_pending();
             let left = (at_work - busy) | (column.uptodate - span.kits());

@@ -135,8 +135,11 @@ impl Sim {
                     .is_some_and(|key| key.sector == self.geometry.span_of(u64::from(sector)))
         });
         let sound = (0..self.md.slots.len()).all(|slot| {
-            self.member(slot)
-                .is_some_and(|d| self.devices[d].in_sync.get())
+            // What is on one of two devices alone is more than parity knows of.
+            self.md.replacements[slot].is_none()
+                && self
+                    .member(slot)
+                    .is_some_and(|d| self.devices[d].in_sync.get())
                 && self.has_block(slot, row)
                 && !self.is_bad_block(slot, row)
         });
@@ -334,6 +337,11 @@ impl Sim {
     /// What a sync asks of the logic. md core's resync may be a repair that goes on.
     pub(crate) fn sync_kind(&self, check: bool) -> PartKind {
         let locate = self.md.mismatch_method.locates(check);
-        PartKind::Sync { check, locate }
+        let replace = self.sync_action() == Action::Recover;
+        PartKind::Sync {
+            check,
+            locate,
+            replace,
+        }
     }
 }

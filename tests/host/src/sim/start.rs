@@ -76,6 +76,7 @@ impl Sim {
             summary: RefCell::new(Summary::default()),
             failure: RefCell::new(None),
             trace: trace.then(RefCell::default),
+            replace_rng: Config::replace_dice(!seed),
             rng,
             config,
         };

@@ -13,7 +13,7 @@ use super::table::{Events, PartOwner, SimPart};
 use super::Sim;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
-use crate::raid::strips::{Strips, STRIP_SECTORS};
+use crate::raid::strips::Strips;
 use std::collections::VecDeque;
 
 /// Spans that a call takes hold of at a time.
@@ -311,8 +311,9 @@ impl Sim {
 
     /// md_flush_request(): each member's cache is flushed, beside the data.
     fn flush_members(&mut self, index: usize, request: usize) {
-        for slot in 0..self.md.slots.len() {
-            if let Some(device) = self.member(slot) {
+        let members: Vec<_> = self.all_members().collect();
+        for device in members {
+            if !self.devices[device].faulty.get() {
                 self.requests.hold(request);
                 let io = self.new_io(device, Op::Flush(Vec::new()), Owner::UserFlush { request });
                 self.submitters[index].queue_io(io);
@@ -330,14 +331,7 @@ impl Sim {
         // CAST: the simulated members are small.
         let sector = place.member_sector as u32;
         let count = call.end - call.start;
-        let covered = (sector + count).next_multiple_of(STRIP_SECTORS);
-        let device = self
-            .member(usize::from(place.member))
-            .filter(|&d| self.devices[d].covers(covered))
-            .filter(|&d| {
-                let mut rows = sector / STRIP_SECTORS..covered / STRIP_SECTORS;
-                !rows.any(|row| self.devices[d].knows_bad(row as usize))
-            });
+        let device = self.reader(usize::from(place.member), sector, count);
         let (true, Some(device)) = (self.geometry.chunk_end(at) >= end, device) else {
             return Step::Reserve;
         };

@@ -97,9 +97,7 @@ impl Sim {
         if !self.sync.is_idle() || self.md.locked || self.md.broken.get() || self.md.change() {
             return false;
         }
-        let spare = (0..self.md.slots.len())
-            .filter_map(|slot| self.member(slot))
-            .any(|d| !self.devices[d].in_sync.get());
+        let spare = self.has_spare();
         let action = if self.md.resync_offset != ALL {
             // Members that are not in sync stay where they are. If the array was frozen a repair may take this one's place.
             match self.sync.requested {
@@ -151,18 +149,21 @@ impl Sim {
 
     /// Whether the daemon would start a sync.
     pub(crate) fn wants_sync(&self) -> bool {
-        let spare = (0..self.md.slots.len())
-            .filter_map(|slot| self.member(slot))
-            .any(|d| !self.devices[d].in_sync.get());
         !self.md.broken.get()
-            && (self.md.resync_offset != ALL || spare || self.sync.requested.is_some())
+            && (self.md.resync_offset != ALL || self.has_spare() || self.sync.requested.is_some())
+    }
+
+    /// Whether some device lacks what it should hold.
+    fn has_spare(&self) -> bool {
+        let lacks = |d: usize| !self.devices[d].faulty.get() && !self.devices[d].in_sync.get();
+        self.all_members().any(lacks)
     }
 
     fn recovery_start(&self) -> u32 {
-        let members = (0..self.md.slots.len()).filter_map(|slot| self.member(slot));
-        let offsets = members
+        let offsets = self
+            .all_members()
             .map(|d| &self.devices[d])
-            .filter(|device| !device.in_sync.get())
+            .filter(|device| !device.faulty.get() && !device.in_sync.get())
             .map(|device| device.recovery_offset);
         offsets.min().unwrap_or(ALL).min(self.config.dev_sectors)
     }
@@ -296,17 +297,17 @@ impl Sim {
             let device = &self.devices[d];
             device.in_sync.get() || device.recovery_offset > sector
         };
-        let lacks = |slot: &usize| !self.member(*slot).is_some_and(holds);
+        let lacks = |slot: &usize| {
+            !self.member(*slot).is_some_and(holds) && !self.replacement(*slot).is_some_and(holds)
+        };
         (0..self.md.slots.len()).filter(lacks).count()
     }
 
     /// What could not be rebuilt is recorded as bad.
     fn rebuild_failed(&mut self, key: SpanKey, failed: Strips) {
-        for slot in 0..self.md.slots.len() {
-            let Some(device) = self.member(slot) else {
-                continue;
-            };
-            if self.devices[device].in_sync.get() {
+        let members: Vec<_> = self.all_members().collect();
+        for device in members {
+            if self.devices[device].faulty.get() || self.devices[device].in_sync.get() {
                 continue;
             }
             for strip in failed.iter() {
@@ -343,8 +344,8 @@ impl Sim {
         if !failed.is_empty() {
             self.count(Event::SyncFailed);
             let recorded = |strip| {
-                let mut devices = self.md.slots.iter().flatten();
-                devices.any(|&d| self.devices[d].knows_bad(row_of(key, strip)))
+                let mut devices = self.all_members();
+                devices.any(|d| self.devices[d].knows_bad(row_of(key, strip)))
             };
             let excused = part.excused
                 || self.md.interrupt.get()
@@ -392,12 +393,11 @@ impl Sim {
         if self.sync.is_idle() || self.sync.action != Action::Recover {
             return;
         }
-        for slot in 0..self.md.slots.len() {
-            if let Some(d) = self.md.slots[slot] {
-                let device = &mut self.devices[d];
-                if !device.in_sync.get() && !device.faulty.get() {
-                    device.recovery_offset = device.recovery_offset.max(self.sync.completed);
-                }
+        let members: Vec<_> = self.all_members().collect();
+        for d in members {
+            let device = &mut self.devices[d];
+            if !device.in_sync.get() && !device.faulty.get() {
+                device.recovery_offset = device.recovery_offset.max(self.sync.completed);
             }
         }
     }
@@ -431,12 +431,12 @@ impl Sim {
                 }
             }
             Action::Recover => {
-                for slot in 0..self.md.slots.len() {
-                    if let Some(d) = self.member(slot) {
-                        let device = &mut self.devices[d];
-                        if !device.in_sync.get() && device.recovery_offset < reached {
-                            device.recovery_offset = reached;
-                        }
+                let members: Vec<_> = self.all_members().collect();
+                for d in members {
+                    let device = &mut self.devices[d];
+                    let lacks = !device.faulty.get() && !device.in_sync.get();
+                    if lacks && device.recovery_offset < reached {
+                        device.recovery_offset = reached;
                     }
                 }
             }
@@ -480,6 +480,7 @@ impl Sim {
             let was_degraded = self.degraded() > 0;
             let mut rebuilt = 0;
             for slot in 0..self.md.slots.len() {
+                rebuilt += u32::from(self.activate_replacement(slot));
                 if let Some(d) = self.member(slot) {
                     let device = &self.devices[d];
                     if !device.in_sync.get() && device.recovery_offset == ALL {

@@ -165,6 +165,8 @@ pub(crate) struct Entry {
     pub(crate) retry: Vec<Strips>,
     /// For each member, the strips of which a read has failed once.
     pub(crate) again: Vec<Strips>,
+    /// For each member, the devices that are to replace it and are to be written. They may become members meanwhile.
+    pub(crate) heirs: Vec<Vec<(usize, Strips)>>,
     /// It is in the list of those that wait for kits.
     pub(crate) starved: bool,
     /// The member's embedded bio is in use.
@@ -214,6 +216,7 @@ impl Table {
             jobs_ended: Vec::new(),
             retry: vec![Strips::NONE; members],
             again: vec![Strips::NONE; members],
+            heirs: vec![Vec::new(); members],
             starved: false,
             bio_busy: vec![false; members],
             active: false,

@@ -1,0 +1,393 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml,debug disks=8 disk-size=16 timeout=400 debug.timeout=1500
+"""Members are replaced while they still work (mdadm --replace): the new device gets what the old one holds, or what the
+others make up for; writes go to both; at the end the new one is the member. Either may fail on the way, and the array may be
+stopped, or lose its power. No member is ever missing meanwhile."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from compare import drivers
+from disk import Disk, SECTOR, Shadow, pattern
+from load import Load
+from mapper import broken, dm, dusty, linear, refusing
+from raid import Array, name_of, rams, restore, snapshot, stop_all
+from report import expect, expect_in, expect_match, note, run, wait_for
+import kernel
+
+
+def filled(members, size=8, **shape):
+    """A synced, filled array and its shadow."""
+    array = Array.create(members, size=size, **shape)
+    shadow = Shadow(array.path)
+    shadow.fill()
+    return array, shadow
+
+
+def begin(array, old, new):
+    """Has `new` replace `old`."""
+    kernel.sh("mdadm", "--quiet", array.path, "--add-spare", new)
+    kernel.sh("mdadm", "--quiet", array.path, "--replace", old, "--with", new)
+    if new not in array.members:
+        array.members.append(new)
+
+
+def stops_at(array, kib):
+    """Has a sync that begins from now on stop there."""
+    array.set("sync_max", kib * 1024 // SECTOR)
+
+
+def wait_copied(array, new, kib):
+    """Waits until the sync pauses there, and the new device is known to hold most of what was copied."""
+    def copied():
+        start = array.member(new, "recovery_start")
+        return array.get("sync_completed").split(" ")[0] == str(kib * 2) and int(start) >= kib * 3 // 2
+    wait_for(f"{kib} KiB copied to {new}", copied, 20)
+
+
+def go_on(array):
+    """Lets the sync go to its end."""
+    array.set("sync_max", "max")
+
+
+def finish(array, *pairs):
+    """Waits until each old device is out and its new one is the member; no member has been missing meanwhile."""
+    for old, new in pairs:
+        wait_for(f"{old} replaced", lambda old=old: "faulty" in array.state(old) or not array.state(old), 120)
+        wait_for(f"{new} a member", lambda new=new: array.state(new) == {"in_sync"}, 30)
+        expect("missing members", "0", array.get("degraded"))
+        array.remove(old)
+    array.wait_idle()
+    array.members = [path for path in array.members if path not in [old for old, _ in pairs]]
+
+
+def settle(array, shadow):
+    """What the members hold is right, and stays so through stop and assembly."""
+    shadow.verify()
+    array.expect_clean()
+    array.expect_parity(shadow.bytes)
+    shadow.close()
+    array = array.reassemble()
+    shadow.reopen()
+    shadow.verify("after stop and assembly")
+    shadow.close()
+
+
+def plain(level, **shape):
+    """A member is replaced, with writes before and after."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level, **shape)
+    new, = rams(1, 5)
+    slots = array.slots()
+    begin(array, disks[1], new)
+    finish(array, (disks[1], new))
+    expect("the slot of the new member", slots[1], disks[1])
+    expect("the slot of the new member", new, array.slots()[1])
+    shadow.random_writes(seed=3, count=60)
+    settle(array, shadow)
+
+
+def several(level):
+    """More members than there are parities are replaced at the same time."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    pairs = list(zip(disks[1:4], rams(3, 5)))
+    array.set("sync_action", "frozen")
+    for old, new in pairs:
+        begin(array, old, new)
+    array.set("sync_action", "idle")
+    shadow.random_writes(seed=4, count=60)
+    finish(array, *pairs)
+    settle(array, shadow)
+
+
+def under_load(level):
+    """fio writes and compares while one member after another is replaced."""
+    disks = rams(5)
+    array = Array.create(disks, level=level, size=8, bitmap="internal")
+    work = Load(array.path, array.size(), seconds=8, jobs=2, largest="128k")
+    spare, = rams(1, 5)
+    turns = 0
+    while work.running() and turns < 12:
+        old = disks[turns % 5]
+        begin(array, old, spare)
+        finish(array, (old, spare))
+        disks[turns % 5], spare = spare, old
+        kernel.sh("mdadm", "--quiet", "--zero-superblock", spare)
+        turns += 1
+    note(f"{turns} members replaced while fio ran")
+    expect("some members replaced", True, turns >= 1)
+    work.finish()
+    array.wait_idle()
+    array.expect_clean()
+
+
+def unreadable(level):
+    """The old member has sectors that cannot be read, which is why it is replaced: the others make up for them."""
+    disks = rams(5)
+    dust, = dusty(disks, [1])
+    array, shadow = filled(disks, level=level)
+    rows = [0, 8, 100, 1001, 4096, array.data_size() // SECTOR - 1]
+    for row in rows:
+        dust.spoil(array.data_offset(dust.path) // SECTOR + row)
+    new, = rams(1, 5)
+    begin(array, dust.path, new)
+    finish(array, (dust.path, new))
+    expect("bad blocks of the new member", "", array.member(new, "bad_blocks"))
+    settle(array, shadow)
+
+
+def dead_places(level):
+    """The old member neither reads nor writes some sectors: it knows them as bad, and its replacement gets them all the
+    same."""
+    disks = rams(5)
+    under = disks[2]
+    disks[2] = dm("dead", linear(under))
+    array, shadow = filled(disks, level=level)
+    geometry = array.geometry()
+    # Data, parity, and what lies in between.
+    stripe = next(stripe for stripe in range(5, 15) if 2 in geometry.row(stripe).data)
+    first = stripe * geometry.chunk + 40
+    new, = rams(1, 5)
+    dm("dead", *refusing(under, array.data_offset(disks[2]) // SECTOR + first, 64))
+    for row in range(first, first + 64, 8):
+        place = geometry.array_sector(2, row)
+        if place is not None:
+            shadow.write(place * SECTOR, pattern(("dead", row), 4096))
+    wait_for("bad blocks of the old member", lambda: array.member(disks[2], "bad_blocks"), 10)
+    expect("the old member wants to be replaced", True, "want_replacement" in array.state(disks[2]))
+    # It does: so any spare replaces it.
+    array.add(new)
+    finish(array, (disks[2], new))
+    expect("bad blocks of the new member", "", array.member(new, "bad_blocks"))
+    settle(array, shadow)
+
+
+def old_fails(level):
+    """The old member fails half way: its replacement is the member from then on, and gets the rest from the others."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    new, = rams(1, 5)
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    shadow.random_writes(seed=5, count=60)
+    array.fail(disks[1])
+    shadow.random_writes(seed=6, count=60)
+    shadow.verify("without the old member")
+    go_on(array)
+    wait_for("the new member in sync", lambda: array.state(new) == {"in_sync"}, 60)
+    array.wait_rebuilt()
+    array.remove(disks[1])
+    array.members.remove(disks[1])
+    settle(array, shadow)
+
+
+def new_fails(level):
+    """The replacement fails half way: the old member stays one, and nothing is lost. Another replacement does better."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    first, second = rams(2, 5)
+    stops_at(array, 4096)
+    begin(array, disks[1], first)
+    wait_copied(array, first, 4096)
+    shadow.random_writes(seed=7, count=60)
+    array.fail(first)
+    shadow.random_writes(seed=8, count=60)
+    shadow.verify("after the replacement has failed")
+    expect("missing members", "0", array.get("degraded"))
+    # A sync that pauses does not hear of it.
+    go_on(array)
+    array.remove(first)
+    array.members.remove(first)
+    array.add(second)
+    finish(array, (disks[1], second))
+    settle(array, shadow)
+
+
+def new_refuses():
+    """The replacement takes no writes in some places: it fails, as a new device should not begin with bad blocks."""
+    disks = rams(5)
+    array, shadow = filled(disks)
+    under, = rams(1, 5)
+    new = dm("refuses", *refusing(under, 12000, 8))
+    log = kernel.Log()
+    begin(array, disks[1], new)
+    wait_for("the replacement failed", lambda: "faulty" in array.state(new), 60)
+    expect_match("the log", rf"Disk failure on {name_of(new)}, disabling device", log.text())
+    array.wait_idle()
+    expect("state of the old member", True, "in_sync" in array.state(disks[1]))
+    expect("missing members", "0", array.get("degraded"))
+    array.remove(new)
+    array.members.remove(new)
+    shadow.random_writes(seed=9, count=30)
+    settle(array, shadow)
+
+
+def new_unreadable(level):
+    """What was copied is read from the replacement; where that cannot be read the old member still has it."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    spares = rams(1, 5)
+    dust, = dusty(spares, [0])
+    stops_at(array, 4096)
+    begin(array, disks[1], dust.path)
+    wait_copied(array, dust.path, 4096)
+    log = kernel.Log()
+    places = [row for row in (40, 1000, 3000, 5000) if array.geometry().array_sector(1, row) is not None]
+    for row in places:
+        dust.spoil(array.data_offset(dust.path) // SECTOR + row)
+    shadow.verify("with a replacement that cannot be read in places")
+    if kernel.driver() == "rust":
+        expect_match("the log", rf"read error on replacement device \(sector \d+ on {name_of(dust.path)}\)", log.text())
+        expect("bad blocks of the replacement", len(places), len(array.member(dust.path, "bad_blocks").splitlines()))
+    go_on(array)
+    if kernel.driver() == "rust":
+        finish(array, (disks[1], dust.path))
+        # They are known, and a repair has them written.
+        expect_in("mismatch_cnt of a repair", (0,), array.scan("repair"))
+        expect("bad blocks in the end", "", array.member(dust.path, "bad_blocks"))
+    settle(array, shadow)
+
+
+def interrupted(level):
+    """The array is stopped half way: it goes on where it was."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    new, = rams(1, 5)
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    shadow.random_writes(seed=10, count=40)
+    shadow.close()
+    array = array.reassemble()
+    shadow.reopen()
+    expect("the new device is a replacement still", True, "replacement" in array.state(new) or array.state(new) == {"in_sync"})
+    shadow.verify("after stop and assembly half way")
+    finish(array, (disks[1], new))
+    settle(array, shadow)
+
+
+def power_cut(level):
+    """The power fails half way, with writes under way: old and new may differ where those were, and nobody is shown both."""
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    new, = rams(1, 5)
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    shadow.random_writes(seed=11, count=40)
+    # The superblock says that writes are under way; one has got to the old member alone.
+    images = snapshot(array.members)
+    place = array.geometry().locate(2048)
+    offset = array.data_offset(disks[1])
+    shadow.close()
+    array.stop()
+    restore(images)
+    with Disk(disks[1]) as disk:
+        row = place[1] // 8 * 8
+        disk.write(offset + row * SECTOR, pattern("torn", 4096))
+    array = Array.assemble(array.members)
+    with Disk(array.path) as disk:
+        first = disk.read(0, disk.size)
+    finish(array, (disks[1], new))
+    with Disk(array.path) as disk:
+        expect("the content is what it was before the replacement ended", True, disk.read(0, disk.size) == first)
+    array.expect_clean()
+
+
+def alone():
+    """The replacement is all there is of its slot when the array is assembled: it is the member, and rebuilt."""
+    disks = rams(5)
+    array, shadow = filled(disks)
+    new, = rams(1, 5)
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    shadow.close()
+    array.stop()
+    kernel.sh("mdadm", "--quiet", "--zero-superblock", disks[1])
+    array.members.remove(disks[1])
+    array = Array.assemble(array.members, "--run")
+    shadow.reopen()
+    shadow.random_writes(seed=12, count=30)
+    array.wait_rebuilt()
+    settle(array, shadow)
+
+
+def both_drivers(level):
+    """One driver begins, the other one goes on."""
+    for first, second in (drivers(), drivers()[::-1]):
+        kernel.use_driver(first)
+        disks = rams(5)
+        array, shadow = filled(disks, level=level, size=4)
+        new, = rams(1, 5)
+        stops_at(array, 2048)
+        begin(array, disks[1], new)
+        wait_copied(array, new, 2048)
+        shadow.random_writes(seed=13, count=40)
+        shadow.close()
+        array.stop()
+        kernel.use_driver(second)
+        array = Array.assemble(array.members)
+        shadow.reopen()
+        shadow.random_writes(seed=14, count=40)
+        finish(array, (disks[1], new))
+        settle(array, shadow)
+        stop_all()
+    kernel.use_driver("rust")
+
+
+def dead_new():
+    """A replacement on which everything fails is out at once, under load."""
+    disks = rams(5)
+    array, shadow = filled(disks)
+    under, = rams(1, 5)
+    new = dm("dies", linear(under))
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    dm("dies", broken(under))
+    shadow.random_writes(seed=15, count=60)
+    wait_for("the replacement failed", lambda: "faulty" in array.state(new), 20)
+    shadow.verify("without it")
+    expect("missing members", "0", array.get("degraded"))
+    go_on(array)
+    array.remove(new)
+    array.members.remove(new)
+    settle(array, shadow)
+
+
+def cases():
+    """On the debug kernel, which is slow, each kind of thing once."""
+    slow_kernel = kernel.flavour() == "debug"
+    found = []
+    for level in (5,) if slow_kernel else (5, 6):
+        name = f"raid{level}"
+        found += [
+            (f"a member replaced, {name}", lambda level=level: plain(level)),
+            (f"several at once, {name}", lambda level=level: several(level)),
+            (f"one after another under fio, {name}", lambda level=level: under_load(level)),
+            (f"the old member has unreadable sectors, {name}", lambda level=level: unreadable(level)),
+            (f"the old member has dead places, {name}", lambda level=level: dead_places(level)),
+            (f"the old member fails, {name}", lambda level=level: old_fails(level)),
+            (f"the replacement fails, {name}", lambda level=level: new_fails(level)),
+            (f"the replacement cannot be read, {name}", lambda level=level: new_unreadable(level)),
+            (f"stopped half way, {name}", lambda level=level: interrupted(level)),
+            (f"the power fails half way, {name}", lambda level=level: power_cut(level)),
+        ]
+        if not slow_kernel:
+            found.append((f"both drivers, {name}", lambda level=level: both_drivers(level)))
+    return found + [
+        ("raid4, with a bitmap", lambda: plain(4, bitmap="internal", chunk=4)),
+        ("the replacement takes no writes in places", new_refuses),
+        ("the replacement dies", dead_new),
+        ("the replacement alone is assembled", alone),
+    ]
+
+
+if __name__ == "__main__":
+    run(cases(), cleanup=stop_all)
