@@ -95,7 +95,8 @@ void model_free(void)
 
 static struct value anything(void)
 {
-	return (struct value){ .issued = ++ticks, .ended = ticks, .failed = true, .wild = true };
+	ticks++;
+	return (struct value){ .issued = ticks, .ended = ticks, .failed = true, .wild = true };
 }
 
 /* Begins anew: nothing is known of any sector. No I/O is in flight. */
