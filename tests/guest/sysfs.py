@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=8 timeout=300
+# guest: kernels=uml disks=7 disk-size=8 mem=1100 timeout=300
 """sysfs under both drivers: the same files with the same modes, values, ranges and errnos; the same queue limits."""
 
 import errno
