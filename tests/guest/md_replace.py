@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debug disks=8 disk-size=16 timeout=400 debug.timeout=1500
+# guest: kernels=uml disks=8 disk-size=16 timeout=400
 """Members are replaced while they still work (mdadm --replace): the new device gets what the old one holds, or what the
 others make up for; writes go to both; at the end the new one is the member. Either may fail on the way, and the array may be
 stopped, or lose its power. No member is ever missing meanwhile."""
