@@ -56,7 +56,7 @@ class Members:
         # Either driver makes the same bytes of it; ours takes less of everybody's time.
         use_driver("rust")
         array = Array.create(self.paths, level=stand.level, chunk=stand.chunk, size=size - 8, wait=False,
-                             bitmap="internal" if stand.bitmap else "none")
+                             bitmap="internal" if stand.bitmap else "none", bitmap_chunk=None)
         array.wait_synced(600)
         array.stop()
         # What the rows' ceiling is measured on: {contender: (path, MiB of it)}.

@@ -45,10 +45,10 @@ class Array:
 
     @classmethod
     def create(cls, members, level=5, layout=None, chunk=64, bitmap="none", size=16, name="md0", spares=(), wait=True,
-               extra=()):
+               bitmap_chunk="64K", extra=()):
         """Creates an array with all members active and waits for its resync.
 
-        chunk: KiB. size: MiB of each member that is used. extra: more words for mdadm; "missing" may be a member.
+        chunk: KiB. size: MiB of each member that is used. bitmap_chunk: None for what mdadm chooses. extra: more words for mdadm; "missing" may be a member.
         """
         full_speed()
         self = cls([member for member in members if member != "missing"], name)
@@ -56,8 +56,8 @@ class Array:
                  f"--raid-devices={len(members)}", f"--chunk={chunk}K", f"--size={size}M", f"--bitmap={bitmap}"]
         if bitmap == "none":
             words.append("--consistency-policy=resync")
-        else:
-            words.append("--bitmap-chunk=64K")
+        elif bitmap_chunk:
+            words.append(f"--bitmap-chunk={bitmap_chunk}")
         if layout:
             words.append(f"--layout={layout}")
         if spares:
