@@ -282,10 +282,25 @@ int raid456_rdev_read_errors(struct md_rdev *rdev, int add)
 	return atomic_add_return(add, &rdev->read_errors);
 }
 
+int raid456_rdev_count_read_errors(struct md_rdev *rdev)
+{
+	return atomic_read(&rdev->read_errors);
+}
+
 void raid456_rdev_reset_read_errors(struct md_rdev *rdev)
 {
-	if (atomic_read(&rdev->read_errors))
-		atomic_set(&rdev->read_errors, 0);
+	atomic_set(&rdev->read_errors, 0);
+}
+
+/* Halves the number of read errors once for each hour since the last one, as md's raid1 and raid10 do. */
+void raid456_rdev_decay_read_errors(struct md_rdev *rdev)
+{
+	time64_t now = ktime_get_seconds();
+	time64_t last = xchg(&rdev->last_read_error, now);
+	s64 hours = last ? div_s64(now - last, 3600) : 0;
+
+	if (hours > 0)
+		atomic_set(&rdev->read_errors, hours < 31 ? atomic_read(&rdev->read_errors) >> hours : 0);
 }
 
 void raid456_rdev_add_corrected(struct md_rdev *rdev, int sectors)

@@ -22,7 +22,7 @@ use kernel::prelude::*;
 pub(super) struct Faults {
     mddev: Handle,
     parity_disks: u16,
-    /// Read errors in a row that a member is forgiven: as many as there are strips in the cache.
+    /// Read errors in a row that a member is forgiven if nobody has said how many: as many as there are strips in the cache.
     forgiven: AtomicU32,
     /// How many are recording bad blocks.
     recording: AtomicU32,
@@ -157,10 +157,15 @@ impl Faults {
     /// happens too often. Otherwise the block is lost, and recorded as bad. `counts`: the error says something about the
     /// medium.
     pub(super) fn read_failed(&self, rdev: &Rdev, sector: u64, sectors: u32, counts: bool) {
+        let limit = self.mddev.max_read_errors();
+        if counts && limit.is_some() {
+            rdev.decay_read_errors();
+        }
         let errors = if counts { rdev.add_read_error() } else { 0 };
         let name = self.mddev.name();
         let at = sector.wrapping_add(rdev.data_offset());
         let forgiven = self.forgiven.load(Ordering::Relaxed);
+        let most = limit.unwrap_or(i32::try_from(forgiven).unwrap_or(i32::MAX));
         if rdev.test(Flag::Replacement) {
             // Its member has the block, as a rule.
             ratelimited!(pr_warn!(
@@ -174,11 +179,33 @@ impl Faults {
             if rdev.test(Flag::InSync) {
                 self.record_bad_blocks(rdev, sector, sectors);
             }
-        } else if errors > i32::try_from(forgiven).unwrap_or(i32::MAX) && !rdev.test(Flag::Faulty) {
-            pr_warn!("md/raid:{name}: {errors} read_errors > {forgiven} stripes\n");
+        } else if errors > most && !rdev.test(Flag::Faulty) {
+            match limit {
+                Some(_) => pr_warn!("md/raid:{name}: {errors} read_errors > max_read_errors {most}\n"),
+                None => pr_warn!("md/raid:{name}: {errors} read_errors > {forgiven} stripes\n"),
+            }
             pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
             self.mddev.error(rdev);
         }
+    }
+
+    /// Takes note that a read from a member was good. Where nobody has said how many errors are too many, only those in a row
+    /// count. Any context.
+    pub(super) fn read_succeeded(&self, rdev: &Rdev) {
+        if rdev.read_errors() != 0 && self.mddev.max_read_errors().is_none() {
+            rdev.reset_read_errors();
+        }
+    }
+
+    /// Takes note that a block which could not be read was written again, and cannot be read still: it is bad. Any context.
+    pub(super) fn rewrite_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+        rdev.add_read_error();
+        let at = sector.wrapping_add(rdev.data_offset());
+        ratelimited!(pr_warn!(
+            "md/raid:{}: read error NOT corrected!! (sector {at} on {rdev}).\n",
+            self.mddev.name()
+        ));
+        self.record_bad_blocks(rdev, sector, sectors);
     }
 
     /// Records blocks as bad; if that cannot be done, md core fails the member. Returns whether it could.

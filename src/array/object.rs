@@ -100,8 +100,12 @@ pub(super) struct Port {
     pub(super) rewrite: Strips,
     /// Strips that will not be tried again if they fail now.
     pub(super) last_try: Strips,
-    /// The member that is being written where it has bad blocks; kept until these are off its record, so that it is not
-    /// taken for another one that gets its slot.
+    /// Strips that could not be read and have been written again: each is to be read once more.
+    pub(super) proof: Strips,
+    /// Those of which that is under way.
+    pub(super) proving: Strips,
+    /// The member that is being written where it has bad blocks, or where it could not be read; kept until that has ended,
+    /// so that it is not taken for another one that gets its slot.
     pub(super) healing: Option<Member>,
     /// Whoever gets copies.
     pub(super) heirs: Heirs,
@@ -149,6 +153,8 @@ impl Work {
                     reread: Strips::NONE,
                     rewrite: Strips::NONE,
                     last_try: Strips::NONE,
+                    proof: Strips::NONE,
+                    proving: Strips::NONE,
                     healing: None,
                     heirs: Heirs::default(),
                     from_replacement: Strips::NONE,

@@ -55,6 +55,20 @@ pub(super) fn collect(
             port.reread |= elsewhere;
             lost -= elsewhere;
         }
+        // What could not be read and is written again counts when it can be read. The block itself is what is read, so nobody
+        // else may want it meanwhile.
+        let proven = (good | failed) & port.proving;
+        port.proving -= proven;
+        let mut proof = Strips::NONE;
+        if port.healing.is_some() {
+            proof = (good - proven) & writing & column.read_error - column.copies_pending();
+        }
+        port.proof |= proof;
+        let good = good - proof;
+        if let (Some(column), false) = (columns.get_mut(member), lost.is_empty()) {
+            // Who knows what that has left there.
+            column.uptodate -= lost & proven;
+        }
         if let Some(healing) = &port.healing {
             heal(healing, good & writing, env);
         }
@@ -118,7 +132,10 @@ fn issue_idle(
             let Some((run, target, io)) = next(span, columns, member, port, env) else {
                 break;
             };
-            if submit(member, port, run, target, io, env) {
+            let mends = columns
+                .get(member)
+                .is_some_and(|column| column.read_error.meets(run.strips()));
+            if submit(member, port, run, target, io, mends, env) {
                 continue;
             }
             if !io.write && run.count > 1 {
@@ -142,8 +159,8 @@ fn issue_idle(
 impl Port {
     /// Whether there is something to be sent to the member.
     fn has_more(&self, column: &Column) -> bool {
-        !(self.reread | self.rewrite | column.read | column.write | column.copies_ready())
-            .is_empty()
+        let own = self.reread | self.rewrite | self.proof;
+        !(own | column.read | column.write | column.copies_ready()).is_empty()
     }
 
     /// Lets go of the devices that are not being written any more.
@@ -162,6 +179,8 @@ enum Target {
     Reader,
     /// The member.
     Member,
+    /// The member that was written, to be read there.
+    Proof,
     /// The one that is to replace it.
     Replacement,
 }
@@ -175,7 +194,11 @@ fn next(
     env: &RunEnv<'_>,
 ) -> Option<(Run, Target, Io)> {
     let column = columns.get_mut(member)?;
-    let (run, target) = if let Some(run) = take_one(&mut port.reread) {
+    let (run, target) = if let Some(run) = take_one(&mut port.proof) {
+        // First: what is written next may go to another member.
+        port.last_try |= run.strips();
+        (run, Target::Proof)
+    } else if let Some(run) = take_one(&mut port.reread) {
         (run, Target::Reader)
     } else if let Some(run) = take_one(&mut port.rewrite) {
         if column.copying().meets(run.strips()) {
@@ -199,7 +222,7 @@ fn next(
         }
         (run, target)
     };
-    let write = target != Target::Reader;
+    let write = matches!(target, Target::Member | Target::Replacement);
     let mut flags = Flags::NONE;
     if write && span.fua().meets(run.strips()) {
         flags = flags | Flags::FUA;
@@ -224,7 +247,7 @@ fn take_one(strips: &mut Strips) -> Option<Run> {
     Some(run)
 }
 
-/// Sends a run to a member. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
+/// Sends a run to a member; `mends`: some of it could not be read there. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
 /// read: the slot may have got another member since the read was planned.
 fn submit(
     member: usize,
@@ -232,6 +255,7 @@ fn submit(
     run: Run,
     target: Target,
     io: Io,
+    mends: bool,
     env: &mut RunEnv<'_>,
 ) -> bool {
     let Some(slot) = env.array.slots.get(member) else {
@@ -241,10 +265,8 @@ fn submit(
     let device = match target {
         Target::Reader => env.array.reader(slot, io.sector, sectors),
         Target::Member => slot.take(),
-        Target::Replacement => {
-            let device = port.heirs.device(run.strips());
-            device.filter(|rdev| !rdev.test(Flag::Faulty)).cloned()
-        }
+        Target::Proof => working(port.healing.as_ref()),
+        Target::Replacement => working(port.heirs.device(run.strips())),
     };
     let Some(device) = device else {
         return false;
@@ -255,14 +277,18 @@ fn submit(
             port.from_replacement |= run.strips();
         }
     }
-    let heals =
-        target == Target::Member && device.bad_blocks(io.sector, sectors) != BadBlocks::None;
-    let healing = heals.then(|| device.clone());
+    let mends = target == Target::Member
+        && (mends || device.bad_blocks(io.sector, sectors) != BadBlocks::None);
+    let healing = mends.then(|| device.clone());
+    if target == Target::Proof {
+        port.proving |= run.strips();
+    }
     let flight = Flight {
         span: env.span.clone(),
         member,
         strips: run.strips(),
         last_try: port.last_try.meets(run.strips()),
+        proof: target == Target::Proof,
     };
     // CAST: there are no more members than a u16 counts.
     let column = member as u16;
@@ -289,14 +315,22 @@ fn submit(
     if sent.is_err() {
         // We are the runner: there is nobody else to tell.
         let _ = span.flights.end(run.strips().0);
+        port.proving -= run.strips();
         return false;
     }
     span.counts.add(bios, 1);
     span.counts.add(moved, sectors);
-    if healing.is_some() {
-        port.healing = healing;
+    if let Some(new) = healing {
+        let is_other = port.healing.as_ref().is_some_and(|old| !old.is(&new));
+        // Of two that had the slot one after the other nothing is taken off any record.
+        port.healing = (!is_other).then_some(new);
     }
     true
+}
+
+/// Another reference to a device, unless it has failed.
+fn working(device: Option<&Member>) -> Option<Member> {
+    device.filter(|rdev| !rdev.test(Flag::Faulty)).cloned()
 }
 
 /// A run of blocks that is under way to or from a member.
@@ -306,6 +340,8 @@ pub(super) struct Flight {
     strips: Strips,
     /// What fails now has failed.
     last_try: bool,
+    /// It shows whether a block that was written again can be read.
+    proof: bool,
 }
 
 impl Owner for Flight {
@@ -316,7 +352,10 @@ impl Owner for Flight {
         let ok = ended.status.is_ok();
         match (ok, io.write) {
             (true, true) => {}
-            (true, false) => member.reset_read_errors(),
+            (true, false) => span.faults.read_succeeded(member),
+            (false, false) if self.proof => {
+                span.faults.rewrite_failed(member, io.sector, ended.sectors);
+            }
             (false, _) if !self.last_try => {}
             (false, true) => span.faults.write_failed(member, io.sector, ended.sectors),
             (false, false) => {

@@ -23,6 +23,9 @@ use crate::sync::waitqueue::WaitQueue;
 /// A sector number that is past every other: no resync is needed, no reshape is going on, a member is in sync.
 pub(crate) const MAX_SECTOR: u64 = u64::MAX;
 
+/// What md core sets as the number of read errors that are allowed (`MD_DEFAULT_MAX_CORRECTED_READ_ERRORS` in md.c).
+const DEFAULT_MAX_READ_ERRORS: i32 = 20;
+
 /// Properties of an array that md core knows by a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -171,6 +174,13 @@ impl Mddev {
     pub(crate) fn is_dm(&self) -> bool {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_is_dm(self.as_ptr()) }
+    }
+
+    /// How many read errors of a member the administrator allows (the file max_read_errors); `None` if nobody has said other
+    /// than what md core starts with.
+    pub(crate) fn max_read_errors(&self) -> Option<i32> {
+        let most = load!(self, max_corr_read_errors.counter);
+        (most != DEFAULT_MAX_READ_ERRORS).then_some(most)
     }
 
     /// Whether somebody outside of the kernel keeps the metadata.

@@ -191,13 +191,25 @@ impl Rdev {
         unsafe { bindings::rdev_clear_badblocks(self.as_ptr(), sector, sectors, 0) }
     }
 
-    /// Counts one more read error in a row, and returns their number. Any context.
+    /// How many read errors are counted. Any context.
+    pub(crate) fn read_errors(&self) -> i32 {
+        // SAFETY: The reference says that the device is valid.
+        unsafe { bindings::raid456_rdev_count_read_errors(self.as_ptr()) }
+    }
+
+    /// Forgives a half of the read errors for each hour since this was called last. Any context.
+    pub(crate) fn decay_read_errors(&self) {
+        // SAFETY: The reference says that the device is valid.
+        unsafe { bindings::raid456_rdev_decay_read_errors(self.as_ptr()) }
+    }
+
+    /// Counts one more read error, and returns their number. Any context.
     pub(crate) fn add_read_error(&self) -> i32 {
         // SAFETY: The reference says that the device is valid.
         unsafe { bindings::raid456_rdev_read_errors(self.as_ptr(), 1) }
     }
 
-    /// A read was good again: there is no read error in a row any more. Any context.
+    /// Forgives all read errors. Any context.
     pub(crate) fn reset_read_errors(&self) {
         // SAFETY: The reference says that the device is valid.
         unsafe { bindings::raid456_rdev_reset_read_errors(self.as_ptr()) }

@@ -91,11 +91,11 @@ def dusty(disks, slots):
     return found
 
 
-def refusing(path, begin, count):
-    """Table lines that take no writes in a range, and pass everything else to `path`."""
+def refusing(path, begin, count, what="writes"):
+    """Table lines that take no writes (or `what="reads"`) in a range, and pass everything else to `path`."""
     size = sectors_of(path)
     # Down all the time, and only for writes.
-    lines = [f"0 {begin} linear {path} 0", f"{begin} {count} flakey {path} {begin} 0 3600 1 error_writes"]
+    lines = [f"0 {begin} linear {path} 0", f"{begin} {count} flakey {path} {begin} 0 3600 1 error_{what}"]
     if begin + count < size:
         lines.append(f"{begin + count} {size - begin - count} linear {path} {begin + count}")
     return lines

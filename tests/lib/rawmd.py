@@ -9,7 +9,7 @@ import os
 import struct
 
 from disk import Disk, SECTOR
-from raid import Array
+from raid import Array, name_of
 
 NAME = "md9"
 
@@ -43,10 +43,11 @@ def _new_array():
     return Array([], NAME)
 
 
-def start(members, level=5, raid_disks=None, chunk=65536, layout=2, slots=None, size=2048):
-    """Starts an array without superblocks. chunk: bytes, size: KiB. Returns the errno's name, "" if it runs."""
+def start(members, level=5, raid_disks=None, chunk=65536, layout=2, slots=None, size=2048, metadata="none", state=""):
+    """Starts an array without superblocks. chunk: bytes, size: KiB. metadata: who keeps it. state: a word for each member's
+    file of that name. Returns the errno's name, "" if it runs."""
     array = _new_array()
-    array.set("metadata_version", "none")
+    array.set("metadata_version", metadata)
     steps = [("level", f"raid{level}"), ("raid_disks", raid_disks or len(members)), ("layout", layout),
              ("chunk_size", chunk), ("component_size", size), ("resync_start", "none")]
     for name, value in steps:
@@ -56,7 +57,10 @@ def start(members, level=5, raid_disks=None, chunk=65536, layout=2, slots=None, 
     for number, path in enumerate(members):
         info = os.stat(path).st_rdev
         array.set("new_dev", f"{os.major(info)}:{os.minor(info)}")
-        array.set(f"dev-{os.path.basename(path)}/slot", slots[number] if slots else number)
+        folder = f"dev-{name_of(path)}"
+        array.set(f"{folder}/slot", slots[number] if slots else number)
+        if state:
+            array.set(f"{folder}/state", state)
     return array.try_set("array_state", "active")
 
 
