@@ -181,7 +181,9 @@ impl Faults {
             }
         } else if errors > most && !rdev.test(Flag::Faulty) {
             match limit {
-                Some(_) => pr_warn!("md/raid:{name}: {errors} read_errors > max_read_errors {most}\n"),
+                Some(_) => {
+                    pr_warn!("md/raid:{name}: {errors} read_errors > max_read_errors {most}\n")
+                }
                 None => pr_warn!("md/raid:{name}: {errors} read_errors > {forgiven} stripes\n"),
             }
             pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
