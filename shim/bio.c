@@ -47,15 +47,6 @@ void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk
 }
 
 /*
- * Cuts a request after some of its sectors and submits the rest again. Returns the front part; NULL if there is no
- * memory, and then the request has ended. May sleep.
- */
-struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors)
-{
-	return bio_submit_split_bioset(bio, sectors, &bio->bi_bdev->bd_disk->bio_split);
-}
-
-/*
  * Counts a write as md_write_start() does if that would not sleep: the superblock says that the array is not clean, and
  * nobody waits until it is written. Else counts nothing, and returns false.
  */
@@ -137,7 +128,8 @@ bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct ra
 
 /* Slices */
 
-static struct mddev *raid456_slice_mddev(struct bio *bio)
+/* The array that a slice is a request to. */
+struct mddev *raid456_slice_mddev(struct bio *bio)
 {
 	return container_of(bio, struct md_io_clone, bio_clone)->mddev;
 }
@@ -225,33 +217,6 @@ const void *raid456_slice_segment(const struct raid456_slice *slice, struct bvec
 	bio_advance_iter_single(slice->bio, iter, bv.bv_len);
 	*len = bv.bv_len;
 	return bvec_virt(&bv);
-}
-
-/* Flushes */
-
-/*
- * Has the members of a slice's array flush their caches; a bio with end_io and private ends when they have. The slice
- * keeps the array active meanwhile. May sleep. The bio does not come from where md_flush_request() takes those of the
- * members.
- */
-void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private)
-{
-	struct mddev *mddev = raid456_slice_mddev(slice);
-	struct bio *bio = bio_alloc_bioset(NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH, GFP_NOIO, &mddev->sync_set);
-
-	bio->bi_end_io = end_io;
-	bio->bi_private = private;
-	/* The bio wants nothing else, so this is all. */
-	WARN_ON_ONCE(!md_flush_request(mddev, bio));
-}
-
-/* Frees the bio that has ended, and returns what was private to it. */
-void *raid456_flush_finish(struct bio *bio)
-{
-	void *private = bio->bi_private;
-
-	bio_put(bio);
-	return private;
 }
 
 /* Direct reads */

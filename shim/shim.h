@@ -104,10 +104,10 @@ enum raid456_op {
 enum raid456_op raid456_bio_op(struct bio *bio);
 bool raid456_bio_is_write(struct bio *bio);
 void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk_status_t status);
-struct bio *raid456_request_cut(struct bio *bio, unsigned int sectors);
 bool raid456_request_try_write(struct mddev *mddev);
 void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
 bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
+struct mddev *raid456_slice_mddev(struct bio *bio);
 void raid456_slice_hold(struct bio *bio, bool counted);
 void raid456_slice_split(struct raid456_slice *slice, unsigned int sectors, bool counted, struct raid456_slice *front);
 void raid456_slice_end(struct bio *bio, bool counted);
@@ -117,8 +117,6 @@ void raid456_slice_seek(const struct raid456_slice *slice, unsigned int offset, 
 			struct bvec_iter *iter);
 const void *raid456_slice_segment(const struct raid456_slice *slice, struct bvec_iter *iter, unsigned int *len);
 bool raid456_slice_is_whole(const struct raid456_slice *slice);
-void raid456_flush(struct bio *slice, bio_end_io_t *end_io, void *private);
-void *raid456_flush_finish(struct bio *bio);
 void raid456_direct_submit(struct bio *bio, struct md_rdev *rdev, sector_t sector, bio_end_io_t *end_io, void *owner);
 blk_status_t raid456_direct_finish(struct bio *bio, struct md_rdev **rdev, void **owner, struct raid456_slice *slice);
 
@@ -142,6 +140,14 @@ bool raid456_is_copied(struct block_device *bdev);
 bool raid456_has_plug(void);
 unsigned int raid456_cpu(void);
 void raid456_cond_resched(void);
+
+/* reserve.c: bios that an array keeps for itself */
+struct raid456_reserve;
+
+struct raid456_reserve *raid456_reserve_new(unsigned int devices);
+void raid456_reserve_free(struct raid456_reserve *reserve);
+struct bio *raid456_request_cut(struct raid456_reserve *reserve, struct bio *bio, unsigned int sectors);
+void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev, void (*end)(void *private), void *private);
 
 /* sync.c: locks and waiting */
 unsigned long raid456_spin_lock(spinlock_t *lock);

@@ -77,7 +77,7 @@ pub(super) fn read<'a>(
         // Cutting may wait for memory.
         return Some((entry, request));
     }
-    let request = request.cut(u32::try_from(to_end).unwrap_or(u32::MAX))?;
+    let request = request.cut(u32::try_from(to_end).unwrap_or(u32::MAX), &array.reserve)?;
     let Some((member, member_sector)) = array.may_bypass(sector, request.sectors()) else {
         return Some((entry, request));
     };

@@ -56,6 +56,7 @@ use self::queue::IndexStack;
 use self::settings::Settings;
 use self::table::Table;
 use crate::block::request::Request;
+use crate::block::reserve::Reserve;
 use crate::md::mddev::{Handle, Locked, Mddev};
 use crate::md::personality::{Personality, Running, Synced};
 use crate::md::rdev::{Flag, Rdev};
@@ -92,6 +93,8 @@ pub(crate) struct Array {
     items: Mempool<Item>,
     /// For requests that are not posted at once. Apart, as who has one may wait for one of `items`.
     keepers: Mempool<Item>,
+    /// Bios for what is cut off requests, and for flushes.
+    reserve: Reserve,
     #[pin]
     later: Later,
     bitmap: Arc<Bitmap>,

@@ -17,6 +17,7 @@ use super::settings::{Settings, DEFAULT_STRIPS};
 use super::table::Table;
 use super::Array;
 use crate::block::context;
+use crate::block::reserve::Reserve;
 use crate::md::limits::{self, Limits};
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Locked, MAX_SECTOR};
 use crate::md::rdev::{Flag, Rdev};
@@ -234,6 +235,8 @@ fn allocate(
         kits <- Kits::new(members, cpus),
         items: Mempool::new(RESERVED_PARTS)?,
         keepers: Mempool::new(RESERVED_KEEPERS)?,
+        // Each slot may have a replacement beside its member.
+        reserve: Reserve::new(u32::from(members).saturating_mul(2))?,
         later <- Later::new(),
         bitmap: Arc::pin_init(Bitmap::new(), GFP_KERNEL)?,
         flusher: FlushThread::new(),

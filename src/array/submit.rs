@@ -13,9 +13,9 @@ use super::part::{Item, Origin};
 use super::run::{hand_over, run};
 use super::table::Pinned;
 use super::Array;
-use crate::block::flush::{flush, Flushed};
 use crate::block::plug::{self, Plugged};
 use crate::block::request::{Request, Slice};
+use crate::block::reserve::Flushed;
 use crate::block::{Flags, Op, Status};
 use crate::md::mddev::Mddev;
 use crate::mem::mempool::Pooled;
@@ -71,10 +71,7 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
     }
     if request.sectors() == 0 {
         if flags.contains(Flags::PREFLUSH) {
-            if let Some(request) = request.flush() {
-                request.end(Status::OK);
-            }
-            return;
+            return request.flush(&array.reserve);
         }
         return request.end(Status::OK);
     }
@@ -164,7 +161,7 @@ impl Array {
         item.entry = Some(entry);
         let slice = request.account();
         item.origin = Origin::Request(slice.clone());
-        flush(&slice, item);
+        self.reserve.flush(&slice, item);
     }
 
     /// Does a request by way of spans.
@@ -190,7 +187,7 @@ impl Array {
         if at < end {
             self.counters.add(Event::RequestsCut);
         }
-        let Some(request) = request.cut(front) else {
+        let Some(request) = request.cut(front, &self.reserve) else {
             return self.release(reserved, &entry);
         };
         let accounted = if patience == Patience::NoWait {

@@ -4,11 +4,11 @@
 
 pub(crate) mod context;
 pub(crate) mod direct;
-pub(crate) mod flush;
 mod kunit;
 pub(crate) mod member_bio;
 pub(crate) mod plug;
 pub(crate) mod request;
+pub(crate) mod reserve;
 pub(crate) mod slice_list;
 
 use crate::bindings;

@@ -6,6 +6,7 @@
 //! ends when the last piece is dropped. So each of md core's counts (`md_write_start` and `md_write_end`, `md_account_bio`)
 //! and the bio's own are balanced whatever happens.
 
+use super::reserve::Reserve;
 use super::{Flags, Op, Status};
 use crate::bindings;
 use crate::md::mddev::Mddev;
@@ -72,22 +73,17 @@ impl<'a> Request<'a> {
         unsafe { (*self.bio.as_ptr()).bi_iter.bi_size / SECTOR }
     }
 
-    /// Flushes the members' caches for a request with [`Flags::PREFLUSH`], which ends when they have. May sleep.
-    ///
-    /// For a request without data. One that has data would go on before the flush has ended: it comes back, with the flag
-    /// no more; [`super::flush`] is for those.
-    pub(crate) fn flush(self) -> Option<Self> {
-        // SAFETY: By the invariant the bio is valid and the array's; if it was all, md core ends the bio.
-        let done = unsafe { bindings::md_flush_request(self.mddev.as_ptr(), self.bio.as_ptr()) };
-        if done {
-            let this = ManuallyDrop::new(self);
-            if this.writing {
-                // SAFETY: By the invariant it is counted; it ends, so it is not any more.
-                unsafe { bindings::md_write_end(this.mddev.as_ptr()) }
-            }
-            return None;
+    /// Flushes the members' caches for a request that wants nothing else, and ends it when they have. May sleep.
+    pub(crate) fn flush(self, reserve: &Reserve) {
+        let this = ManuallyDrop::new(self);
+        let (mddev, bio) = (this.mddev.as_ptr(), this.bio.as_ptr());
+        if this.writing {
+            // SAFETY: By the invariant it is counted; it has no data, so there is nothing to wait for.
+            unsafe { bindings::md_write_end(mddev) }
         }
-        Some(self)
+        // SAFETY: By the invariant the bio is valid, given to the array by md core, which keeps the array from being
+        // suspended until the call is over, and ours to end: `ended` does, once.
+        unsafe { bindings::raid456_flush(reserve.as_ptr(), mddev, Some(ended), bio.cast()) }
     }
 
     /// Has the array say in its superblock that it is not clean, and waits for that; counts the write. May sleep.
@@ -128,12 +124,13 @@ impl<'a> Request<'a> {
     ///
     /// Not for the arrays of dm-raid, where submitting again would go through dm: there nothing is cut. Nor of use for a
     /// request that must not wait: it would have begun when the rest is turned back.
-    pub(crate) fn cut(mut self, sectors: u32) -> Option<Self> {
+    pub(crate) fn cut(mut self, sectors: u32, reserve: &Reserve) -> Option<Self> {
         if sectors == 0 || sectors >= self.sectors() || self.mddev.is_dm() {
             return Some(self);
         }
         // SAFETY: By the invariant the bio is valid and ours, has a disk as the array is not dm-raid's, and is longer.
-        let front = unsafe { bindings::raid456_request_cut(self.bio.as_ptr(), sectors) };
+        let front =
+            unsafe { bindings::raid456_request_cut(reserve.as_ptr(), self.bio.as_ptr(), sectors) };
         match NonNull::new(front) {
             Some(front) => {
                 // INVARIANT: the front part is new and ours; the rest is counted for itself.
@@ -208,6 +205,16 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Ends a request that [`Request::flush`] had flush the caches.
+///
+/// # Safety
+///
+/// `bio` is valid, and the caller's to end.
+unsafe extern "C" fn ended(bio: *mut kernel::ffi::c_void) {
+    // SAFETY: By the requirement of this function.
+    unsafe { bindings::bio_endio(bio.cast()) }
+}
+
 impl Drop for Request<'_> {
     fn drop(&mut self) {
         self.end_by_ref(Status::IO_ERROR);
@@ -234,6 +241,12 @@ unsafe impl Send for Slice {}
 unsafe impl Sync for Slice {}
 
 impl Slice {
+    /// The array that it is a request to. Valid while the slice is.
+    pub(super) fn mddev(&self) -> *mut bindings::mddev {
+        // SAFETY: By the invariant the bio is a clone that md core made.
+        unsafe { bindings::raid456_slice_mddev(self.raw.bio) }
+    }
+
     /// What it wants.
     pub(crate) fn op(&self) -> Op {
         // SAFETY: By the invariant the bio is valid.

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bios that an array keeps for itself, and what they are for: cutting requests ([`Request::cut`]), and flushing the members'
+//! caches before a request goes on.
+//!
+//! Neither is left to the kernel's own reserves, on which two requests can wait for each other: see `shim/reserve.c`.
+//!
+//! [`Request::cut`]: super::request::Request::cut
+
+use super::request::Slice;
+use crate::bindings;
+use crate::sync::stack::{Node, Stacked};
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// What goes on when the members' caches have been flushed.
+pub(crate) trait Flushed: Stacked + Send + 'static {
+    /// What had ended before the flush was asked for is durable, unless a member's flush failed, which is logged. Any
+    /// context.
+    fn flushed(self);
+}
+
+/// The bios of an array. Dropping it waits until none is under way, so it must be dropped where one may sleep.
+///
+/// # Invariants
+///
+/// The pointer is a reserve that this value owns.
+pub(crate) struct Reserve(NonNull<bindings::raid456_reserve>);
+
+// SAFETY: A reserve has its own locks, and may be used and freed by any task.
+unsafe impl Send for Reserve {}
+
+// SAFETY: As above.
+unsafe impl Sync for Reserve {}
+
+impl Reserve {
+    /// Makes a reserve for an array that has never more than `devices` devices in use at once. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    pub(crate) fn new(devices: u32) -> Result<Self> {
+        // SAFETY: The function has no requirements but a context that may sleep.
+        let reserve = unsafe { bindings::raid456_reserve_new(devices) };
+        // INVARIANT: the reserve is new, and ours.
+        Ok(Self(NonNull::new(reserve).ok_or(ENOMEM)?))
+    }
+
+    /// For the shim. Valid while this value is.
+    pub(super) fn as_ptr(&self) -> *mut bindings::raid456_reserve {
+        self.0.as_ptr()
+    }
+
+    /// Has the members of the slice's array flush their caches; ends in [`Flushed::flushed`] of `then`. May sleep, for
+    /// memory that other flushes have; below `submit_bio` the flushes go out when that returns.
+    pub(crate) fn flush<T: Flushed>(&self, slice: &Slice, then: T) {
+        let private = then.into_node().as_ptr().cast();
+        // SAFETY: By the invariant of the slice its bio is valid and keeps the array from being suspended while it is
+        // borrowed. What `private` points to belongs to the flush, which calls `end` once.
+        unsafe {
+            bindings::raid456_flush(self.as_ptr(), slice.mddev(), Some(end::<T>), private);
+        }
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the reserve is ours; it is not used after this.
+        unsafe { bindings::raid456_reserve_free(self.0.as_ptr()) }
+    }
+}
+
+/// # Safety
+///
+/// Called for a flush that [`Reserve::flush`] had made for a `T`.
+unsafe extern "C" fn end<T: Flushed>(private: *mut kernel::ffi::c_void) {
+    let Some(node) = NonNull::new(private.cast::<Node>()) else {
+        return;
+    };
+    // SAFETY: `flush` took the node from a `T`, for this flush, which has ended once.
+    let then = unsafe { T::from_node(node) };
+    then.flushed();
+}

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml,debug mem=900 timeout=400 debug.mem=1800 debug.timeout=1800
+"""Allocations fail, blocking ones and those that are not, for the array's threads, for everything that the driver's code
+asks for, or for everybody; meanwhile a load that knows what every read may return goes on, a member fails, another one is
+rebuilt, the array is checked, its cache grows and shrinks, it is stopped and assembled. Nothing wrong is read, every request
+ends once, nothing hangs, and afterwards no span waits for memory.
+
+The members are disks of memory that allocate nothing for their I/O."""
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from memory import Point, Shortage, patiently
+from raid import Array, full_speed, name_of, stop_all
+from report import Failed, Skipped, expect, expect_range, note, run, wait_for
+from torture import Check, Disks
+import kernel
+
+SECTOR = 512
+MIB = 5
+SLOW = 6 if kernel.flavour() == "debug" else 1
+
+
+def wait_patiently(what, condition):
+    """Waits until a condition holds, also if there is no memory to find out."""
+    def holds():
+        try:
+            return condition()
+        except (OSError, MemoryError):
+            return False
+    wait_for(what, holds, 30 * SLOW)
+
+
+class Subject:
+    """An array on members that need no memory, its content, and a spare."""
+
+    def __init__(self, level, late, strips=64, bitmap=False):
+        # With caches, so that flushes are bios of their own, which take their time.
+        self.disks = Disks(6, MIB, late=late, cached=late)
+        full_speed()
+        words = ["--bitmap=internal", "--bitmap-chunk=16K"] if bitmap else ["--bitmap=none", "--consistency-policy=resync"]
+        self.members, self.spare = self.disks.paths[:5], self.disks.paths[5]
+        kernel.sh("mdadm", "--create", "/dev/md0", "--run", "--quiet", "--force", "--metadata=1.2", f"--level={level}",
+                  "--raid-devices=5", "--chunk=16K", f"--size={MIB - 2}M", *words, *self.members)
+        self.array = Array(self.members)
+        self.check = Check()
+        self.check.new(self.array.geometry(), self.array.size() // SECTOR, seed=level)
+        self.array.wait_synced()
+        self.array.set("stripe_cache_size", strips)
+        self.check.whole(self.array.path, "fill", seed=3)
+
+    def load(self, **words):
+        """Begins the load: requests of all sizes, whole stripes among them."""
+        wanted = {"jobs": 3, "depth": 32, "longest": 256, "reads": 40, "fua": 5, "flush": 5, "nowait": 10, "seed": 7}
+        self.check.run(self.array.path, "mix", **{**wanted, **words})
+
+    def set(self, name, value):
+        """Stores an attribute, again as long as there is no memory for that."""
+        patiently(lambda: self.array.set(name, value), 20 * SLOW)
+
+    def replace_member(self):
+        """A member fails, is removed, and another one is rebuilt in its place."""
+        array, lost = self.array, self.members[1]
+        self.set(f"dev-{name_of(lost)}/state", "faulty")
+        time.sleep(0.2)
+        patiently(lambda: array.set(f"dev-{name_of(lost)}/state", "remove") if os.path.exists(
+            f"{array.md}/dev-{name_of(lost)}") else None, 20 * SLOW)
+
+        def add():
+            status, text = kernel.sh("mdadm", "--quiet", array.path, "--add", self.spare, check=False)
+            if status and not os.path.exists(f"{array.md}/dev-{name_of(self.spare)}"):
+                raise Failed(text)
+        patiently(add, 20 * SLOW)
+        self.members[1], self.spare = self.spare, lost
+        array.members = list(self.members)
+
+        def rebuilt():
+            # An mdadm that had no memory half way leaves the array so.
+            if array.action() == "frozen":
+                self.set("sync_action", "idle")
+            return array.get("degraded") == "0" and array.idle()
+        wait_patiently("rebuilt", rebuilt)
+
+    def scan(self):
+        """A check, under way while memory is short."""
+        self.set("sync_action", "check")
+        wait_patiently("checked", self.array.idle)
+
+    def expect_whole(self):
+        """Memory is there again: nothing waits for it any more, everything that was written is there, parity is right."""
+        array = self.array
+        array.expect_at_rest(10 * SLOW)
+        if os.path.exists(f"{array.md}/memory"):
+            left = memory_of(array)
+            expect("spans that wait", [0, 0, 0], [left[f"parked_{why}"] for why in ("memory", "superblock", "bitmap")])
+        self.check.expect_right()
+        self.check.whole(array.path, "verify")
+        expect("mismatch_cnt after check", 0, array.scan())
+        array.expect_parity()
+
+
+def memory_of(array):
+    """The numbers of md/memory."""
+    return {name: int(value) for name, value in (line.split() for line in array.get("memory").splitlines())}
+
+
+def short_of_memory(percent, only, level, late, bitmap=False):
+    """One run: everything that arrays do, while allocations fail."""
+    if not Shortage.possible(only):
+        raise Skipped("this kernel cannot tell by stack whose allocations are to fail")
+    subject = Subject(level, late, bitmap=bitmap)
+    subject.load()
+    with Shortage(percent, only) as shortage:
+        time.sleep(0.4 * SLOW)
+        patiently(subject.check.expect_right)
+        subject.replace_member()
+        patiently(subject.check.expect_right)
+        subject.scan()
+        time.sleep(0.2 * SLOW)
+    subject.check.command("stop")
+    counts = subject.check.counts()
+    expect_range("allocations that failed", 20, 1 << 40, shortage.failures())
+    expect_range("I/Os that were done", 200, 1 << 40, counts["reads"] + counts["writes"])
+    expect("I/Os in flight afterwards", 0, counts["pending"])
+    subject.expect_whole()
+
+
+def at_each_point(what, attempt, undo):
+    """Tries something with its first allocation failing, its second and so on, until it needs no more: it fails for want of
+    memory or succeeds. `undo` makes it possible once more."""
+    failed = succeeded = 0
+    for number in Point.each():
+        with Point(number) as point:
+            problem = attempt()
+        if problem not in ("", "ENOMEM"):
+            raise Failed(f"{what}, allocation {number} failing: expected success or ENOMEM, came {problem}")
+        failed, succeeded = failed + bool(problem), succeeded + (not problem)
+        if not problem:
+            undo()
+        if not point.reached:
+            expect(f"{what}, all allocations there", "", problem)
+            note(f"ok: {what}: the last of {number} or fewer allocations; of those tried {failed} made it fail, "
+                 f"{succeeded - 1} did not matter")
+            return failed
+    return failed
+
+
+def starts_and_stops(level):
+    """Each allocation of a start of an array fails once, and each of its end."""
+    subject = Subject(level, False, bitmap=level == 5)
+    array = subject.array
+
+    def state(wanted):
+        return array.try_set("array_state", wanted)
+
+    state("inactive")
+    failed = at_each_point("start", lambda: state("active"), lambda: expect("stopped again", "", state("inactive")))
+    expect_range("starts that failed", 100, 10000, failed)
+    expect("start", "", state("active"))
+    at_each_point("stop", lambda: state("inactive"), lambda: expect("started again", "", state("active")))
+    expect("start", "", state("active"))
+    array.wait_synced()
+    subject.expect_whole()
+
+
+def cache_grows():
+    """Each allocation for a larger cache fails once, under load."""
+    subject = Subject(6, True, strips=32)
+    array = subject.array
+    subject.load()
+
+    def resize(strips):
+        return array.try_set("stripe_cache_size", strips)
+
+    failed = at_each_point("400 strips", lambda: resize(400), lambda: expect("32 strips", "", resize(32)))
+    subject.check.command("stop")
+    expect_range("sizes that were refused", 20, 10000, failed)
+    expect("256 strips", "", resize(256))
+    expect("stripe_cache_size", "256", array.get("stripe_cache_size"))
+    subject.expect_whole()
+
+
+def cleanup():
+    """Everything goes."""
+    Check.remove()
+    stop_all()
+    Disks.remove()
+
+
+CASES = {
+    "uml": [
+        *[(f"{percent} % of the array's threads' allocations fail, raid{level}",
+           lambda percent=percent, level=level, late=late: short_of_memory(percent, "tasks", level, late, bitmap=percent == 50))
+          for percent, level, late in ((1, 5, False), (10, 6, True), (50, 6, False), (100, 5, True))],
+        *[(f"{percent} % of everybody's allocations fail, in bursts, raid{level}",
+           lambda percent=percent, level=level, late=late: short_of_memory(percent, None, level, late))
+          for percent, level, late in ((1, 6, True), (10, 5, False), (50, 6, False), (100, 5, True))],
+        ("each allocation of a start or a stop fails, raid5", lambda: starts_and_stops(5)),
+        ("each allocation of a start or a stop fails, raid6", lambda: starts_and_stops(6)),
+        ("each allocation for a larger cache fails", cache_grows),
+    ],
+    "debug": [
+        ("all allocations of the driver's code fail, raid5", lambda: short_of_memory(100, "driver", 5, True, bitmap=True)),
+        ("each allocation for a larger cache fails", cache_grows),
+    ],
+}
+
+if __name__ == "__main__":
+    run(CASES["debug" if kernel.flavour() == "debug" else "uml"], cleanup=cleanup)

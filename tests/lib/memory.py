@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Kernels that run out of memory when they are told to: the kernel's fault injection for slabs and pages."""
+
+import contextlib
+import ctypes
+import os
+import re
+import threading
+import time
+
+from report import Failed
+
+_DEBUG = "/sys/kernel/debug"
+_KINDS = ("failslab", "fail_page_alloc")
+# More allocations than can fail.
+MANY = 1 << 30
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Setting:
+    """A file of debugfs that holds a number, open for writing as long as the test: to open one takes memory."""
+
+    def __init__(self, path):
+        self._path, self._file = path, os.open(path, os.O_WRONLY)
+
+    def set(self, value, timeout=20):
+        """Stores a value; again for as long as there is no memory for that."""
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                os.write(self._file, str(value).encode())
+                return
+            except (OSError, MemoryError):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+
+    def get(self):
+        """The number."""
+        with open(self._path, "rb", buffering=0) as file:
+            return int(file.read(32))
+
+    def close(self):
+        """Closes the file."""
+        os.close(self._file)
+
+
+class Shortage:
+    """While it lasts (`with`), so many percent of allocations fail, blocking ones, too. Of whom:
+
+    only="tasks"     of the threads of the array and of the load that checks, and of who calls `join()`
+    only="driver"    those that are made by the driver's code, directly or below it (kernels with a filter by stack)
+    only=None        of everybody; for `burst` seconds at a time, with a pause after each, so that programs get somewhere
+
+    `failures()` tells afterwards how many allocations failed.
+    """
+
+    def __init__(self, percent, only="tasks", array="md0", burst=0.1, pause=0.3):
+        self._percent, self._only, self._burst, self._pause = percent, only, burst, pause
+        self._names = re.compile(rf"{array}_|raid456_check/")
+        self._settings, self._failures, self._over, self._thread = {}, 0, threading.Event(), None
+
+    @staticmethod
+    def possible(only="tasks"):
+        """Whether this kernel can do that."""
+        needed = "require-start" if only == "driver" else "task-filter"
+        return all(os.path.exists(f"{_DEBUG}/{kind}/{needed}") for kind in _KINDS)
+
+    def _set(self, name, value):
+        for kind in _KINDS:
+            if (kind, name) in self._settings:
+                self._settings[kind, name].set(value)
+
+    def __enter__(self):
+        # Programs' own pages are there before memory is short.
+        _LIBC.mlockall(3)
+        wanted = {"probability": 0, "interval": 1, "times": 0, "space": 0, "verbose": 0, "ignore-gfp-wait": "N",
+                  "ignore-gfp-highmem": "N", "min-order": 0, "task-filter": "Y" if self._only == "tasks" else "N",
+                  "cache-filter": "N"}
+        if self._only == "driver":
+            start, end = _text_of("raid456")
+            wanted.update({"require-start": hex(start), "require-end": hex(end), "stacktrace-depth": 32})
+        for kind in _KINDS:
+            for name in wanted:
+                path = f"{_DEBUG}/{kind}/{name}"
+                if os.path.exists(path):
+                    self._settings[kind, name] = Setting(path)
+        for name, value in wanted.items():
+            self._set(name, value)
+        self._mark()
+        self._set("times", MANY)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+        self._set("probability", 0)
+        for kind in _KINDS:
+            left = patiently(lambda kind=kind: self._settings[kind, "times"].get())
+            self._failures += MANY - left
+        self._set("times", 0)
+        self._set("task-filter", "N")
+        if self._only == "driver":
+            self._set("require-end", hex((1 << 64) - 1))
+            self._set("require-start", "0")
+        for setting in self._settings.values():
+            setting.close()
+
+    def failures(self):
+        """How many allocations failed."""
+        return self._failures
+
+    def _mark(self):
+        """Marks the tasks that are to have no memory: those that are there now."""
+        if self._only != "tasks":
+            return
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+                    ours = self._names.match(file.read())
+                if ours:
+                    with open(f"/proc/{pid}/make-it-fail", "w", encoding="ascii") as file:
+                        file.write("1")
+            except OSError:
+                pass
+
+    @contextlib.contextmanager
+    def join(self):
+        """Makes the calling thread one of those that have no memory, within it."""
+        # To open the file afterwards would take memory.
+        file = os.open(f"/proc/self/task/{threading.get_native_id()}/make-it-fail", os.O_WRONLY)
+        try:
+            if self._only == "tasks":
+                os.write(file, b"1")
+            yield
+        finally:
+            os.pwrite(file, b"0", 0)
+            os.close(file)
+
+    def _watch(self):
+        self._set("probability", self._percent)
+        while not self._over.is_set():
+            if self._only is None:
+                time.sleep(self._burst)
+                self._set("probability", 0)
+                time.sleep(self._pause)
+                self._set("probability", self._percent)
+            else:
+                self._mark()
+                time.sleep(0.02)
+
+
+class Point:
+    """Has the calling thread's allocation number `number` fail, within it, counted from there on; `reached` tells afterwards
+    whether there were so many."""
+
+    def __init__(self, number):
+        self._number, self.reached = number, False
+
+    def __enter__(self):
+        for kind in _KINDS:
+            Setting(f"{_DEBUG}/{kind}/ignore-gfp-wait").set("N")
+        self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/fail-nth", os.O_RDWR)
+        os.write(self._file, str(self._number).encode())
+        return self
+
+    def __exit__(self, *_):
+        # It is 0 when the allocation has failed, and else how many there would have to be.
+        self.reached = int(os.pread(self._file, 16, 0)) == 0
+        os.pwrite(self._file, b"0", 0)
+        os.close(self._file)
+
+    @staticmethod
+    def each(dense=60, factor=1.06):
+        """Numbers: all at first, then more and more seldom."""
+        number = 1
+        while True:
+            yield int(number)
+            number = number + 1 if number < dense else number * factor
+
+
+def _text_of(module):
+    """The addresses between which a module's code lies."""
+    with open("/proc/modules", encoding="ascii") as file:
+        found = re.search(rf"^{module} (\d+) .* (0x[0-9a-f]+)", file.read(), re.M)
+    start, size = int(found.group(2), 16), int(found.group(1))
+    if not start:
+        raise Failed(f"/proc/modules does not tell where {module} is")
+    return start, start + size
+
+
+def patiently(action, timeout=20):
+    """The action's result; tried again for as long as it fails for want of memory."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return action()
+        except (OSError, MemoryError, Failed):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
