@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Lanes: threads that run spans whose turn was won where they may not run, and that take a share of what is much work.
+//!
+//! Work goes to the first lane that has little, not to all in turn: spans that one thread runs one after the other share a
+//! plug, its cache and a wake-up. A further lane is woken only for what those before it are behind with.
 
 use super::counters;
 use super::object::{SpanObject, Work};
@@ -16,6 +19,12 @@ use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{Arc, SetOnce};
+
+/// A lane with fewer spans than this gets those that must have one; if all have more, the one with the fewest.
+pub(super) const BEHIND: u32 = 32;
+
+/// The most lanes that an array uses if nobody has asked for a number.
+const UNASKED: u32 = 8;
 
 /// A lane: its queue, and where the spans in it are.
 pub(super) struct Lane {
@@ -82,7 +91,7 @@ impl Lanes {
         })
     }
 
-    /// Sees that `count` lanes are in use, but at least one and at most one for each CPU. Sleeps.
+    /// Sees that `count` lanes are in use, at most one for each CPU; for 0 as many, up to eight. Sleeps.
     ///
     /// Only one caller at a time: the array's configuration is locked.
     ///
@@ -91,6 +100,7 @@ impl Lanes {
     /// There is no memory for a thread; what was in use stays so.
     pub(super) fn set_count(&self, count: u32, slab: &Arc<Slab>, mddev: &Handle) -> Result {
         let most = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
+        let count = if count == 0 { UNASKED } else { count };
         let count = count.clamp(1, most);
         for (number, slot) in (0..count).zip(&self.lanes) {
             if slot.as_ref().is_some() {
@@ -115,9 +125,11 @@ impl Lanes {
         Ok(())
     }
 
-    /// Gives a span to a lane. Any context.
-    pub(super) fn queue<'a>(&self, span: &'a SpanObject, turn: Turn<'a, Work>) {
-        let Some(running) = self.lane_of(span) else {
+    /// Gives a span to a lane, if there is one to one that has fewer than `enough`. Any context.
+    pub(super) fn queue<'a>(&self, span: &'a SpanObject, turn: Turn<'a, Work>, enough: u32) {
+        let depth = |running: &&Running| running.lane.depth.load(Ordering::Relaxed);
+        let found = self.in_use().find(|running| depth(running) < enough);
+        let Some(running) = found.or_else(|| self.in_use().min_by_key(depth)) else {
             // There is always one: it is started before the first request comes.
             return;
         };
@@ -133,15 +145,18 @@ impl Lanes {
     pub(super) fn post(&self, slab: &Slab, index: u32, events: Events) {
         if let Some(span) = slab.get(index) {
             if let Some(turn) = span.actor.post(events) {
-                self.queue(span, turn);
+                self.queue(span, turn, BEHIND);
             }
         }
     }
 
-    /// Whether a span's lane has fewer spans than `enough`, and so may take this one off somebody who has more. Any context.
-    pub(super) fn may_help(&self, span: &SpanObject, enough: u32) -> bool {
-        self.lane_of(span)
-            .is_some_and(|running| running.lane.depth.load(Ordering::Relaxed) < enough)
+    /// Whether a lane has fewer spans than `enough`, and so may take one off a submitter who has more. One CPU is left to
+    /// the submitter. Any context.
+    pub(super) fn may_help(&self, enough: u32) -> bool {
+        let others = self.count.load(Ordering::Acquire).saturating_sub(1).max(1);
+        self.in_use()
+            .take(others as usize)
+            .any(|running| running.lane.depth.load(Ordering::Relaxed) < enough)
     }
 
     /// How often lanes were woken.
@@ -152,10 +167,9 @@ impl Lanes {
             .sum()
     }
 
-    fn lane_of(&self, span: &SpanObject) -> Option<&Running> {
-        let count = self.count.load(Ordering::Acquire).max(1);
-        let lane = self.lanes.get((span.index % count) as usize)?;
-        lane.as_ref()
+    fn in_use(&self) -> impl Iterator<Item = &Running> {
+        let count = self.count.load(Ordering::Acquire).max(1) as usize;
+        self.lanes.iter().take(count).filter_map(SetOnce::as_ref)
     }
 
     /// Ends the threads. No span may be at work any more. Sleeps.

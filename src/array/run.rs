@@ -8,6 +8,7 @@
 use super::counters;
 use super::env::RunEnv;
 use super::kits::KitList;
+use super::lanes;
 use super::object::{SpanObject, Work};
 use super::pump;
 use super::queue::Pushed;
@@ -44,6 +45,11 @@ pub(super) fn run_rounds<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
 
 /// Gives a span to a lane to run. Any context.
 pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
+    give(span, turn, lanes::BEHIND);
+}
+
+/// As [`hand_over`], if there is one to a lane that has fewer spans than `enough`.
+pub(super) fn give<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>, enough: u32) {
     let mut turn = turn;
     loop {
         // The events first: a part that is posted after this look brings one of its own.
@@ -53,7 +59,7 @@ pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
         if let Some(entry) = turn.entry.clone() {
             // For the lane to see. As the span is owned, here, nobody else gets its turn.
             let _none = span.actor.post(events);
-            entry.lanes.queue(span, turn);
+            entry.lanes.queue(span, turn, enough);
             return;
         }
         // Nothing but a late event to a span that has ended.

@@ -204,8 +204,8 @@ impl Attribute for PrereadBypassThreshold {
     }
 }
 
-/// group_thread_cnt: how many lanes run spans; one even for 0, and no more than there are CPUs. With 0 submitters give it only
-/// what is much work, with more also the half of what they have much of.
+/// group_thread_cnt: how many lanes run spans, and no more than there are CPUs; for 0 up to eight of them. With 0 submitters
+/// give them only what is much work, with more also the half of what they have much of.
 struct GroupThreadCnt;
 
 impl Attribute for GroupThreadCnt {

@@ -264,7 +264,7 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     }
     let started = array
         .lanes
-        .set_count(1, array.table.slab(), &array.mddev)
+        .set_count(0, array.table.slab(), &array.mddev)
         .and_then(|()| array.start_flushing());
     if let Err(err) = started {
         pr_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());

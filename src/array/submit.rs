@@ -10,7 +10,7 @@ use super::counters::Event;
 use super::direct;
 use super::object::{SpanObject, Work};
 use super::part::{Item, Origin};
-use super::run::{hand_over, run};
+use super::run::{give, hand_over, run};
 use super::table::Pinned;
 use super::Array;
 use crate::block::plug::{self, Plugged};
@@ -302,8 +302,8 @@ impl Array {
             item.part.hold = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
             let much = item.part.strips().count() >= MUCH;
             if let Some(turn) = pinned.post(item) {
-                if much && (more || plug::active()) && self.lanes.may_help(span, MUCH_TAKEN) {
-                    hand_over(span, turn);
+                if much && (more || plug::active()) && self.lanes.may_help(MUCH_TAKEN) {
+                    give(span, turn, MUCH_TAKEN);
                 } else {
                     run(span, turn);
                 }
@@ -367,11 +367,11 @@ impl Flushed for Pooled<Item> {
 }
 
 /// Whether a lane may take a span off a submitter that releases many.
-fn helped(work: &Work, span: &SpanObject) -> bool {
+fn helped(work: &Work) -> bool {
     let array = work.entry.as_deref();
     array.is_some_and(|array| {
         // It takes more of all CPUs' time, and some wait for long: only where threads are asked for.
-        array.settings.threads() > 0 && array.lanes.may_help(span, MANY_TAKEN)
+        array.settings.threads() > 0 && array.lanes.may_help(MANY_TAKEN)
     })
 }
 
@@ -380,8 +380,10 @@ impl Plugged for SpanObject {
         let Some(turn) = this.actor.post(Events::FLUSH) else {
             return;
         };
-        if from_schedule || more >= MANY && helped(&turn, &this) {
+        if from_schedule {
             hand_over(&this, turn);
+        } else if more >= MANY && helped(&turn) {
+            give(&this, turn, MANY_TAKEN);
         } else {
             run(&this, turn);
         }

