@@ -147,7 +147,7 @@ pub(crate) trait Env {
 pub(crate) enum RmwLevel {
     /// 0: always reconstruct-write, where it is possible.
     Disable,
-    /// 1: read-modify-write where it reads fewer blocks.
+    /// 1: read-modify-write where it reads fewer blocks, or as many and computes with fewer.
     #[default]
     Enable,
     /// 2: read-modify-write where it reads no more blocks.

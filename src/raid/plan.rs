@@ -69,6 +69,8 @@ impl Parities {
 
 impl Need {
     /// Whether the block of `strip` in the column of `member` has to be in memory.
+    // For each block of each strip, most often with a need that the compiler knows.
+    #[inline]
     pub(super) fn includes(
         self,
         column: &Column,
@@ -98,6 +100,27 @@ struct Missing {
     readable: u32,
     /// Those that no member can give.
     lost: u32,
+}
+
+impl Missing {
+    /// Counts a block.
+    fn count(&mut self, lost: bool) {
+        if lost {
+            self.lost = self.lost.wrapping_add(1);
+        } else {
+            self.readable = self.readable.wrapping_add(1);
+        }
+    }
+}
+
+/// What RMW and RCW would take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weights {
+    rmw: Missing,
+    rcw: Missing,
+    /// Data blocks that are written to, and all of them.
+    dirty: u32,
+    data: u32,
 }
 
 /// One strip of a span, as planning sees it.
@@ -136,14 +159,23 @@ impl Strip<'_> {
             };
         }
 
-        let rmw = self.missing(Need::Rmw(made));
-        let rcw = self.missing(Need::Rcw);
+        let Weights {
+            rmw,
+            rcw,
+            dirty,
+            data,
+        } = self.weigh(made);
         if rmw.lost > 0 && rcw.lost > 0 {
             return self.recover().unwrap_or(Plan::Impossible);
         }
         let prefer_rmw = rules.parity_trusted
             && match rules.rmw_level {
                 RmwLevel::Disable => false,
+                // It works on what is changed twice, and reads parity too; RCW works on all data.
+                RmwLevel::Enable if rmw.readable == rcw.readable => {
+                    let parities = self.roles.parity_count();
+                    dirty.saturating_mul(2).saturating_add(parities) <= data
+                }
                 RmwLevel::Enable => rmw.readable < rcw.readable,
                 RmwLevel::Prefer => rmw.readable <= rcw.readable,
             };
@@ -263,13 +295,30 @@ impl Strip<'_> {
             {
                 continue;
             }
-            if column.lost.meets(self.strip) {
-                missing.lost += 1;
-            } else {
-                missing.readable += 1;
-            }
+            missing.count(column.lost.meets(self.strip));
         }
         missing
+    }
+
+    /// As [`Self::missing`] for both ways to write, with this parity.
+    fn weigh(&self, made: Parities) -> Weights {
+        let mut weights = Weights::default();
+        for (member, column) in self.columns.iter().enumerate() {
+            let includes = |need: Need| need.includes(column, self.roles, member, self.strip);
+            weights.data += u32::from(self.roles.is_data(member));
+            weights.dirty += u32::from(column.dirty.meets(self.strip));
+            if column.uptodate.meets(self.strip) {
+                continue;
+            }
+            let lost = column.lost.meets(self.strip);
+            if includes(Need::Rmw(made)) {
+                weights.rmw.count(lost);
+            }
+            if includes(Need::Rcw) {
+                weights.rcw.count(lost);
+            }
+        }
+        weights
     }
 }
 
@@ -369,18 +418,28 @@ mod tests {
             Plan::Read(Need::Rmw(P))
         );
         assert_eq!(write(["f", "f", "f", "", ""], RULES), Plan::Read(Need::Rcw));
-        // Two reads either way: RCW, unless RMW is preferred.
+        // As many reads either way: what computes with fewer blocks, unless RMW is preferred.
         let prefer = WriteRules {
             rmw_level: RmwLevel::Prefer,
             ..RULES
         };
+        for rules in [RULES, prefer] {
+            assert_eq!(
+                write(["f", "u", "u", "", "u"], rules),
+                Plan::Read(Need::Rmw(P))
+            );
+        }
+        let half = ["d", "d", "u", "", ""];
+        assert_eq!(write(half, RULES), Plan::Read(Need::Rcw));
+        assert_eq!(write(half, prefer), Plan::Read(Need::Rmw(P)));
+        // In memory all of it: nothing is read.
         assert_eq!(
-            write(["f", "u", "u", "", "u"], RULES),
-            Plan::Read(Need::Rcw)
+            write(["du", "u", "u", "u", "u"], RULES),
+            Plan::Write(Method::Rmw)
         );
         assert_eq!(
-            write(["f", "u", "u", "", "u"], prefer),
-            Plan::Read(Need::Rmw(P))
+            write(["fu", "fu", "fu", "fu", "u"], RULES),
+            Plan::Write(Method::Rcw)
         );
     }
 
@@ -428,7 +487,7 @@ mod tests {
         assert_eq!(write(["dl", "u", "u", "u", "u"], RULES), Plan::Recover);
         assert_eq!(
             write(["dlu", "u", "u", "u", "u"], RULES),
-            Plan::Write(Method::Rcw)
+            Plan::Write(Method::Rmw)
         );
         // The lost block is not written, another one is overwritten whole: its old data is needed to recover, not to RMW.
         assert_eq!(write(["fl", "d", "", "", ""], RULES), Plan::Read(Need::Rcw));
