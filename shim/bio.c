@@ -81,6 +81,22 @@ void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid45
 	slice->iter = bio->bi_iter;
 }
 
+/* As raid456_request_account(), for some of the request's sectors; with the others nothing is done. */
+void raid456_request_account_part(struct mddev *mddev, struct bio *bio, sector_t sector, unsigned int sectors,
+				  struct raid456_slice *slice)
+{
+	struct bvec_iter iter = bio->bi_iter;
+	struct bio *clone = bio;
+
+	/* md core and the bitmap hear of the part alone. */
+	bio->bi_iter.bi_sector = sector;
+	bio->bi_iter.bi_size = sectors << SECTOR_SHIFT;
+	md_account_bio(mddev, &clone);
+	bio->bi_iter = iter;
+	slice->bio = clone;
+	slice->iter = clone->bi_iter;
+}
+
 /* The end of a clone that raid456_request_try_account() made. */
 static void raid456_clone_end(struct bio *bio)
 {
@@ -283,16 +299,20 @@ blk_status_t raid456_direct_finish(struct bio *bio, struct md_rdev **rdev, void 
 /* Bios of members */
 
 /*
- * Submits a run of whole pages. The bio and its vectors are not in use; the pages are held while it is under way.
+ * Submits a run of whole pages, or a discard. The bio and its vectors are not in use; the pages are held while it is
+ * under way.
  *
  * The bio is charged to the root cgroup: a span serves many, and one group's limit must not hold it.
  */
 void raid456_member_submit(const struct raid456_member_io *io)
 {
+	enum req_op op = io->write ? REQ_OP_WRITE : REQ_OP_READ;
 	struct bio *bio = io->bio;
 	unsigned short i;
 
-	bio_init(bio, NULL, io->vecs, io->count, (io->write ? REQ_OP_WRITE : REQ_OP_READ) | io->flags);
+	if (!io->count)
+		op = REQ_OP_DISCARD;
+	bio_init(bio, NULL, io->count ? io->vecs : NULL, io->count, op | io->flags);
 	bio->bi_bdev = io->rdev->bdev;
 	bio_associate_blkg_from_css(bio, blkcg_root_css);
 	bio->bi_iter.bi_sector = io->sector + io->rdev->data_offset;
@@ -300,6 +320,8 @@ void raid456_member_submit(const struct raid456_member_io *io)
 		raid456_page_hold(io->pages[i], !io->write);
 		__bio_add_page(bio, virt_to_page(io->pages[i]), PAGE_SIZE, 0);
 	}
+	if (!io->count)
+		bio->bi_iter.bi_size = io->sectors << SECTOR_SHIFT;
 	bio->bi_end_io = io->end_io;
 	mddev_trace_remap(io->rdev->mddev, bio, io->sector);
 	submit_bio_noacct(bio);

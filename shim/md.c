@@ -126,6 +126,11 @@ bool raid456_bitmap_enabled(struct mddev *mddev)
 	return md_bitmap_enabled(mddev, false);
 }
 
+bool raid456_bitmap_is_lockless(struct mddev *mddev)
+{
+	return mddev->bitmap_id == ID_LLBITMAP;
+}
+
 bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded)
 {
 	return md_bitmap_start_sync(mddev, offset, sectors, degraded);
@@ -182,6 +187,30 @@ int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
 }
 
 /* Queue limits */
+
+/*
+ * Whether each member forgets every run of unit bytes at a multiple of it in its data, with no remainder at the ends
+ * that it might keep. The caller holds reconfig_mutex.
+ */
+bool raid456_members_can_discard(struct mddev *mddev, unsigned int unit)
+{
+	struct md_rdev *rdev;
+
+	rdev_for_each(rdev, mddev) {
+		unsigned int granularity, begin;
+		u64 start;
+
+		if (test_bit(Faulty, &rdev->flags))
+			continue;
+		granularity = max(bdev_discard_granularity(rdev->bdev), SECTOR_SIZE);
+		begin = bdev_limits(rdev->bdev)->discard_alignment % granularity;
+		start = (get_start_sect(rdev->bdev) + rdev->data_offset) << SECTOR_SHIFT;
+		if (!bdev_max_discard_sectors(rdev->bdev) || unit % granularity ||
+		    do_div(start, granularity) != begin)
+			return false;
+	}
+	return true;
+}
 
 /* As mddev_stack_rdev_limits(), for where the members' data is after a reshape. The caller holds reconfig_mutex. */
 void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits)

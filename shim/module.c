@@ -8,11 +8,15 @@
 
 #include "shim.h"
 
-/* Taken, so that who sets it can load the module; without effect, for the arrays do not offer to discard yet. */
 static bool devices_handle_discard_safely;
 module_param(devices_handle_discard_safely, bool, 0644);
 MODULE_PARM_DESC(devices_handle_discard_safely,
 		 "Set to Y if all devices in each array reliably return zeroes on reads from discarded regions");
+
+bool raid456_discard_is_safe(void)
+{
+	return READ_ONCE(devices_handle_discard_safely);
+}
 
 /* May sleep. */
 struct raid456_private *raid456_private_alloc(void)

@@ -35,6 +35,7 @@ struct raid456_private {
 struct raid456_private *raid456_private_alloc(void);
 void raid456_private_free(struct raid456_private *private);
 void raid456_private_set_stripes(struct raid456_private *private, int min, int max);
+bool raid456_discard_is_safe(void);
 
 /* Answered by the Rust side (src/md/exports.rs). */
 int raid456_rs_set_cache_size(struct mddev *mddev, int size);
@@ -61,6 +62,7 @@ bool raid456_test_and_clear_bit(unsigned int nr, unsigned long *word);
 void raid456_set_mask(unsigned long *word, unsigned long mask);
 void raid456_add_mismatches(struct mddev *mddev, s64 sectors);
 bool raid456_bitmap_enabled(struct mddev *mddev);
+bool raid456_bitmap_is_lockless(struct mddev *mddev);
 bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded);
 void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sectors);
 void raid456_bitmap_cond_end_sync(struct mddev *mddev, sector_t sector, bool force);
@@ -83,6 +85,7 @@ void raid456_rdev_decay_read_errors(struct md_rdev *rdev);
 void raid456_rdev_add_corrected(struct md_rdev *rdev, int sectors);
 void raid456_rdev_notify_state(struct md_rdev *rdev);
 void raid456_rdev_name(struct md_rdev *rdev, char *buf, size_t size);
+bool raid456_members_can_discard(struct mddev *mddev, unsigned int unit);
 void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits);
 int raid456_set_stable_writes(struct request_queue *queue, bool stable);
 int raid456_sysfs_add(struct mddev *mddev, const struct attribute_group *group);
@@ -106,6 +109,8 @@ bool raid456_bio_is_write(struct bio *bio);
 void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk_status_t status);
 bool raid456_request_try_write(struct mddev *mddev);
 void raid456_request_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
+void raid456_request_account_part(struct mddev *mddev, struct bio *bio, sector_t sector, unsigned int sectors,
+				  struct raid456_slice *slice);
 bool raid456_request_try_account(struct mddev *mddev, struct bio *bio, struct raid456_slice *slice);
 struct mddev *raid456_slice_mddev(struct bio *bio);
 void raid456_slice_hold(struct bio *bio, bool counted);
@@ -127,7 +132,9 @@ struct raid456_member_io {
 	sector_t sector;
 	blk_opf_t flags;
 	bool write;
+	/* 0: so many sectors are discarded */
 	unsigned short count;
+	unsigned int sectors;
 	void *const *pages;
 	bio_end_io_t *end_io;
 };

@@ -24,6 +24,7 @@ mod control;
 mod copies;
 mod counters;
 mod direct;
+mod discard;
 mod durable;
 mod env;
 mod errors;

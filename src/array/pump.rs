@@ -15,7 +15,7 @@ use crate::md::rdev::{BadBlocks, Flag};
 use crate::md::slots::Member;
 use crate::raid::column::Column;
 use crate::raid::span::Span;
-use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
+use crate::raid::strips::{Run, Strips, STRIP_BYTES, STRIP_SECTORS};
 use crate::sync::mailbox::Events;
 use kernel::sync::Arc;
 
@@ -129,16 +129,14 @@ fn issue_idle(
             port.heirs.update(copies, env.array.slots.get(member));
         }
         while !port.bio.is_busy() {
-            let Some((run, target, io)) = next(span, columns, member, port, env) else {
+            let Some(what) = next(span, columns, member, port, env) else {
                 break;
             };
-            let mends = columns
-                .get(member)
-                .is_some_and(|column| column.read_error.meets(run.strips()));
-            if submit(member, port, run, target, io, mends, env) {
+            if submit(member, port, &what, env) {
                 continue;
             }
-            if !io.write && run.count > 1 {
+            let run = what.run;
+            if !what.io.write && run.count > 1 {
                 // Perhaps not all of it is lost.
                 port.reread |= run.strips();
                 port.last_try |= run.strips();
@@ -185,6 +183,26 @@ enum Target {
     Replacement,
 }
 
+/// What is sent to a member.
+struct Sent {
+    run: Run,
+    target: Target,
+    io: Io,
+    /// Some of it could not be read there.
+    mends: bool,
+    /// How blocks are sent that are to be forgotten.
+    erases: Option<Erase>,
+}
+
+/// How a member comes to have zeroes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Erase {
+    /// It is told to forget what it has.
+    Discard,
+    /// It could not do that, so zeroes are written.
+    Write,
+}
+
 /// What is to be sent to a member next.
 fn next(
     span: &Span,
@@ -192,8 +210,10 @@ fn next(
     member: usize,
     port: &mut Port,
     env: &RunEnv<'_>,
-) -> Option<(Run, Target, Io)> {
+) -> Option<Sent> {
+    let discards = span.discards();
     let column = columns.get_mut(member)?;
+    let mut erase = Erase::Discard;
     let (run, target) = if let Some(run) = take_one(&mut port.proof) {
         // First: what is written next may go to another member.
         port.last_try |= run.strips();
@@ -201,6 +221,7 @@ fn next(
     } else if let Some(run) = take_one(&mut port.reread) {
         (run, Target::Reader)
     } else if let Some(run) = take_one(&mut port.rewrite) {
+        erase = Erase::Write;
         if column.copying().meets(run.strips()) {
             (run, Target::Replacement)
         } else {
@@ -209,14 +230,15 @@ fn next(
     } else if let Some(run) = column.next_read() {
         (run, Target::Reader)
     } else {
-        let (run, target) = match column.next_write(span.fua()) {
+        let (run, target) = match column.next_write(span.fua(), discards) {
             Some(run) => (run, Target::Member),
             None => {
                 let of = port.heirs.next(column.copies_ready())?;
-                (column.next_copy(of, span.fua())?, Target::Replacement)
+                let run = column.next_copy(of, span.fua(), discards)?;
+                (run, Target::Replacement)
             }
         };
-        if run.count == 1 {
+        if run.count == 1 && !discards.meets(run.strips()) {
             // It goes alone anyway.
             port.last_try |= run.strips();
         }
@@ -231,12 +253,17 @@ fn next(
         flags = flags | Flags::SYNC;
     }
     let sector = env.strip_sector(run.first);
-    let io = Io {
-        write,
-        flags,
-        sector,
-    };
-    Some((run, target, io))
+    Some(Sent {
+        run,
+        target,
+        io: Io {
+            write,
+            flags,
+            sector,
+        },
+        mends: column.read_error.meets(run.strips()),
+        erases: (write && discards.meets(run.strips())).then_some(erase),
+    })
 }
 
 /// Takes the first strip out.
@@ -247,17 +274,12 @@ fn take_one(strips: &mut Strips) -> Option<Run> {
     Some(run)
 }
 
-/// Sends a run to a member; `mends`: some of it could not be read there. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
+/// Sends a run to a member. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
 /// read: the slot may have got another member since the read was planned.
-fn submit(
-    member: usize,
-    port: &mut Port,
-    run: Run,
-    target: Target,
-    io: Io,
-    mends: bool,
-    env: &mut RunEnv<'_>,
-) -> bool {
+fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> bool {
+    let Sent {
+        run, target, io, ..
+    } = *what;
     let Some(slot) = env.array.slots.get(member) else {
         return false;
     };
@@ -278,7 +300,7 @@ fn submit(
         }
     }
     let mends = target == Target::Member
-        && (mends || device.bad_blocks(io.sector, sectors) != BadBlocks::None);
+        && (what.mends || device.bad_blocks(io.sector, sectors) != BadBlocks::None);
     let healing = mends.then(|| device.clone());
     if target == Target::Proof {
         port.proving |= run.strips();
@@ -292,9 +314,15 @@ fn submit(
     };
     // CAST: there are no more members than a u16 counts.
     let column = member as u16;
+    if what.erases == Some(Erase::Write) && !make_zero(env, run, column) {
+        return false;
+    }
     let span = env.span;
     span.flights.start(run.strips().0);
-    let sent = if io.write {
+    let sent = if what.erases == Some(Erase::Discard) {
+        port.bio
+            .discard(flight, device, io.sector, io.flags, sectors)
+    } else if io.write {
         let pages = env.pages(run, column);
         port.bio.write(flight, device, io.sector, io.flags, pages)
     } else {
@@ -326,6 +354,18 @@ fn submit(
         port.healing = (!is_other).then_some(new);
     }
     true
+}
+
+/// Fills blocks with zeroes. Returns whether that could be done.
+fn make_zero(env: &mut RunEnv<'_>, run: Run, member: u16) -> bool {
+    let mut zeroed = 0;
+    for page in env.pages_mut(run, member).flatten() {
+        if let Some(bytes) = page.view_mut::<[u8; STRIP_BYTES]>() {
+            bytes.fill(0);
+            zeroed += 1;
+        }
+    }
+    zeroed == run.count
 }
 
 /// Another reference to a device, unless it has failed.

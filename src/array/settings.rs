@@ -30,6 +30,7 @@ pub(super) struct Settings {
     bypass_threshold: AtomicU32,
     threads: AtomicU32,
     skip_copy: AtomicBool,
+    discards: AtomicBool,
     mismatch_method: AtomicU32,
     /// Blocks that were found to be wrong, and mended.
     pub(super) located: AtomicU32,
@@ -84,10 +85,21 @@ impl Settings {
             bypass_threshold: AtomicU32::new(1),
             threads: AtomicU32::new(0),
             skip_copy: AtomicBool::new(false),
+            discards: AtomicBool::new(false),
             mismatch_method: AtomicU32::new(0),
             located: AtomicU32::new(0),
             unlocated: AtomicU32::new(0),
         }
+    }
+
+    /// Says whether the members are to discard what the array is asked to.
+    pub(super) fn let_discard(&self, discards: bool) {
+        self.discards.store(discards, Ordering::Relaxed);
+    }
+
+    /// Whether the members are to discard what the array is asked to.
+    pub(super) fn discards(&self) -> bool {
+        self.discards.load(Ordering::Relaxed)
     }
 
     /// How many threads were asked for: 0 for as few as need be.

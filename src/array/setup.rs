@@ -272,14 +272,21 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     }
     let io_min = geometry.chunk_sectors() << 9;
     let io_opt = u64::from(io_min) * u64::from(geometry.data_disks());
-    limits::set(
+    let io_opt = u32::try_from(io_opt).map_err(|_| EINVAL)?;
+    let can_discard = limits::set(
         mddev,
         Limits {
             io_min,
-            io_opt: u32::try_from(io_opt).map_err(|_| EINVAL)?,
+            io_opt,
             max_sectors: MAX_SECTORS,
-            discard_granularity: None,
+            discard_granularity: if io_opt.is_power_of_two() {
+                io_opt
+            } else {
+                io_min
+            },
+            discard_unit: geometry.span_sectors() << 9,
         },
     )?;
+    array.settings.let_discard(can_discard);
     Ok(())
 }

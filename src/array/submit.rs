@@ -75,9 +75,13 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
         }
         return request.end(Status::OK);
     }
-    let write = match request.op() {
+    let op = request.op();
+    let write = match op {
         Op::Read => false,
         Op::Write => true,
+        // It may take long, and so may what it waits for.
+        Op::Discard if nowait => return request.end(Status::AGAIN),
+        Op::Discard if array.takes_discards() => true,
         Op::Discard | Op::Other => return request.end(Status::NOT_SUPPORTED),
     };
     if write && mddev.is_read_only() {
@@ -98,7 +102,9 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
     if write && flags.contains(Flags::PREFLUSH) {
         return array.flush_first(entry, request);
     }
-    if write {
+    if op == Op::Discard {
+        array.discard(entry, request);
+    } else if write {
         array.submit(entry, request);
     } else if let Some((entry, request)) = direct::read(array, entry, request) {
         array.submit(entry, request);
@@ -314,14 +320,14 @@ impl Array {
     /// What all parts of a slice have in common. For a write, its bits in the bitmap have been set.
     pub(super) fn template(&self, slice: &Slice) -> Part {
         let flags = slice.flags();
-        let write = slice.op() == Op::Write;
-        let kind = if write {
-            PartKind::Write
-        } else {
-            PartKind::Read
+        let kind = match slice.op() {
+            Op::Write => PartKind::Write,
+            Op::Discard => PartKind::Discard,
+            Op::Read | Op::Other => PartKind::Read,
         };
+        let write = kind != PartKind::Read;
         let mut part = Part::new(kind, Default::default(), slice.sector(), slice.end_sector());
-        part.fua = write && flags.contains(Flags::FUA);
+        part.fua = kind == PartKind::Write && flags.contains(Flags::FUA);
         part.sync = flags.contains(Flags::SYNC);
         if write {
             part.bitmap_seq = self.bitmap_ticket(slice.sector(), slice.end_sector());

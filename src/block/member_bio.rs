@@ -155,6 +155,31 @@ impl<O: Owner> MemberBio<O> {
         )
     }
 
+    /// Has `member` forget `sectors` of its sectors from `sector` on; ends in [`Owner::ended`] of `owner`, as a write. May
+    /// sleep, unless the caller is below `submit_bio`, where the bio is only queued.
+    ///
+    /// # Errors
+    ///
+    /// The bio is under way, or there is nothing to forget: owner and member come back.
+    pub(crate) fn discard(
+        &self,
+        owner: O,
+        member: Member,
+        sector: u64,
+        flags: Flags,
+        sectors: u32,
+    ) -> Result<(), (O, Member)> {
+        let io = Io {
+            write: true,
+            flags,
+            sector,
+        };
+        if sectors == 0 {
+            return Err((owner, member));
+        }
+        self.send(owner, member, io, &[], sectors)
+    }
+
     /// As above; the pages are owned by somebody who has them borrowed meanwhile, mutably for a read.
     fn submit(
         &self,
@@ -172,8 +197,25 @@ impl<O: Owner> MemberBio<O> {
             *address = page.cast();
             count += 1;
         }
+        // CAST: pages are small, and so is their number.
+        let sectors = u32::from(count).wrapping_mul((PAGE_SIZE >> 9) as u32);
+        match addresses.get(..usize::from(count)) {
+            Some(pages) if !pages.is_empty() => self.send(owner, member, io, pages, sectors),
+            _ => Err((owner, member)),
+        }
+    }
+
+    /// As above; without pages the sectors are discarded.
+    fn send(
+        &self,
+        owner: O,
+        member: Member,
+        io: Io,
+        pages: &[*mut kernel::ffi::c_void],
+        sectors: u32,
+    ) -> Result<(), (O, Member)> {
         // Acquire: what `end_io` did with the fields comes before what we do.
-        if count == 0 || self.busy.swap(true, Ordering::Acquire) {
+        if self.busy.swap(true, Ordering::Acquire) {
             return Err((owner, member));
         }
         let rdev = member.as_ptr();
@@ -181,8 +223,7 @@ impl<O: Owner> MemberBio<O> {
             owner,
             member,
             io,
-            // CAST: pages are small, and so is their number.
-            sectors: u32::from(count).wrapping_mul((PAGE_SIZE >> 9) as u32),
+            sectors,
         };
         // SAFETY: `busy` says that the state is ours.
         let place = unsafe { &mut *self.state.get() };
@@ -194,8 +235,10 @@ impl<O: Owner> MemberBio<O> {
             sector: io.sector,
             flags: io.flags.0,
             write: io.write,
-            count,
-            pages: addresses.as_ptr(),
+            // CAST: there are no more than `MAX_PAGES`.
+            count: pages.len() as u16,
+            sectors,
+            pages: pages.as_ptr(),
             end_io: Some(Self::end_io),
         };
         // SAFETY: The bio and its vectors are ours and not in use, and stay where they are until the bio has ended: they

@@ -163,6 +163,33 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// As [`Self::account`], for `sectors` of its sectors from `sector` on: nothing is done with the others, and the bitmap
+    /// does not hear of them. Returns `None` if they are not all within the request, or none: then it has failed. May sleep.
+    pub(crate) fn account_part(self, sector: u64, sectors: u32) -> Option<Slice> {
+        let end = self.sector().saturating_add(self.sectors().into());
+        let last = sector.checked_add(sectors.into());
+        if sectors == 0 || sector < self.sector() || last.is_none_or(|last| last > end) {
+            return None;
+        }
+        let this = ManuallyDrop::new(self);
+        let mut raw = bindings::raid456_slice::default();
+        // SAFETY: By the invariant the bio is valid, ours, and the array's; the part lies within it.
+        unsafe {
+            bindings::raid456_request_account_part(
+                this.mddev.as_ptr(),
+                this.bio.as_ptr(),
+                sector,
+                sectors,
+                &mut raw,
+            )
+        };
+        // INVARIANT: the clone has one count, which is ours, as is that of pending writes.
+        Some(Slice {
+            raw,
+            counted: this.writing,
+        })
+    }
+
     /// As [`Self::account`], for a request that must not wait: never sleeps.
     ///
     /// # Errors

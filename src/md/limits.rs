@@ -17,21 +17,27 @@ pub(crate) struct Limits {
     pub(crate) io_opt: u32,
     /// Sectors that a request does not exceed; raised to a stripe's if that is more.
     pub(crate) max_sectors: u32,
-    /// Bytes of which a discard must be a multiple to have an effect: a stripe's data, rounded up to a power of two.
-    /// `None`: the array does not say that it can discard.
-    pub(crate) discard_granularity: Option<u32>,
+    /// Bytes at whose multiples the block layer may cut a discard, a power of two: a stripe's data, for less has no effect;
+    /// if that is none, what divides it.
+    pub(crate) discard_granularity: u32,
+    /// Bytes of a member that are discarded at once.
+    pub(crate) discard_unit: u32,
 }
 
-/// Sets the limits of an array's queue, and returns whether its members can discard as much as the limits say.
+/// Sets the limits of an array's queue, and returns whether its members are to discard what the array is asked to.
 ///
-/// Does nothing for dm-raid, which sets its own. For `run`: the queue must not be in use. Sleeps.
+/// They are if the administrator says that what they discard reads as zeroes (the module's parameter), and if each of them
+/// can. The array offers it then, or if a lockless bitmap at least takes note of it.
+///
+/// Does nothing for dm-raid, which sets its own, and asks for what it knows that its devices can. For `run`: the queue must
+/// not be in use. Sleeps.
 ///
 /// # Errors
 ///
 /// A member's logical block is larger than a page, or the limits contradict each other.
 pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
     let Some(queue) = queue(mddev) else {
-        return Ok(false);
+        return Ok(true);
     };
     let mut raw = bindings::queue_limits::default();
     // SAFETY: The limits are ours.
@@ -44,7 +50,17 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
     raw.features |= bindings::RAID456_BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE;
     // Before the members' limits: one that cannot do it takes it away. The C driver does not offer it.
     raw.features |= bindings::RAID456_BLK_FEAT_NOWAIT;
-    raw.discard_granularity = limits.discard_granularity.unwrap_or(0);
+    // SAFETY: The array is valid and the mutex is held.
+    let can_discard = unsafe {
+        bindings::raid456_discard_is_safe()
+            && bindings::raid456_members_can_discard(mddev.as_ptr(), limits.discard_unit)
+    };
+    let offers_discard = can_discard || mddev.bitmap_is_lockless();
+    raw.discard_granularity = if offers_discard {
+        limits.discard_granularity
+    } else {
+        0
+    };
     raw.max_write_zeroes_sectors = 0;
     raw.max_hw_wzeroes_unmap_sectors = 0;
     // SAFETY: The array is valid and has a disk, the mutex is held, and the limits are ours.
@@ -52,16 +68,9 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
     // SAFETY: As above.
     unsafe { bindings::raid456_stack_new_offsets(mddev.as_ptr(), &mut raw) };
 
-    let can_discard = limits.discard_granularity.is_some_and(|granularity| {
-        raw.max_discard_sectors >= granularity >> 9 && raw.discard_granularity >= granularity
-    });
-
     // Members do not limit these, for requests do not go to them as they are.
     raw.max_hw_sectors = limits.max_sectors.max(limits.io_opt >> 9);
-    raw.max_hw_discard_sectors = match limits.discard_granularity {
-        Some(_) => u32::MAX,
-        None => 0,
-    };
+    raw.max_hw_discard_sectors = if offers_discard { u32::MAX } else { 0 };
     raw.max_secure_erase_sectors = 0;
     raw.max_segments = u16::MAX;
 

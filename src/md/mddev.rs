@@ -307,6 +307,12 @@ impl Mddev {
         unsafe { bindings::raid456_bitmap_enabled(self.as_ptr()) }
     }
 
+    /// Whether the bitmap is, or would be, the lockless one. It takes note of what is discarded.
+    pub(crate) fn bitmap_is_lockless(&self) -> bool {
+        // SAFETY: The reference says that the array is valid.
+        unsafe { bindings::raid456_bitmap_is_lockless(self.as_ptr()) }
+    }
+
     /// What bitmap there is. It changes only while no request is under way, or one's array does not answer.
     pub(crate) fn bitmap_kind(&self) -> BitmapKind {
         let mut shift = 0;

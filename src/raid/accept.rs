@@ -36,7 +36,7 @@ impl Span {
             let open = match part.kind {
                 PartKind::Read => free | (self.reads & self.phases.of(Phase::Reading)),
                 PartKind::Write => free | env.may_join(self.phases.of(Phase::Gathering)),
-                PartKind::Sync { .. } => free,
+                PartKind::Discard | PartKind::Sync { .. } => free,
             };
             let take = part.todo & (open - blocked);
             let granted = self.take_kits(take, columns, env);
@@ -139,7 +139,10 @@ impl Span {
                 } else {
                     self.held -= strips;
                 }
-                self.note_bitmap(part, strips);
+            }
+            PartKind::Discard => {
+                self.phases.advance(fresh, Phase::Idle, Phase::Reading);
+                self.discards |= fresh;
             }
             PartKind::Sync {
                 check,
@@ -164,6 +167,7 @@ impl Span {
                 }
             }
         }
+        self.note_bitmap(part, strips);
         if part.fua {
             self.fua |= strips;
         }

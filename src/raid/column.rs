@@ -128,17 +128,18 @@ impl Column {
 
     /// Takes the next run of blocks to write; from here on it is in flight until [`Self::io_done`].
     ///
-    /// The strips of a run are either all in `fua` or all not, because a bio has one flag for all of it.
-    pub(crate) fn next_write(&mut self, fua: Strips) -> Option<Run> {
-        let run = alike(self.write, fua)?;
+    /// The strips of a run are either all in `fua` or all not, because a bio has one flag for all of it; and all in `discards`
+    /// or all not.
+    pub(crate) fn next_write(&mut self, fua: Strips, discards: Strips) -> Option<Run> {
+        let run = alike(self.write, fua, discards)?;
         self.write -= run.strips();
         self.writing |= run.strips();
         Some(run)
     }
 
     /// As [`Self::next_write`], for the member's replacement, among the strips `of`.
-    pub(crate) fn next_copy(&mut self, of: Strips, fua: Strips) -> Option<Run> {
-        let run = alike(self.copies_ready() & of, fua)?;
+    pub(crate) fn next_copy(&mut self, of: Strips, fua: Strips, discards: Strips) -> Option<Run> {
+        let run = alike(self.copies_ready() & of, fua, discards)?;
         self.copy -= run.strips();
         self.copying |= run.strips();
         Some(run)
@@ -200,15 +201,12 @@ impl Column {
     }
 }
 
-/// The first neighbouring strips that are either all in `fua` or all not.
-fn alike(strips: Strips, fua: Strips) -> Option<Run> {
+/// The first neighbouring strips that are either all in `fua` or all not, and the same for `discards`.
+fn alike(strips: Strips, fua: Strips, discards: Strips) -> Option<Run> {
     let first = strips.first_run()?;
-    let alike = if fua.meets(Strips::one(first.first)) {
-        first.strips() & fua
-    } else {
-        first.strips() - fua
-    };
-    alike.first_run()
+    let begin = Strips::one(first.first);
+    let like = |set: Strips| if set.meets(begin) { set } else { !set };
+    (first.strips() & like(fua) & like(discards)).first_run()
 }
 
 /// The bits of sectors `start..end` of a span.

@@ -11,6 +11,8 @@ pub(crate) enum PartKind {
     Read,
     /// Change blocks, and parity with them.
     Write,
+    /// Have the members forget the blocks of whole strips, parity too: all are zeroes after that.
+    Discard,
     /// Make the blocks and parity of all members agree, rebuilding members that are not in sync.
     Sync {
         /// Only count strips whose parity does not match, and leave it so.

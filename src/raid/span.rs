@@ -37,7 +37,7 @@ pub(crate) struct Waits {
 ///
 /// # Invariants
 ///
-/// - Each busy strip has a kit and is in exactly one of `reads`, `writes` and `syncs`; an idle one is in none.
+/// - Each busy strip has a kit and is in exactly one of `reads`, `writes`, `discards` and `syncs`; an idle one is in none.
 /// - A block that is in memory belongs to a strip that has a kit.
 #[derive(Debug, Default)]
 pub(crate) struct Span {
@@ -53,6 +53,8 @@ pub(crate) struct Span {
     pub(super) reads: Strips,
     /// Strips at work for writes.
     pub(super) writes: Strips,
+    /// Strips at work that are discarded.
+    pub(super) discards: Strips,
     /// Strips at work for a resync, check, repair or rebuild.
     pub(super) syncs: Strips,
     /// Of those, the ones where mismatches are only counted.
@@ -121,6 +123,11 @@ impl Span {
     /// The strips whose member writes must be durable when they end.
     pub(crate) fn fua(&self) -> Strips {
         self.fua
+    }
+
+    /// The strips of which nothing in memory is written: the members are to forget their blocks, which are zeroes then.
+    pub(crate) fn discards(&self) -> Strips {
+        self.discards
     }
 
     /// The strips whose submitters wait for them.

@@ -64,7 +64,10 @@ impl Span {
         let pending = columns
             .iter()
             .fold(Strips::NONE, |all, column| all | column.reads_pending());
-        let ready = reading - pending;
+        let mut ready = reading - pending;
+        if ready.meets(self.discards) {
+            ready -= self.discard(ready & self.discards, columns);
+        }
         if ready.is_empty() {
             return;
         }
@@ -113,6 +116,15 @@ impl Span {
         self.failed |= groups.impossible;
         self.phases
             .advance(groups.impossible, Phase::Reading, Phase::Done);
+    }
+
+    /// Has every member forget its blocks of `strips`, and returns these. Parity of zeroes is zeroes, so nothing is read.
+    fn discard(&mut self, strips: Strips, columns: &mut [Column]) -> Strips {
+        for column in columns {
+            column.modified |= strips;
+        }
+        self.phases.advance(strips, Phase::Reading, Phase::Logging);
+        strips
     }
 
     /// Plans one strip: asks for reads, or puts it into the group that it goes on with.
@@ -577,7 +589,7 @@ impl Span {
         });
         // A sync goes over the whole array once, and a stream of full strips seldom comes back: their blocks would only drive
         // out others, and the pages that the next one takes are not in the CPU's cache.
-        let passing = done & (self.syncs | self.whole);
+        let passing = done & (self.syncs | self.whole | self.discards);
         let forget = failed | passing;
         for column in columns.iter_mut() {
             column.reset(done & forget, true);
@@ -585,6 +597,7 @@ impl Span {
         }
         self.reads -= done;
         self.writes -= done;
+        self.discards -= done;
         self.syncs -= done;
         self.check_only -= done;
         self.locate -= done;

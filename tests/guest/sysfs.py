@@ -49,7 +49,7 @@ OURS = {
 }
 
 # Differences in queue limits that are wanted, with the reason.
-NO_DISCARD = "discard is not supported yet, so it is not offered"
+NO_DISCARD = "nobody has said that discard is safe, so it is not offered"
 EXPLAINED_LIMITS = {
     "discard_granularity": NO_DISCARD, "discard_max_bytes": NO_DISCARD, "discard_max_hw_bytes": NO_DISCARD,
     "discard_alignment": NO_DISCARD,

@@ -62,6 +62,17 @@ const FAULTS: &[Fault] = faults! {
         "if part.fua {" =>
         "if part.fua && !super::fault::on(\"fua-lost\") {";
 
+    // Discards.
+    "discard-leaves-parity", "work.rs",
+        "for column in columns {\n            column.modified |= strips;" =>
+        "for (member, column) in columns.iter_mut().enumerate() {\n            if super::fault::on(\"discard-leaves-parity\") && self.roles.is_p(member) { continue; }\n            column.modified |= strips;";
+    "discarded-strip-stays-cached", "work.rs",
+        "done & (self.syncs | self.whole | self.discards);" =>
+        "done & (self.syncs | self.whole | if super::fault::on(\"discarded-strip-stays-cached\") { Strips::NONE } else { self.discards });";
+    "discard-and-write-in-one-bio", "column.rs",
+        "(first.strips() & like(fua) & like(discards)).first_run()" =>
+        "(first.strips() & like(fua) & if super::fault::on(\"discard-and-write-in-one-bio\") { !Strips::NONE } else { like(discards) }).first_run()";
+
     // What must come first.
     "acknowledged-before-the-failure-is-recorded", "work.rs",
         "if ended.meets(failed) && !env.failures_recorded() {" =>
@@ -81,8 +92,8 @@ const FAULTS: &[Fault] = faults! {
         "PartKind::Read => free | (self.reads & self.phases.of(Phase::Reading))," =>
         "PartKind::Read => free | (self.reads & (self.phases.of(Phase::Reading) | (if super::fault::on(\"read-joins-too-late\") { self.phases.of(Phase::Computing) } else { Strips::NONE }))),";
     "read-joins-a-write", "accept.rs",
-        "PartKind::Sync { .. } => free," =>
-        "PartKind::Sync { .. } if super::fault::on(\"read-joins-a-write\") => free | (self.writes & self.phases.of(Phase::Reading)),\n                PartKind::Sync { .. } => free,";
+        "PartKind::Discard | PartKind::Sync { .. } => free," =>
+        "PartKind::Sync { .. } if super::fault::on(\"read-joins-a-write\") => free | (self.writes & self.phases.of(Phase::Reading)),\n                PartKind::Discard | PartKind::Sync { .. } => free,";
     "written-data-forgotten-too-early", "work.rs",
         "        if method != Method::NoParity {\n" =>
         "        if super::fault::on(\"written-data-forgotten-too-early\") { for column in columns.iter_mut() { column.uncover(strips); } }\n        if method != Method::NoParity {\n";

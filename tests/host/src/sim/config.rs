@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) hot: u32,
     /// A request is a read.
     pub(crate) reads: u32,
+    /// What is no read is a discard.
+    pub(crate) discards: u32,
     /// A submitter plugs its next few requests.
     pub(crate) plugs: u32,
     /// A read that may go straight to its member does.
@@ -168,6 +170,7 @@ impl Config {
                 (array / 4).max(16)
             },
             reads: rng.within(100..600),
+            discards: rng.pick(&[0, 50, 200]),
             plugs: rng.pick(&[0, 200, 500]),
             direct: rng.pick(&[0, 500, 1000]),
             durable: rng.pick(&[50, 200, 400]),

@@ -5,10 +5,11 @@
 
 use super::code::Slots;
 use super::oracle::{row_end, row_of};
+use super::submit::changes;
 use super::sync::Action;
 use super::table::{Actor, SimPart};
 use super::Sim;
-use crate::raid::part::{Part, PartKind};
+use crate::raid::part::Part;
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 
@@ -41,7 +42,7 @@ impl Sim {
             let active = entry.part.active();
             let done = std::mem::replace(&mut entry.at_work, active) - active;
             ended |= done;
-            if entry.part.kind != PartKind::Write {
+            if !changes(entry.part.kind) {
                 continue;
             }
             for strip in (done - entry.part.failed()).iter() {

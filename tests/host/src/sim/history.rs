@@ -110,13 +110,13 @@ impl History {
         self.tell_reads(sector, Content::Is(value));
     }
 
-    /// The write of `value` to `sector` ends: acknowledged, or refused.
-    pub(crate) fn write_ended(&mut self, sector: u32, value: u64, ok: bool, durable: bool) {
+    /// The write to `sector` that began at `began` ends: acknowledged, or refused.
+    pub(crate) fn write_ended(&mut self, sector: u32, began: Time, ok: bool, durable: bool) {
         let now = self.now;
         let writes = &mut self.writes[sector as usize];
         if let Some(write) = writes
             .iter_mut()
-            .find(|w| w.content == Content::Is(value) && w.ended == NEVER)
+            .find(|w| w.began == began && w.ended == NEVER)
         {
             write.ended = now;
             write.refused = !ok;
@@ -207,7 +207,9 @@ impl History {
         let sure = writes
             .iter()
             .all(|w| w.ended != NEVER && (w.content != Content::Any || w.overtaken));
-        if sure {
+        // Of two discards it cannot be told which one is seen: the other may have lost, and count for nothing.
+        let seen = writes.iter().filter(|w| w.content == Content::Is(value));
+        if sure && seen.count() == 1 {
             for write in writes {
                 write.overtaken |= write.content != Content::Is(value);
             }
@@ -395,7 +397,12 @@ mod tests {
 
     fn end(history: &mut History, value: u64, durable: bool) {
         history.tick();
-        history.write_ended(0, value, true, durable);
+        let mut writes = history.writes[0].iter();
+        let began = writes
+            .find(|w| w.content == Content::Is(value))
+            .unwrap()
+            .began;
+        history.write_ended(0, began, true, durable);
     }
 
     fn live(history: &History) -> Vec<Content> {

@@ -482,7 +482,7 @@ impl Sim {
         for SimPart { part, .. } in &actor.parts.list {
             let active = part.active() & strips;
             match part.kind {
-                PartKind::Write => written |= active,
+                PartKind::Write | PartKind::Discard => written |= active,
                 PartKind::Sync { check, .. } => {
                     synced |= active;
                     checked |= if check { active } else { Strips::NONE };

@@ -32,6 +32,7 @@ events! {
     FullStrip "full strips without reads",
     NoParity "writes without a parity member",
     Joined "writes that joined another one's strip",
+    Discarded "member bios that discard",
     Recover "lost blocks recovered",
     Deliver "reads through a span",
     DirectRead "reads straight from a member",

@@ -16,6 +16,8 @@ const EMPTY: u64 = 0xdead_dead_dead_dead;
 pub(crate) enum Kind {
     Read,
     Write,
+    /// Of whole stripes, which are zeroes after that.
+    Discard,
     /// REQ_PREFLUSH without data.
     Flush,
 }
@@ -57,8 +59,8 @@ pub(crate) struct Request {
     pub(crate) may_fail: bool,
     /// What a read has brought.
     data: Vec<u64>,
-    /// When its flush began.
-    flush_began: Time,
+    /// When it, and its flush, began.
+    began: Time,
     /// What md_account_bio() was called for.
     pub(crate) accounts: Vec<Account>,
     /// When it was submitted, in steps.
@@ -75,6 +77,15 @@ pub(crate) struct Requests {
 /// What a write puts into an array sector.
 pub(crate) fn value(id: u64, sector: u32) -> u64 {
     mix(id, u64::from(sector))
+}
+
+/// What a request puts into an array sector.
+fn new_value(kind: Kind, id: u64, sector: u32) -> u64 {
+    if kind == Kind::Discard {
+        0
+    } else {
+        value(id, sector)
+    }
 }
 
 impl Requests {
@@ -166,10 +177,16 @@ impl Sim {
             Kind::Flush
         } else if rng.chance(config.reads) {
             Kind::Read
+        } else if rng.chance(config.discards) {
+            Kind::Discard
         } else {
             Kind::Write
         };
         let (start, len) = match rng.below(8) {
+            _ if kind == Kind::Discard => {
+                let start = rng.below(area) / stripe * stripe;
+                (start, stripe * (1 + rng.below(3)))
+            }
             // Sectors, blocks, a bit of everything, whole chunks, whole stripes.
             0 => (rng.below(area), 1 + rng.below(8)),
             1..=2 => (rng.below(area) & !7, 8),
@@ -192,7 +209,7 @@ impl Sim {
             len,
             fua: is_write && rng.chance(config.durable),
             preflush: kind == Kind::Flush || (is_write && rng.chance(config.durable / 4)),
-            nowait: rng.chance(40),
+            nowait: rng.chance(40) && kind != Kind::Discard,
             sync: rng.chance(300),
             remaining: 1,
             refused: false,
@@ -203,7 +220,7 @@ impl Sim {
             } else {
                 Vec::new()
             },
-            flush_began: self.history.tick(),
+            began: self.history.tick(),
             accounts: Vec::new(),
             since: self.step,
         };
@@ -221,10 +238,10 @@ impl Sim {
         }
         match kind {
             Kind::Read => self.history.read_began(id, start, len),
-            Kind::Write => {
-                let began = self.history.tick();
+            Kind::Write | Kind::Discard => {
                 for sector in start..start + len {
-                    self.history.write_began(sector, value(id, sector), began);
+                    let value = new_value(kind, id, sector);
+                    self.history.write_began(sector, value, request.began);
                 }
             }
             Kind::Flush => {}
@@ -320,16 +337,16 @@ impl Sim {
         self.history.tick();
         match request.kind {
             Kind::Read => self.end_read(&request, ok),
-            Kind::Write => {
+            Kind::Write | Kind::Discard => {
                 for sector in request.start..request.start + request.len {
                     self.history
-                        .write_ended(sector, value(id, sector), ok, request.fua);
+                        .write_ended(sector, request.began, ok, request.fua);
                 }
             }
             Kind::Flush => {}
         }
         if request.preflush && ok {
-            self.history.flushed(request.flush_began);
+            self.history.flushed(request.began);
         }
     }
 

@@ -6,6 +6,7 @@ use super::env::World;
 use super::io::{Io, Op, Owner};
 use super::oracle::row_of;
 use super::report::Event;
+use super::submit::changes;
 use super::table::{Actor, Events, PartOwner, SimPart};
 use super::Sim;
 use crate::raid::job::Env;
@@ -210,7 +211,7 @@ impl Sim {
         for member in 0..actor.columns.len() {
             self.update_heirs(entry, member, actor.columns[member].copies_pending());
             while !self.table.entries[entry].bio_busy[member] {
-                let fua = actor.span.fua();
+                let (fua, discards) = (actor.span.fua(), actor.span.discards());
                 let column = &mut actor.columns[member];
                 let retry = &mut self.table.entries[entry].retry[member];
                 let again = retry.iter().next().map(|first| Run { first, count: 1 });
@@ -224,7 +225,8 @@ impl Sim {
                         let mut heirs = self.table.entries[entry].heirs[member].iter();
                         let own = heirs.find(|(_, strips)| strips.meets(ready));
                         let of = own.map_or(ready, |(_, strips)| *strips);
-                        match column.next_write(fua).or_else(|| column.next_copy(of, fua)) {
+                        let own = column.next_write(fua, discards);
+                        match own.or_else(|| column.next_copy(of, fua, discards)) {
                             Some(run) => (run, true),
                             None => break,
                         }
@@ -264,9 +266,19 @@ impl Sim {
                     if fua {
                         self.count(Event::Fua);
                     }
+                    if discards.meets(strips) {
+                        // What a member forgets it has as zeroes; if it fails to, zeroes are written.
+                        self.count(Event::Discarded);
+                        for strip in strips.iter() {
+                            if let Some(kit) = &mut actor.kits[strip as usize] {
+                                kit[member] = [0; 8];
+                            }
+                        }
+                    }
+                    let data = blocks(actor, member, run);
                     Op::Write {
                         sector: at,
-                        data: blocks(actor, member, run),
+                        data,
                         fua,
                     }
                 } else {
@@ -490,7 +502,7 @@ impl Sim {
                         self.requests.get_mut(request).may_fail = true;
                     }
                 }
-                if part.part.kind == PartKind::Write {
+                if changes(part.part.kind) {
                     self.account_part(request, part.part.start);
                     self.write_end();
                 }

@@ -253,7 +253,7 @@ impl Sim {
                 }
                 Some(match kind {
                     Kind::Flush => Step::Return,
-                    Kind::Write => Step::WriteStart,
+                    Kind::Write | Kind::Discard => Step::WriteStart,
                     Kind::Read => Step::Enter,
                 })
             }
@@ -414,7 +414,10 @@ impl Sim {
         let split = left > 0 && !self.config.keep_whole;
         let end = if split { at } else { u64::from(call.end) };
         let mut sequence = None;
-        if self.requests.get(call.request).kind == Kind::Write {
+        if matches!(
+            self.requests.get(call.request).kind,
+            Kind::Write | Kind::Discard
+        ) {
             let whole = self.degraded() == 0;
             if let Some(bitmap) = &mut self.bitmap {
                 let rows = self.geometry.bitmap_range(start, end - start);
@@ -499,6 +502,7 @@ impl Sim {
         let kind = match request.kind {
             Kind::Read => PartKind::Read,
             Kind::Write | Kind::Flush => PartKind::Write,
+            Kind::Discard => PartKind::Discard,
         };
         let mut parts = Vec::new();
         let (mut at, end) = (u64::from(start), u64::from(end));
@@ -540,7 +544,7 @@ impl Sim {
     pub(crate) fn post_part(&mut self, entry: usize, part: SimPart) -> bool {
         if let PartOwner::User(request) = part.owner {
             self.requests.hold(request);
-            if part.part.kind == PartKind::Write {
+            if changes(part.part.kind) {
                 self.md.writes_pending += 1;
             }
         }
@@ -556,7 +560,7 @@ impl Sim {
         for (key, part) in parts {
             self.requests.hold(request);
             self.md.inflight += 1;
-            if part.kind == PartKind::Write {
+            if changes(part.kind) {
                 self.md.writes_pending += 1;
             }
             self.unposted.push_back(Unposted {
@@ -580,7 +584,7 @@ impl Sim {
             self.table.lanes.push_back(entry);
         }
         self.put_inflight();
-        if kind == PartKind::Write {
+        if changes(kind) {
             self.write_end();
         }
         if let PartOwner::User(request) = owner {
@@ -621,6 +625,11 @@ impl Sim {
         }
         self.put_request(call.request);
     }
+}
+
+/// Whether a part of a request changes what the array holds.
+pub(crate) fn changes(kind: PartKind) -> bool {
+    matches!(kind, PartKind::Write | PartKind::Discard)
 }
 
 impl Call {
