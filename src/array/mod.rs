@@ -182,7 +182,11 @@ impl Personality for Array {
     }
 
     fn resize(array: Running<'_, Self>, locked: &Locked<'_>, sectors: u64) -> Result {
-        array.resize(locked, sectors)
+        sync::quiesce(&array, Some(locked));
+        let result = array.resize(locked, sectors);
+        array.open();
+        array.grant_kits();
+        result
     }
 
     fn size(array: Running<'_, Self>, mddev: &Mddev, sectors: u64, raid_disks: u32) -> u64 {

@@ -26,6 +26,8 @@ impl Array {
 
     /// Uses `sectors` sectors of each member from now on. Sleeps.
     ///
+    /// No request is under way: those that come meanwhile wait, and fail if they lie in what is gone by then.
+    ///
     /// # Errors
     ///
     /// `EINVAL`: the array's size is set by somebody else and would not fit any more. Or what the bitmap says.
@@ -50,7 +52,6 @@ impl Array {
         locked.set_resync_max_sectors(sectors);
         // What is cached past the end means nothing if the array should grow again.
         self.table.forget_all(&self.kits);
-        self.grant_kits();
         Ok(())
     }
 

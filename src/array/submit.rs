@@ -99,6 +99,9 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
         request.write_start();
         array.wait_enter(gate)
     };
+    if is_past_end(mddev, &request) {
+        return request.end(Status::IO_ERROR);
+    }
     if write && flags.contains(Flags::PREFLUSH) {
         return array.flush_first(entry, request);
     }
@@ -109,6 +112,13 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
     } else if let Some((entry, request)) = direct::read(array, entry, request) {
         array.submit(entry, request);
     }
+}
+
+/// Whether the array has been made smaller than the request is long since the block layer looked. Whoever makes it smaller lets
+/// nobody in meanwhile.
+fn is_past_end(mddev: &Mddev, request: &Request<'_>) -> bool {
+    let end = request.sector().saturating_add(request.sectors().into());
+    end > mddev.array_sectors()
 }
 
 /// Spans that are reserved for one request at once.

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=6 disk-size=32 timeout=150
+"""Arrays that are made larger and smaller under load: what stays is kept, only what is new is synced, and nothing is written
+to what is gone once the array is smaller."""
+
+import os
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Disk, Shadow, errno_of, pattern
+from load import Load
+from mapper import dm, linear, need_target, sectors_of
+from raid import Array, rams, stop_all
+from report import expect, expect_in, note, run, wait_for, within
+import kernel
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def late(path, milliseconds=0):
+    """A member that answers after so long."""
+    need_target("delay")
+    table = f"0 {sectors_of(path)} delay {path} 0 {milliseconds}" if milliseconds else linear(path)
+    return dm(f"late-{os.path.basename(path)}", table)
+
+
+class Writers:
+    """Threads that write anywhere in a range until they are told to stop; how writes have ended is in `ended`."""
+
+    def __init__(self, path, begin, end, count=4):
+        self.path, self.begin, self.end, self.stop, self.ended = path, begin, end, False, {}
+        self.threads = [threading.Thread(target=self.work, args=(number,), daemon=True) for number in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self, number):
+        turn = number
+        with Disk(self.path) as disk:
+            while not self.stop:
+                turn += len(self.threads)
+                at = self.begin + turn * 40503 % ((self.end - self.begin) // 4096 - 16) * 4096
+                problem = errno_of(lambda at=at, turn=turn: disk.write(at, pattern(turn, 65536)))
+                self.ended[problem] = self.ended.get(problem, 0) + 1
+                if problem:
+                    time.sleep(0.01)
+
+    def finish(self):
+        """Stops them all."""
+        self.stop = True
+        for thread in self.threads:
+            thread.join(20)
+        expect("writers that hang", 0, sum(thread.is_alive() for thread in self.threads))
+
+
+def tails(array, begin, end):
+    """What the members have between these bytes of their data areas."""
+    found = {}
+    for path in array.members:
+        with Disk(path) as disk:
+            found[path] = disk.read(array.data_offset(path) + begin, end - begin)
+    return found
+
+
+def nothing_behind(level, bitmap):
+    """Writes that are on their way when the array becomes smaller have ended when it is; none goes there later."""
+    disks = [late(path) for path in rams(level - 1)]
+    array = Array.create(disks, level=level, size=12, bitmap=bitmap)
+    with Shadow(array.path) as shadow:
+        data = level - 1 - (level - 4)
+        keep = 8 * MIB * data
+        shadow.write(0, pattern("kept", 2 * MIB))
+        for turn in range(3):
+            for path in rams(level - 1):
+                late(path, 30)
+            writers = Writers(array.path, keep, array.size())
+            time.sleep(0.3)
+            within(30, lambda: array.set("component_size", 8 * MIB // KIB))
+            then = tails(array, 8 * MIB, 12 * MIB)
+            expect("size", keep, array.size())
+            time.sleep(0.3)
+            writers.finish()
+            expect_in("ends of writes", ({""}, {"", "EIO"}, {"", "ENOSPC"}, {"", "EIO", "ENOSPC"}), set(writers.ended))
+            if kernel.driver() == "rust":
+                expect(f"turn {turn}: members whose bytes behind the end have changed since", [],
+                       [path for path, bytes_ in tails(array, 8 * MIB, 12 * MIB).items() if bytes_ != then[path]])
+            for path in rams(level - 1):
+                late(path)
+            array.set("component_size", 12 * MIB // KIB)
+            array.wait_synced()
+        shadow.verify("what was always there", 0, 2 * MIB)
+    array.expect_clean()
+
+
+def only_what_is_new():
+    """Growing syncs what is new, and nothing else; its content and that of the rest stay readable, also degraded."""
+    disks = rams(5)
+    array = Array.create(disks, level=6, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        # Wrong parity in what was there is not touched, so it tells whether a sync has gone over it.
+        geometry = array.geometry()
+        array.damage(geometry.row(3).p, 3 * geometry.chunk + 8)
+        array.damage(geometry.row(8 * 16 + 3).p, (8 * 16 + 3) * geometry.chunk + 8)
+        array.set("component_size", 24 * MIB // KIB)
+        wait_for("a resync", lambda: array.get("resync_start") == "none" and array.idle(), 60)
+        expect("size", 3 * 24 * MIB, array.size())
+        expect("mismatches of what was there before", 8, array.scan())
+        shadow.verify("what was there")
+    array.scan("repair")
+    with Shadow(array.path) as shadow:
+        shadow.fill(seed=2)
+        for path in disks[1:3]:
+            array.fail(path)
+        shadow.verify("all of it, without two members")
+
+
+def under_load(level, bitmap):
+    """Larger and smaller again and again under a verifying load of what always stays, and writes to what comes and goes."""
+    array = Array.create(rams(level - 1), level=level, size=8, bitmap=bitmap)
+    small, data = array.size(), 3
+    load = Load(array.path, small, seconds=5, jobs=2, depth=16, largest="128k")
+    turn = 0
+    while load.running():
+        large = (12, 24)[turn % 2] * MIB
+        array.set("component_size", large // KIB)
+        writers = Writers(array.path, small, large * data, 2)
+        time.sleep(0.2)
+        # A resync of what is new makes md refuse.
+        wait_for("an end of the resync", array.idle, 60)
+        array.set("component_size", 8 * MIB // KIB)
+        writers.finish()
+        expect_in("ends of writes", ({""}, {"", "EIO"}, {"", "ENOSPC"}, {"", "EIO", "ENOSPC"}), set(writers.ended))
+        turn += 1
+    load.finish()
+    note(f"{turn} times larger and smaller")
+    expect("at least twice", True, turn >= 2)
+    array.expect_clean()
+
+
+def refusals():
+    """More than the members have, and any size during a sync, are refused; what does not fill a chunk is left out."""
+    array = Array.create(rams(4), size=8)
+    expect("more than there is", "ENOSPC", array.try_set("component_size", 64 * MIB // KIB))
+    expect("not whole chunks", "", array.try_set("component_size", 8 * MIB // KIB + 63))
+    expect("size", 3 * 8 * MIB, array.size())
+    array.set("sync_speed_max", 100)
+    array.set("sync_action", "check")
+    wait_for("a check", lambda: "check =" in array.mdstat(), 10)
+    expect("while a check runs", "EBUSY", array.try_set("component_size", 12 * MIB // KIB))
+    array.set("sync_action", "idle")
+    array.wait_idle()
+    kernel.sh("mdadm", "--grow", array.path, "--size=max")
+    expect("all that there is", True, array.size() > 3 * 24 * MIB)
+    array.wait_synced()
+    array.expect_clean()
+
+
+if __name__ == "__main__":
+    run([
+        ("raid5: nothing is written behind the end", lambda: nothing_behind(5, "none")),
+        ("raid6, bitmap: nothing is written behind the end", lambda: nothing_behind(6, "internal")),
+        ("only what is new is synced", only_what_is_new),
+        ("raid5: under load", lambda: under_load(5, "none")),
+        ("raid6, bitmap: under load", lambda: under_load(6, "internal")),
+        ("sizes that are refused", refusals),
+    ], cleanup=stop_all)
