@@ -183,7 +183,7 @@ impl Env for World<'_> {
 
         if !self.sim.rng.chance(self.sim.config.pending_jobs) {
             let done = self.sim.perform_job(&work, self.kits);
-            done.mark(columns);
+            done.mark(strips, columns);
             return Outcome::Done {
                 mismatch: done.mismatch,
                 undone: work.undone,

@@ -62,10 +62,10 @@ pub(crate) struct PendingJob {
 }
 
 impl Performed {
-    /// Tells the span which blocks were found to be wrong.
-    pub(crate) fn mark(&self, columns: &mut [Column]) {
-        for &(member, strips) in &self.found {
-            columns[member].rebuild |= strips;
+    /// Tells the span which blocks of `strips` were found to be wrong.
+    pub(crate) fn mark(&self, strips: Strips, columns: &mut [Column]) {
+        for &(member, found) in &self.found {
+            columns[member].rebuild |= found & strips;
         }
     }
 }

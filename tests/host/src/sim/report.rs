@@ -60,6 +60,7 @@ events! {
     Flush "flushes",
     WouldBlock "NOWAIT requests turned back",
     JobPending "jobs that ended later",
+    JobInPieces "jobs that ended for some strips before others",
     JobUndone "jobs that could not be done for some strip",
     RunInline "spans run by a submitter",
     HandedOver "spans handed over after some rounds",

@@ -4,6 +4,7 @@
 
 use super::env::World;
 use super::io::{Io, Op, Owner};
+use super::jobs::PendingJob;
 use super::oracle::row_of;
 use super::report::Event;
 use super::submit::changes;
@@ -407,15 +408,33 @@ impl Sim {
             Some(done) => done,
             None => self.perform_job(&job.work, &mut actor.kits),
         };
-        done.mark(&mut actor.columns);
+        // The strips of a job go on each for itself.
+        let entry = job.entry;
+        let all = job.work.strips;
+        let part = Strips(self.rng.bits() as u16) & all;
+        let ended = if part.is_empty() { all } else { part };
+        done.mark(ended, &mut actor.columns);
         self.table.entries[job.entry].actor = Some(actor);
-        self.note(|| format!("entry {}: {:?} has ended", job.entry, job.work.job));
+        self.note(|| {
+            let of = job.work.job;
+            format!("entry {}: {of:?} has ended for {ended:?}", job.entry)
+        });
         self.table.entries[job.entry].jobs_ended.push([
-            job.work.strips,
-            done.mismatch,
-            job.work.undone,
+            ended,
+            done.mismatch & ended,
+            job.work.undone & ended,
         ]);
-        self.post(job.entry, Events::JOB);
+        if ended != all {
+            self.count(Event::JobInPieces);
+            let mut rest = job.work;
+            rest.strips = all - ended;
+            self.jobs.push(PendingJob {
+                entry: job.entry,
+                work: rest,
+                result: Some(done),
+            });
+        }
+        self.post(entry, Events::JOB);
         true
     }
 
