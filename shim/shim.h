@@ -230,4 +230,56 @@ void raid456_trace_span_step(struct mddev *mddev, const struct raid456_step *ste
 void raid456_trace_span_job(struct mddev *mddev, u64 sector, enum raid456_job job, unsigned int strips);
 void raid456_trace_span_park(struct mddev *mddev, u64 sector, enum raid456_park reason);
 
+/* dma.c: DMA engines */
+enum raid456_dma_kind {
+	RAID456_DMA_COPY,
+	RAID456_DMA_XOR,
+	RAID456_DMA_PQ,
+	RAID456_DMA_XOR_VAL,
+	RAID456_DMA_PQ_VAL,
+};
+
+/* How an operation has ended. */
+struct raid456_dma_end {
+	void *owner;
+	unsigned long channel;
+	bool ok;
+	/* Of what was compared. */
+	bool wrong_p;
+	bool wrong_q;
+};
+
+typedef void raid456_dma_ended_t(const struct raid456_dma_end *end);
+
+/* An operation; the arrays are needed only while it is submitted. */
+struct raid456_dma_op {
+	struct dma_chan *chan;
+	enum raid456_dma_kind kind;
+	/* It goes on with what `to` has. */
+	bool more;
+	unsigned int len;
+	unsigned int count;
+	const void *const *from;
+	const u8 *factors;
+	/* P and Q, or else the first. */
+	void *to[2];
+	/* Where in these. */
+	unsigned int at;
+	raid456_dma_ended_t *ended;
+	void *owner;
+};
+
+bool raid456_dma_supported(void);
+void raid456_dma_get(void);
+void raid456_dma_put(void);
+struct dma_chan *raid456_dma_find(enum raid456_dma_kind kind);
+unsigned int raid456_dma_most_sources(struct dma_chan *chan, enum raid456_dma_kind kind, bool p, bool q, bool more);
+bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, size_t from, size_t to, size_t len);
+const char *raid456_dma_name(struct dma_chan *chan);
+bool raid456_dma_submit(const struct raid456_dma_op *op);
+void raid456_dma_issue(struct dma_chan *chan);
+void raid456_module_hold(void);
+void raid456_module_release(void);
+void raid456_offload_default(char *name, size_t size);
+
 #endif

@@ -9,6 +9,7 @@ mod bindings;
 mod block;
 mod md;
 mod mem;
+mod offload;
 mod parity;
 mod raid;
 mod ratelimit;

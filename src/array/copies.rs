@@ -177,8 +177,8 @@ impl<'s> StripCopies<'_, 's> {
 }
 
 /// Neighbouring sectors of a part on one member.
-struct Piece {
-    member: u16,
+pub(super) struct Piece {
+    pub(super) member: u16,
     /// The strips that they are in.
     run: Run,
     /// The first sector in the array.
@@ -189,7 +189,7 @@ struct Piece {
 }
 
 /// Calls `f` with each piece of the active parts of a kind in `strips`, in the order of the parts.
-fn each_piece<'a>(
+pub(super) fn each_piece<'a>(
     geometry: &Geometry,
     span_sector: u64,
     kind: PartKind,
@@ -247,7 +247,11 @@ fn pieces_of(
 
 /// Calls `f` with what is written of each strip of a piece, as it lies together in memory: the strip, the byte of its block,
 /// and the new bytes from there on.
-fn each_source<'s>(slice: &'s Slice, piece: &Piece, mut f: impl FnMut(u32, usize, Source<'s>)) {
+pub(super) fn each_source<'s>(
+    slice: &'s Slice,
+    piece: &Piece,
+    mut f: impl FnMut(u32, usize, Source<'s>),
+) {
     let mut strip = piece.run.first;
     // CAST: a sector within a span.
     let mut at = piece.at as usize * 512;

@@ -61,6 +61,8 @@ counters! {
         MemberWriteSectors = "member_write_sectors",
         /// Jobs that a CPU did at once.
         JobsCpu = "jobs_cpu",
+        /// Jobs that DMA engines were given.
+        JobsDma = "jobs_dma",
         /// Times that a span was run by whoever had something for it: a submitter, a member's completion, the sync thread.
         RunsInline = "runs_inline",
         /// Times that a span was run by a lane.

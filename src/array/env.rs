@@ -3,6 +3,7 @@
 //! The array as a span sees it during one step.
 
 use super::counters;
+use super::engines::{self, SpanTickets};
 use super::jobs;
 use super::kits::KitNode;
 use super::object::{take_out, SpanKits, SpanObject};
@@ -17,6 +18,7 @@ use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Method, Outcome, Replacement, RmwLevel};
 use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
 use crate::ratelimited;
+use crate::sync::gate::Entry;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -32,6 +34,10 @@ pub(super) struct RunEnv<'a> {
     /// First member sector of the span.
     pub(super) sector: u64,
     pub(super) kits: &'a mut SpanKits,
+    /// What its jobs on engines have.
+    pub(super) tickets: &'a mut SpanTickets,
+    /// Keeps the array; jobs on engines keep it too.
+    pub(super) entry: &'a Entry<Array>,
     /// A kit came free for this span: it may take one although others wait.
     pub(super) granted: bool,
     /// Kits were given back; somebody may wait for them.
@@ -170,8 +176,12 @@ impl Env for RunEnv<'_> {
         columns: &mut [Column],
         parts: &mut PartList,
     ) -> Outcome {
-        self.span.counts.add(counters::Work::JobsCpu, 1);
         trace::span_job(&self.array.mddev, self.sector, || kind_of(job), strips.0);
+        if self.array.offload.is_on() && engines::submit(self, job, strips, columns, parts) {
+            self.span.counts.add(counters::Work::JobsDma, 1);
+            return Outcome::Pending;
+        }
+        self.span.counts.add(counters::Work::JobsCpu, 1);
         jobs::run(self, job, strips, columns, parts)
     }
 

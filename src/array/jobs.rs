@@ -118,7 +118,7 @@ fn parity_of(
 }
 
 /// What the members hold in the span.
-fn roles(env: &RunEnv<'_>) -> Roles {
+pub(super) fn roles(env: &RunEnv<'_>) -> Roles {
     let geometry = &env.array.geometry;
     geometry.roles(geometry.stripe_of(env.sector))
 }

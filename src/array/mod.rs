@@ -26,6 +26,7 @@ mod counters;
 mod direct;
 mod discard;
 mod durable;
+mod engines;
 mod env;
 mod errors;
 mod flushes;
@@ -35,6 +36,7 @@ mod kits;
 mod lanes;
 mod members;
 mod object;
+mod offload;
 mod part;
 mod pump;
 mod queue;
@@ -45,6 +47,7 @@ mod setup;
 mod submit;
 mod sync;
 mod table;
+mod ticket;
 
 use self::bitmap::{Bitmap, FlushThread};
 use self::counters::Counters;
@@ -52,6 +55,7 @@ use self::direct::Later;
 use self::errors::Faults;
 use self::kits::Kits;
 use self::lanes::Lanes;
+use self::offload::Offload;
 use self::part::Item;
 use self::queue::IndexStack;
 use self::settings::Settings;
@@ -64,6 +68,7 @@ use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Added, Seat, Slots};
 use crate::md::sysfs::Group;
 use crate::mem::mempool::Mempool;
+use crate::offload::channel;
 use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
 use crate::sync::gate::Gate;
@@ -87,6 +92,8 @@ pub(crate) struct Array {
     settings: Settings,
     counters: Counters,
     lanes: Arc<Lanes>,
+    #[pin]
+    offload: Offload,
     #[pin]
     table: Table,
     #[pin]
@@ -122,6 +129,10 @@ impl Personality for Array {
         engine::choose()
     }
 
+    fn unload() {
+        channel::give_up_kept();
+    }
+
     fn run(mddev: Handle, locked: &Locked<'_>) -> Result<Arc<Gate<Self>>> {
         setup::run(mddev, locked)
     }
@@ -130,6 +141,7 @@ impl Personality for Array {
         // What is still under way are blocks that are rewritten for nobody; nobody records failures of that any more.
         array.closing.store(true, Ordering::Relaxed);
         sync::quiesce(&array, Some(locked));
+        array.offload.stop(locked);
         array.lanes.stop(locked);
         array.stop_flushing(locked);
     }

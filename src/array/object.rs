@@ -5,6 +5,7 @@
 //! Anybody may post to it; its runner alone touches [`Work`].
 
 use super::counters::SpanCounts;
+use super::engines::SpanTickets;
 use super::errors::Faults;
 use super::heirs::Heirs;
 use super::kits::{KitList, KitNode, NOT_DEFERRED};
@@ -43,6 +44,8 @@ pub(super) struct SpanObject {
     pub(super) ended: KVVec<CompletionWord>,
     /// What is under way.
     pub(super) flights: Flights,
+    /// How many of its jobs are on engines; the runner's.
+    pub(super) jobs: AtomicU32,
     /// Who takes note of I/O that fails.
     pub(super) faults: Arc<Faults>,
     /// Where it is; the table's.
@@ -61,18 +64,21 @@ pub(super) struct SpanObject {
 
 impl SpanObject {
     /// An object without a place, for `members` members. May sleep.
-    pub(super) fn new(index: u32, members: u16, faults: Arc<Faults>) -> Result<Self> {
+    // Made in its place, for it is large.
+    #[inline(never)]
+    pub(super) fn new(index: u32, members: u16, faults: Arc<Faults>) -> Result<Arc<Self>> {
         let mut ended = KVVec::with_capacity(usize::from(members), GFP_KERNEL)?;
         for _ in 0..members {
             ended.push(CompletionWord::new(), GFP_KERNEL)?;
         }
-        Ok(Self {
+        let span = try_init!(Self {
             index,
             actor: Actor::new(Work::new(members)?),
             counts: KBox::new(SpanCounts::new(), GFP_KERNEL)?,
             posted: Stack::new(),
             ended,
             flights: Flights::new(),
+            jobs: AtomicU32::new(0),
             faults,
             place: Place::new(),
             pins: AtomicU32::new(0),
@@ -80,11 +86,10 @@ impl SpanObject {
             for_bitmap: Link::new(),
             for_superblock: Link::new(),
             deferred: AtomicU32::new(NOT_DEFERRED),
-        })
+        }? Error);
+        Arc::init(span, GFP_KERNEL)
     }
-}
 
-impl SpanObject {
     /// The first sector on its members.
     pub(super) fn sector(&self) -> u64 {
         self.place.key().sector
@@ -134,6 +139,8 @@ pub(super) struct Work {
     pub(super) ports: KVVec<Port>,
     pub(super) parts: PartList,
     pub(super) kits: SpanKits,
+    /// What its jobs on engines have.
+    pub(super) tickets: SpanTickets,
     /// Keeps the array while the span has work; its runner has it meanwhile.
     pub(super) entry: Option<Entry<Array>>,
 }
@@ -168,6 +175,7 @@ impl Work {
             ports,
             parts: PartList::default(),
             kits: [const { None }; SPAN_STRIPS as usize],
+            tickets: None,
             entry: None,
         })
     }

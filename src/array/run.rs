@@ -6,6 +6,7 @@
 //! lock and never sleeps; it needs task context with interrupts on, for parity may use vector registers.
 
 use super::counters;
+use super::engines;
 use super::env::RunEnv;
 use super::kits::KitList;
 use super::lanes;
@@ -16,6 +17,7 @@ use super::Array;
 use crate::md::trace::{self, Reason};
 use crate::raid::phase::{Phase, Phases};
 use crate::sync::actor::Turn;
+use crate::sync::gate::Entry;
 use crate::sync::mailbox::Events;
 use core::sync::atomic::Ordering;
 use kernel::sync::Arc;
@@ -79,7 +81,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
         return turn.finish().err();
     };
     let array: &Array = &entry;
-    if step(array, span, &mut turn, events) {
+    if step(&entry, span, &mut turn, events) {
         turn.entry = Some(entry);
         return Some(turn);
     }
@@ -108,7 +110,8 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
 }
 
 /// Does what there is to do for a span at once. Returns whether there is more by now.
-fn step(array: &Array, span: &Arc<SpanObject>, work: &mut Work, events: Events) -> bool {
+fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: Events) -> bool {
+    let array: &Array = entry;
     let granted = array.kits.take_grant(span);
     let Work {
         span: logic,
@@ -116,6 +119,7 @@ fn step(array: &Array, span: &Arc<SpanObject>, work: &mut Work, events: Events) 
         ports,
         parts,
         kits,
+        tickets,
         ..
     } = work;
     let mut env = RunEnv {
@@ -123,11 +127,16 @@ fn step(array: &Array, span: &Arc<SpanObject>, work: &mut Work, events: Events) 
         span,
         sector: logic.key().sector,
         kits,
+        tickets,
+        entry,
         granted,
         freed: false,
     };
     if events.contains(Events::IO) {
         pump::collect(logic, columns, ports, &mut env);
+    }
+    if events.contains(Events::JOB) {
+        engines::collect(logic, columns, parts, &mut env);
     }
     if events.contains(Events::FLUSH) {
         logic.release();

@@ -3,6 +3,7 @@
 //! What an administrator may set while the array runs, and the files in sysfs for it.
 
 use super::counters::CountersFile;
+use super::offload::Mode;
 use super::table::MAX_SPANS;
 use super::Array;
 use crate::md::limits;
@@ -138,6 +139,10 @@ md_attributes! {
         MismatchMethodFile,
         MismatchLocated,
         MismatchUnlocated,
+        OffloadMode,
+        OffloadLeast,
+        OffloadLate,
+        OffloadStats,
         StripeSize,
         JournalMode,
         PplWriteHint,
@@ -346,6 +351,83 @@ impl Attribute for MismatchUnlocated {
 
     fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
         writeln!(text, "{}", array.settings.unlocated.load(Ordering::Relaxed))
+    }
+}
+
+/// offload: where copies and parity are made: cpu, dma, or auto.
+struct OffloadMode;
+
+impl Attribute for OffloadMode {
+    type Of = Array;
+    const NAME: &'static CStr = c"offload";
+    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
+        // Memory for the engines' pages may have to come from pages that are written to this very array.
+        locked.allow_write();
+        let (mode, slab) = (Mode::from_name(text)?, array.table.slab());
+        array.offload.set_mode(mode, slab, &array.mddev, locked)
+    });
+
+    fn check(text: &str) -> Result {
+        Mode::from_name(text).map(drop)
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.offload.mode().name())
+    }
+}
+
+/// offload_min_bytes: how much a strip's job has to read and write to go to an engine with auto.
+struct OffloadLeast;
+
+impl Attribute for OffloadLeast {
+    type Of = Array;
+    const NAME: &'static CStr = c"offload_min_bytes";
+    const STORE: Store<Array> = Store::Locked(|array, _, text| {
+        array.offload.set_least(small_number(text)?);
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        small_number(text).map(drop)
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.offload.least())
+    }
+}
+
+/// offload_late_ms: after how long the CPU does again what an engine has not ended.
+struct OffloadLate;
+
+impl Attribute for OffloadLate {
+    type Of = Array;
+    const NAME: &'static CStr = c"offload_late_ms";
+    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
+        array.offload.set_late(locked, small_number(text)?);
+        Ok(())
+    });
+
+    fn check(text: &str) -> Result {
+        match small_number(text)? {
+            0 => Err(EINVAL),
+            _ => Ok(()),
+        }
+    }
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        writeln!(text, "{}", array.offload.late())
+    }
+}
+
+/// offload_stats: what has come of jobs, in strips, since the array was started.
+struct OffloadStats;
+
+impl Attribute for OffloadStats {
+    type Of = Array;
+    const NAME: &'static CStr = c"offload_stats";
+
+    fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
+        array.offload.show_counts(text)
     }
 }
 

@@ -12,6 +12,7 @@ use super::errors::Faults;
 use super::kits::Kits;
 use super::lanes::Lanes;
 use super::members;
+use super::offload::{Mode, Offload, NO_ENGINES};
 use super::queue::IndexStack;
 use super::settings::{Settings, DEFAULT_STRIPS};
 use super::table::Table;
@@ -24,6 +25,7 @@ use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Slot, Slots};
 use crate::mem::mempool::Mempool;
 use crate::new_irq_spinlock;
+use crate::offload::channel;
 use crate::parity::engine;
 use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
 use crate::sync::gate::Gate;
@@ -66,6 +68,7 @@ fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
     let array = allocate(handle, geometry, slots, full_sync)?;
     if let Err(err) = bring_up(&array, mddev) {
         // Threads end only so; the rest goes with the array.
+        array.offload.stop(mddev);
         array.lanes.stop(mddev);
         array.stop_flushing(mddev);
         return Err(err);
@@ -231,6 +234,7 @@ fn allocate(
         settings: Settings::new(),
         counters: Counters::new()?,
         lanes: Arc::new(Lanes::new(cpus)?, GFP_KERNEL)?,
+        offload <- Offload::new(members),
         table <- Table::new(span_sectors, cpus),
         kits <- Kits::new(members, cpus),
         items: Mempool::new(RESERVED_PARTS)?,
@@ -270,6 +274,7 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
         pr_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
         return Err(err);
     }
+    offload(array, mddev);
     let io_min = geometry.chunk_sectors() << 9;
     let io_opt = u64::from(io_min) * u64::from(geometry.data_disks());
     let io_opt = u32::try_from(io_opt).map_err(|_| EINVAL)?;
@@ -289,4 +294,26 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     )?;
     array.settings.let_discard(can_discard);
     Ok(())
+}
+
+/// Has jobs done where the module's parameter says. That it cannot be is no reason not to start the array.
+fn offload(array: &Gate<Array>, mddev: &Locked<'_>) {
+    let name = mddev.name();
+    let mut text = [0; 8];
+    let mode = channel::default_mode(&mut text).and_then(Mode::from_name);
+    let Ok(mode) = mode else {
+        pr_warn!("md/raid:{name}: offload: the module's parameter is none of cpu, auto and dma: cpu it is\n");
+        return;
+    };
+    let set = |mode| {
+        let slab = array.table.slab();
+        array.offload.set_mode(mode, slab, &array.mddev, mddev)
+    };
+    match set(mode) {
+        Ok(()) => {}
+        Err(err) if err == NO_ENGINES => {
+            pr_warn!("md/raid:{name}: offload: this kernel has no DMA engines: the CPU does all\n")
+        }
+        Err(err) => pr_warn!("md/raid:{name}: offload: {mode:?} could not be set: {err:?}\n"),
+    }
 }

@@ -321,7 +321,7 @@ impl Table {
             let mut chunk = KVec::with_capacity(CHUNK as usize, GFP_KERNEL)?;
             for index in first..first + CHUNK {
                 let span = SpanObject::new(index, members, faults.clone())?;
-                chunk.push(Arc::new(span, GFP_KERNEL)?, GFP_KERNEL)?;
+                chunk.push(span, GFP_KERNEL)?;
             }
             if !slot.populate(chunk) {
                 return Err(EBUSY);

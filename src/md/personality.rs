@@ -50,6 +50,9 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// What the one who loads the module gets.
     fn load() -> Result;
 
+    /// Gives up what was prepared, after the last array. When the module goes; may sleep.
+    fn unload();
+
     /// Starts an array: checks what the superblocks say, sets it up, and tells md core its sizes and how many members are
     /// lost. Requests come once this has returned.
     ///
@@ -218,6 +221,7 @@ impl<P: Personality> Drop for Driver<P> {
             // SAFETY: It is registered, and no array uses it: the module is going, or has never come.
             unsafe { bindings::unregister_md_submodule(&mut personality.head) };
         }
+        P::unload();
         LOADED.store(false, Ordering::Relaxed);
     }
 }

@@ -62,6 +62,21 @@ impl<W: Work> Thread<W> {
         unsafe { bindings::raid456_wake_thread_at(self.thread.as_ptr()) }
     }
 
+    /// Makes the thread do its work each so often from now on, also if nobody wakes it; `None` for no more than that. Sleeps.
+    pub(crate) fn set_period(&self, _locked: &Locked<'_>, millis: Option<u32>) {
+        let thread = self.thread.load(Ordering::Acquire);
+        if thread.is_null() {
+            return;
+        }
+        let never = kernel::ffi::c_ulong::MAX >> 1;
+        let period = millis.map_or(never, kernel::time::msecs_to_jiffies);
+        // SAFETY: By the invariant it is registered, and it is not stopped meanwhile: that takes the lock.
+        let field = unsafe { &raw mut (*thread).timeout };
+        // SAFETY: The field is a word, which the thread only reads.
+        unsafe { field.write_volatile(period) };
+        self.wake();
+    }
+
     /// Ends the thread, after its work if it is at it, and waits for that; nothing if it was stopped. Not for the thread
     /// itself, nor with another array's lock. Sleeps.
     pub(crate) fn stop(&self, locked: &Locked<'_>) {

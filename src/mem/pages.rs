@@ -53,6 +53,12 @@ impl Page {
         unsafe { bindings::raid456_page_may_change(self.0.as_ptr().cast()) }.then_some(self.0)
     }
 
+    /// Where the page is, for those who count themselves among its users before they let anything change it, or keep it while
+    /// something reads it.
+    pub(crate) fn place(&self) -> NonNull<u8> {
+        self.0
+    }
+
     /// The content; `None` while a bio reads into the page.
     pub(crate) fn view<T: AsBytes + FromBytes>(&self) -> Option<&T> {
         const { Self::check_size::<T>() };

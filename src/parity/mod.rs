@@ -22,7 +22,7 @@ mod group;
 pub(crate) mod kernel;
 #[cfg(MODULE)]
 mod kunit;
-mod lender;
+pub(crate) mod lender;
 pub(crate) mod locate;
 mod recover;
 pub(crate) mod scalar;

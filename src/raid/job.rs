@@ -60,10 +60,6 @@ pub(crate) enum Outcome {
         undone: Strips,
     },
     /// It goes on elsewhere; [`super::span::Span::job_done`] is called later.
-    #[cfg_attr(
-        MODULE,
-        expect(dead_code, reason = "every engine so far ends its jobs at once")
-    )]
     Pending,
 }
 

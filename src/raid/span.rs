@@ -203,10 +203,6 @@ impl Span {
     }
 
     /// Takes in that a pending job has ended; in `undone` it could not be done. To be followed by [`Self::step`].
-    #[cfg_attr(
-        MODULE,
-        expect(dead_code, reason = "every engine so far ends its jobs at once")
-    )]
     pub(crate) fn job_done<E: Env>(
         &mut self,
         strips: Strips,

@@ -38,10 +38,6 @@ impl Events {
     /// Member I/O has ended: see the members' [`CompletionWord`]s.
     pub(crate) const IO: Self = Self(1 << 1);
     /// A job that was pending has ended.
-    #[cfg_attr(
-        MODULE,
-        expect(dead_code, reason = "every engine so far ends its jobs at once")
-    )]
     pub(crate) const JOB: Self = Self(1 << 2);
     /// Memory that the span waited for may be free.
     pub(crate) const MEMORY: Self = Self(1 << 3);

@@ -44,6 +44,8 @@ VOLATILE = {"uuid", "sync_speed", "sync_completed", "stripe_cache_active", "mism
 # Files that the C module does not have: mode and content.
 OURS = {
     "mismatch_method": ("0o644", "parity\n"), "mismatch_located": ("0o444", "0\n"), "mismatch_unlocated": ("0o444", "0\n"),
+    "offload": ("0o644", "cpu\n"), "offload_min_bytes": ("0o644", "65536\n"), "offload_late_ms": ("0o644", "10000\n"),
+    "offload_stats": ("0o444", "dma 0\ncpu 0\nredone 0\nlate 0\nfalse_alarms 0\ndropped 0\nquarantined 0\n"),
     # tests/guest/counters.py looks at its content.
     "counters": ("0o444", ""),
 }

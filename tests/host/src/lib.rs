@@ -27,6 +27,13 @@ pub mod sync {
     pub(crate) mod tally;
 }
 
+#[path = "../../../src/offload"]
+pub mod offload {
+    //! What jobs on engines are made of.
+
+    pub(crate) mod recipe;
+}
+
 #[path = "../../../src/array"]
 pub mod array {
     //! What of the driver needs no kernel.
@@ -43,5 +50,7 @@ mod engines;
 mod geometry;
 #[cfg(all(test, loom))]
 mod interleave;
+#[cfg(test)]
+mod recipes;
 #[cfg(all(test, not(loom)))]
 mod threads;

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Jobs of a span on DMA engines: handed over, gone on with, taken in, and done again by this CPU where that failed.
+
+use super::copies::{each_piece, each_source};
+use super::counters;
+use super::env::RunEnv;
+use super::jobs;
+use super::object::SpanKits;
+use super::offload::{is_for_engines, Outcome};
+use super::part::PartList;
+use super::ticket::{Progress, Ticket};
+use crate::mem::pages::Page;
+use crate::offload::recipe::Recipe;
+use crate::raid::column::Column;
+use crate::raid::job::{self as raid, Job};
+use crate::raid::part::PartKind;
+use crate::raid::span::Span;
+use crate::raid::strips::{Strips, SPAN_STRIPS};
+use crate::ratelimited;
+use crate::sync::mailbox::Events;
+use core::sync::atomic::Ordering;
+use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
+use kernel::prelude::*;
+use kernel::time::Delta;
+
+/// The tickets of a span's strips; nothing before its first job on engines.
+pub(super) type SpanTickets = Option<KBox<[Option<KBox<Ticket>>; SPAN_STRIPS as usize]>>;
+
+/// Hands a job over, if engines are to do it and can do all of it. Returns false, and has done nothing, if not: then this CPU
+/// does it.
+// Its own frame: what an engine's job needs must not lie below what this CPU's needs.
+#[inline(never)]
+pub(super) fn submit(
+    env: &mut RunEnv<'_>,
+    job: Job,
+    strips: Strips,
+    columns: &[Column],
+    parts: &PartList,
+) -> bool {
+    if !is_for_engines(job) {
+        return false;
+    }
+    if !prepare(env, job, strips, columns) || !cover(env, job, strips, parts) {
+        for strip in strips.iter() {
+            give(env, strip);
+        }
+        let count = u64::from(strips.count());
+        env.array
+            .offload
+            .counts
+            .cpu
+            .fetch_add(count, Ordering::Relaxed);
+        return false;
+    }
+    begin(env, job, strips, parts);
+    let jobs = &env.span.jobs;
+    jobs.store(
+        jobs.load(Ordering::Relaxed).wrapping_add(strips.count()),
+        Ordering::Relaxed,
+    );
+    true
+}
+
+/// Takes a ticket for each strip and plans what it does. Returns false if there are too few, or it cannot be done so.
+fn prepare(env: &mut RunEnv<'_>, job: Job, strips: Strips, columns: &[Column]) -> bool {
+    let offload = &env.array.offload;
+    let roles = jobs::roles(env);
+    if env.tickets.is_none() {
+        let room = KBox::new([const { None }; _], GFP_NOWAIT | __GFP_NOWARN);
+        *env.tickets = room.ok();
+    }
+    for index in strips.iter() {
+        let Some(slot) = slot(env.tickets, index) else {
+            return false;
+        };
+        let Some(ticket) = offload.take() else {
+            return false;
+        };
+        let recipe = Recipe {
+            job,
+            roles,
+            columns,
+            strip: Strips::one(index),
+        };
+        let blocks = slot.insert(ticket).plan(&recipe, offload);
+        if !blocks.is_some_and(|blocks| offload.pays(blocks)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Notes what a write copies in. Returns false if a channel cannot do that.
+fn cover(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) -> bool {
+    if !matches!(job, Job::Write(_)) {
+        return true;
+    }
+    let array = env.array;
+    let tickets = &mut *env.tickets;
+    let mut fits = true;
+    each_piece(
+        &array.geometry,
+        env.sector,
+        PartKind::Write,
+        strips,
+        parts,
+        |slice, piece| {
+            each_source(slice, &piece, |strip, at, source| {
+                let ticket = slot(tickets, strip).and_then(Option::as_mut);
+                fits &= ticket.is_some_and(|ticket| ticket.cover(piece.member, at, source));
+            });
+        },
+    );
+    fits
+}
+
+/// Begins what the tickets have planned. What cannot be begun has ended, and failed, when the span runs next.
+fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) {
+    let array = env.array;
+    let copies = matches!(job, Job::Write(_));
+    for index in strips.iter() {
+        let Some((ticket, pages)) = strip(env.tickets, env.kits, index) else {
+            continue;
+        };
+        let begun = if copies {
+            ticket.begin_copies(env.span, env.entry, pages)
+        } else {
+            ticket.advance(env.span, env.entry, pages, &array.offload) == Progress::Pending
+        };
+        if !begun {
+            // Nobody else would tell.
+            let _none = env.span.actor.post(Events::JOB);
+        }
+    }
+    if !copies {
+        return;
+    }
+    let tickets = &mut *env.tickets;
+    each_piece(
+        &array.geometry,
+        env.sector,
+        PartKind::Write,
+        strips,
+        parts,
+        |slice, piece| {
+            each_source(slice, &piece, |strip, at, source| {
+                if let Some(ticket) = slot(tickets, strip).and_then(Option::as_mut) {
+                    ticket.copy(piece.member, at, source);
+                }
+            });
+        },
+    );
+    for index in strips.iter() {
+        if let Some(ticket) = slot(tickets, index).and_then(Option::as_mut) {
+            ticket.end_copies();
+        }
+    }
+}
+
+/// How a strip's job stands.
+enum Verdict {
+    Pending,
+    Done,
+    /// This CPU does it.
+    Again(Why),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Failed,
+    /// What the engine still does with the ticket's pages is for nobody.
+    Late,
+    /// An engine is not believed that parity is wrong.
+    Differs,
+}
+
+/// Takes in what has ended, begins what comes then, and has this CPU do what has failed or is late.
+#[inline(never)]
+pub(super) fn collect(
+    span: &mut Span,
+    columns: &mut [Column],
+    parts: &mut PartList,
+    env: &mut RunEnv<'_>,
+) {
+    let mut done = Strips::NONE;
+    for index in 0..SPAN_STRIPS {
+        match look(env, index) {
+            None | Some(Verdict::Pending) => {}
+            Some(Verdict::Done) => {
+                done |= Strips::one(index);
+                give(env, index);
+                one_less(env);
+            }
+            Some(Verdict::Again(why)) => again(span, columns, parts, env, index, why),
+        }
+    }
+    if !done.is_empty() {
+        let count = u64::from(done.count());
+        let counts = &env.array.offload.counts;
+        counts.dma.fetch_add(count, Ordering::Relaxed);
+        span.job_done(done, Strips::NONE, Strips::NONE, columns, parts, env);
+    }
+}
+
+/// Looks how the job of a strip stands, and begins what comes next.
+fn look(env: &mut RunEnv<'_>, index: u32) -> Option<Verdict> {
+    let offload = &env.array.offload;
+    let (ticket, pages) = strip(env.tickets, env.kits, index)?;
+    let Some(stage) = ticket.stage() else {
+        return Some(Verdict::Again(Why::Failed));
+    };
+    let channel = stage.channel();
+    if !stage.has_ended() {
+        let late = Delta::from_millis(offload.late().into());
+        if ticket.age() <= late || !stage.abandon() {
+            return Some(Verdict::Pending);
+        }
+        note(env, channel, Outcome::Late);
+        return Some(Verdict::Again(Why::Late));
+    }
+    let (failed, differs) = (stage.has_failed(), stage.differs());
+    let verdict = if failed {
+        Verdict::Again(Why::Failed)
+    } else if differs {
+        Verdict::Again(Why::Differs)
+    } else {
+        match ticket.advance(env.span, env.entry, pages, offload) {
+            Progress::Pending => Verdict::Pending,
+            Progress::Done => Verdict::Done,
+            Progress::Failed => Verdict::Again(Why::Failed),
+        }
+    };
+    let outcome = if failed {
+        Outcome::Failed
+    } else {
+        Outcome::Well
+    };
+    note(env, channel, outcome);
+    Some(verdict)
+}
+
+/// Has this CPU do the job of a strip from the beginning.
+fn again(
+    span: &mut Span,
+    columns: &mut [Column],
+    parts: &mut PartList,
+    env: &mut RunEnv<'_>,
+    index: u32,
+    why: Why,
+) {
+    let slot = slot(env.tickets, index);
+    let Some(ticket) = slot.and_then(Option::take) else {
+        return;
+    };
+    let offload = &env.array.offload;
+    let job = ticket.job();
+    if why == Why::Late {
+        offload.lose(ticket);
+        offload.counts.late.fetch_add(1, Ordering::Relaxed);
+    } else {
+        offload.give(ticket);
+    }
+    one_less(env);
+    let strip = Strips::one(index);
+    env.span.counts.add(counters::Work::JobsCpu, 1);
+    let run = jobs::run(env, job, strip, columns, parts);
+    // This CPU ends it at once.
+    let raid::Outcome::Done { mismatch, undone } = run else {
+        return;
+    };
+    let counts = &offload.counts;
+    let count = match why {
+        Why::Failed | Why::Late => &counts.redone,
+        Why::Differs if mismatch.is_empty() => &counts.false_alarms,
+        Why::Differs => &counts.dma,
+    };
+    count.fetch_add(1, Ordering::Relaxed);
+    if why != Why::Differs || mismatch.is_empty() {
+        ratelimited!(pr_warn!(
+            "md/raid:{}: offload: an engine's {job:?} job {}, and was done by the CPU\n",
+            env.array.mddev.name(),
+            match why {
+                Why::Failed => "has failed",
+                Why::Late => "is late",
+                Why::Differs => "says that parity is wrong, which it is not",
+            }
+        ));
+    }
+    span.job_done(strip, mismatch, undone, columns, parts, env);
+}
+
+/// Takes note of how a channel has done.
+fn note(env: &RunEnv<'_>, channel: usize, outcome: Outcome) {
+    if env.array.offload.note(channel, outcome) {
+        pr_warn!(
+            "md/raid:{}: offload: a channel has failed time after time and is not used any more; write to md/offload to try it again\n",
+            env.array.mddev.name()
+        );
+    }
+}
+
+/// Gives back the ticket of a strip, if it has one, of which nothing is under way.
+fn give(env: &mut RunEnv<'_>, index: u32) {
+    let slot = slot(env.tickets, index);
+    if let Some(ticket) = slot.and_then(Option::take) {
+        env.array.offload.give(ticket);
+    }
+}
+
+/// One job of the span less is under way.
+fn one_less(env: &RunEnv<'_>) {
+    let jobs = &env.span.jobs;
+    jobs.store(
+        jobs.load(Ordering::Relaxed).wrapping_sub(1),
+        Ordering::Relaxed,
+    );
+}
+
+/// The place of a strip's ticket.
+fn slot(tickets: &mut SpanTickets, index: u32) -> Option<&mut Option<KBox<Ticket>>> {
+    tickets.as_mut()?.get_mut(index as usize)
+}
+
+/// The ticket of a strip, if it has one, and its pages.
+fn strip<'a>(
+    tickets: &'a mut SpanTickets,
+    kits: &'a mut SpanKits,
+    index: u32,
+) -> Option<(&'a mut Ticket, &'a mut [Page])> {
+    let ticket = slot(tickets, index)?.as_mut()?;
+    let node = kits.get_mut(index as usize)?.as_mut()?;
+    Some((ticket, node.kit.pages_mut()))
+}

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Channels of DMA engines, and the operations that they do.
+//!
+//! dmaengine shows public channels to whoever has said that it is interested ([`Engines`]), a channel for each kind of
+//! operation on each CPU. An operation keeps the pages that it works on until it has ended, and nobody sees or changes one
+//! that is written to meanwhile ([`Page`]).
+
+use super::stage::{self, Owner, Stage};
+use crate::bindings;
+use crate::mem::pages::{Page, PAGE_SIZE};
+use crate::parity::gf::Element;
+use crate::parity::Source;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What an engine can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Copy bytes.
+    Copy,
+    /// Make the sum of blocks.
+    Xor,
+    /// Make that, and the sum of blocks each times a factor; or one of them.
+    Pq,
+    /// Compare as [`Self::Xor`]: whether the sum is zero.
+    XorCheck,
+    /// Compare as [`Self::Pq`].
+    PqCheck,
+}
+
+impl Kind {
+    fn to_raw(self) -> bindings::raid456_dma_kind {
+        match self {
+            Self::Copy => bindings::raid456_dma_kind_RAID456_DMA_COPY,
+            Self::Xor => bindings::raid456_dma_kind_RAID456_DMA_XOR,
+            Self::Pq => bindings::raid456_dma_kind_RAID456_DMA_PQ,
+            Self::XorCheck => bindings::raid456_dma_kind_RAID456_DMA_XOR_VAL,
+            Self::PqCheck => bindings::raid456_dma_kind_RAID456_DMA_PQ_VAL,
+        }
+    }
+}
+
+/// Whether this kernel has dmaengine.
+pub(crate) fn is_supported() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_dma_supported() }
+}
+
+/// What the module's parameter says of where jobs are done, as text.
+///
+/// # Errors
+///
+/// `EINVAL`: it is no text.
+pub(crate) fn default_mode(room: &mut [u8; 8]) -> Result<&str> {
+    // SAFETY: The room is as large as said.
+    unsafe { bindings::raid456_offload_default(room.as_mut_ptr().cast(), room.len()) };
+    let text = CStr::from_bytes_until_nul(room).map_err(|_| EINVAL)?;
+    let text = text.to_str().map_err(|_| EINVAL)?;
+    Ok(text.strip_suffix('\n').unwrap_or(text))
+}
+
+/// How many interests are kept although nobody has them.
+static KEPT: AtomicU32 = AtomicU32::new(0);
+
+/// The interest in channels: while it lives those that are found may be used.
+pub(crate) struct Engines(());
+
+impl Engines {
+    /// Tells dmaengine. Sleeps.
+    pub(crate) fn get() -> Self {
+        // SAFETY: The function has no requirements but a context that may sleep.
+        unsafe { bindings::raid456_dma_get() };
+        Self(())
+    }
+
+    /// The channel for operations of a kind, on this CPU; `None` if no engine has any.
+    pub(crate) fn find(&self, kind: Kind) -> Option<Channel<'_>> {
+        // SAFETY: The function has no requirements.
+        let chan = unsafe { bindings::raid456_dma_find(kind.to_raw()) };
+        // INVARIANT: channels that are found may be used as long as the interest is kept.
+        NonNull::new(chan).map(|chan| Channel {
+            chan,
+            _engines: PhantomData,
+        })
+    }
+}
+
+impl Drop for Engines {
+    /// Sleeps. While operations that were abandoned have not ended, the interest is kept:
+    /// see [`give_up_kept`].
+    fn drop(&mut self) {
+        if stage::abandoned() != 0 {
+            KEPT.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // SAFETY: It was told when this value was made, and no channel that was found is used any more.
+        unsafe { bindings::raid456_dma_put() }
+    }
+}
+
+/// Gives up all interest that was kept, unless there still is a reason. Sleeps.
+pub(crate) fn give_up_kept() {
+    if stage::abandoned() != 0 {
+        return;
+    }
+    for _ in 0..KEPT.swap(0, Ordering::Relaxed) {
+        drop(Engines(()));
+    }
+}
+
+/// A channel.
+///
+/// # Invariants
+///
+/// It may be used for as long as `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Channel<'a> {
+    chan: NonNull<bindings::dma_chan>,
+    _engines: PhantomData<&'a Engines>,
+}
+
+/// A channel that is kept, to be used more than once: which one there is for an operation may be another one each time.
+///
+/// # Invariants
+///
+/// The channel was found by `engines`.
+pub(crate) struct Kept {
+    engines: Arc<Engines>,
+    chan: NonNull<bindings::dma_chan>,
+}
+
+// SAFETY: A channel may be used by any task.
+unsafe impl Send for Kept {}
+
+// SAFETY: As above.
+unsafe impl Sync for Kept {}
+
+impl Kept {
+    /// Keeps the channel that `find` finds.
+    pub(crate) fn new(
+        engines: &Arc<Engines>,
+        find: impl FnOnce(&Engines) -> Option<Channel<'_>>,
+    ) -> Option<Self> {
+        let chan = find(engines)?.chan;
+        // INVARIANT: just found by these: a channel is as long-lived as the engines that it was found by.
+        Some(Self {
+            engines: engines.clone(),
+            chan,
+        })
+    }
+
+    /// The channel.
+    pub(crate) fn get(&self) -> Channel<'_> {
+        let _engines: &Engines = &self.engines;
+        // INVARIANT: channels that are found may be used as long as the interest is kept, which we do.
+        Channel {
+            chan: self.chan,
+            _engines: PhantomData,
+        }
+    }
+}
+
+/// Which blocks an operation makes or compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) p: bool,
+    pub(crate) q: bool,
+    /// It goes on with what is there.
+    pub(crate) more: bool,
+}
+
+impl Channel<'_> {
+    /// What tells it from others.
+    pub(crate) fn id(&self) -> usize {
+        self.chan.as_ptr() as usize
+    }
+
+    /// The name that logs have. It may be cut off.
+    pub(crate) fn name(&self) -> &CStr {
+        // SAFETY: By the invariant the channel is valid; its name is while it is.
+        let name = unsafe { bindings::raid456_dma_name(self.chan.as_ptr()) };
+        // SAFETY: As above.
+        unsafe { CStr::from_char_ptr(name) }
+    }
+
+    /// How many blocks one operation reads at most; what it goes on with is not counted.
+    pub(crate) fn most_sources(&self, kind: Kind, sums: Sums) -> usize {
+        let Sums { p, q, more } = sums;
+        let chan = self.chan.as_ptr();
+        // SAFETY: By the invariant the channel is valid.
+        let most = unsafe { bindings::raid456_dma_most_sources(chan, kind.to_raw(), p, q, more) };
+        most as usize
+    }
+
+    /// Whether operations may begin at such bytes of pages, and be as long.
+    pub(crate) fn is_aligned(&self, kind: Kind, from: usize, to: usize, len: usize) -> bool {
+        let chan = self.chan.as_ptr();
+        // SAFETY: By the invariant the channel is valid.
+        unsafe { bindings::raid456_dma_is_aligned(chan, kind.to_raw(), from, to, len) }
+    }
+
+    /// Has what was submitted begin.
+    pub(crate) fn issue(&self) {
+        // SAFETY: By the invariant the channel is valid.
+        unsafe { bindings::raid456_dma_issue(self.chan.as_ptr()) }
+    }
+
+    /// Submits an operation, as a part of a stage that has not been closed. Returns false, and does nothing, if the channel
+    /// does not take it. Task context with interrupts on; does not sleep.
+    #[must_use = "what was not taken is not done"]
+    pub(crate) fn submit<O: Owner>(
+        &self,
+        kind: Kind,
+        inputs: &Inputs<'_, '_>,
+        to: Targets<'_>,
+        stage: &Arc<Stage<O>>,
+    ) -> bool {
+        let lists = &inputs.lists;
+        // CAST: there are no more blocks than twice as many as members, and a page's bytes.
+        let (count, len, at) = (lists.from.len() as u32, to.len as u32, to.at as u32);
+        let reach = to.at.checked_add(to.len);
+        if count == 0 || reach.is_none_or(|reach| reach > PAGE_SIZE) || to.len > inputs.len {
+            return false;
+        }
+        if kind == Kind::Copy && (count != 1 || to.q.is_some())
+            || to.p.or(to.q).is_none() && kind != Kind::XorCheck
+        {
+            return false;
+        }
+        let address = |page: Option<NonNull<u8>>| {
+            page.map_or(core::ptr::null_mut(), |page| page.as_ptr().cast())
+        };
+        stage.begin(self.id());
+        let op = bindings::raid456_dma_op {
+            chan: self.chan.as_ptr(),
+            kind: kind.to_raw(),
+            more: to.more,
+            len,
+            count,
+            from: lists.from.as_ptr().cast(),
+            factors: lists.factors.as_ptr(),
+            to: [address(to.p), address(to.q)],
+            at,
+            ended: Some(ended::<O>),
+            owner: Arc::into_raw(stage.clone()).cast_mut().cast(),
+        };
+        // SAFETY: By the invariant the channel is valid. The lists have `count` elements: pages and factors that are
+        // borrowed, each as long as `len` from its address on; the targets are pages, with `len` bytes from `at` on. The
+        // owner is a reference to a stage, for one call of a function that takes one.
+        if unsafe { bindings::raid456_dma_submit(&op) } {
+            return true;
+        }
+        // SAFETY: It was not taken, so the reference is still ours.
+        drop(unsafe { Arc::<Stage<O>>::from_raw(op.owner.cast()) });
+        stage.unbegin();
+        false
+    }
+}
+
+/// An operation of a stage has ended.
+///
+/// # Safety
+///
+/// `end` is valid and its owner a reference to a stage of this type, which is the function's from now on.
+unsafe extern "C" fn ended<O: Owner>(end: *const bindings::raid456_dma_end) {
+    // SAFETY: By the requirement of this function.
+    let end = unsafe { &*end };
+    // SAFETY: As above.
+    let stage = unsafe { Arc::<Stage<O>>::from_raw(end.owner.cast()) };
+    stage.op_ended(end.channel, end.ok, (end.wrong_p, end.wrong_q));
+}
+
+/// Memory for lists of what operations read.
+pub(crate) struct Lists {
+    /// Addresses; not to be used but while they are [`Inputs`].
+    from: KVec<usize>,
+    factors: KVec<u8>,
+}
+
+impl Lists {
+    /// Room for as many blocks.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    pub(crate) fn new(blocks: usize, flags: kernel::alloc::Flags) -> Result<Self> {
+        Ok(Self {
+            from: KVec::with_capacity(blocks, flags)?,
+            factors: KVec::with_capacity(blocks, flags)?,
+        })
+    }
+}
+
+/// What an operation reads.
+///
+/// # Invariants
+///
+/// There are as many factors as addresses, and from each address on `len` bytes may be read for as long as `'p`.
+pub(crate) struct Inputs<'l, 'p> {
+    lists: &'l mut Lists,
+    len: usize,
+    _pages: PhantomData<Source<'p>>,
+}
+
+impl<'l, 'p> Inputs<'l, 'p> {
+    /// No blocks.
+    pub(crate) fn new(lists: &'l mut Lists) -> Self {
+        lists.from.clear();
+        lists.factors.clear();
+        // INVARIANT: there is nothing.
+        Self {
+            lists,
+            len: PAGE_SIZE,
+            _pages: PhantomData,
+        }
+    }
+
+    /// A block that is in no page of ours. It must not go beyond its page.
+    pub(crate) fn copied(lists: &'l mut Lists, source: Source<'p>) -> Self {
+        let mut inputs = Self::new(lists);
+        // INVARIANT: the source can be read for so long and so far.
+        inputs.len = source.len();
+        let _ = inputs.push_address(source.as_ptr() as usize, Element::ONE);
+        inputs
+    }
+
+    /// The end of a page, from a byte on, to be copied.
+    pub(crate) fn end_of(lists: &'l mut Lists, page: &'p Page, at: usize) -> Self {
+        let mut inputs = Self::new(lists);
+        let at = at.min(PAGE_SIZE);
+        // INVARIANT: so much of the page lies behind it.
+        inputs.len = PAGE_SIZE.wrapping_sub(at);
+        let address = (page.place().as_ptr() as usize).wrapping_add(at);
+        let _ = inputs.push_address(address, Element::ONE);
+        inputs
+    }
+
+    /// One more block. Returns false if there is no room for it.
+    #[must_use = "a sum without it is another one"]
+    pub(crate) fn push(&mut self, page: &'p Page, factor: Element) -> bool {
+        // INVARIANT: a page is as long as `len`, or longer.
+        self.push_address(page.place().as_ptr() as usize, factor)
+    }
+
+    fn push_address(&mut self, address: usize, factor: Element) -> bool {
+        let Lists { from, factors } = &mut *self.lists;
+        from.len() < from.capacity()
+            && factors.push_within_capacity(factor.0).is_ok()
+            && from.push_within_capacity(address).is_ok()
+    }
+}
+
+/// Where an operation writes to, or what it compares with.
+#[derive(Clone, Copy)]
+pub(crate) struct Targets<'p> {
+    p: Option<NonNull<u8>>,
+    q: Option<NonNull<u8>>,
+    at: usize,
+    len: usize,
+    more: bool,
+    _pages: PhantomData<&'p mut Page>,
+}
+
+impl<'p> Targets<'p> {
+    /// Whole pages to be made; `more` to go on with what is in them.
+    pub(crate) fn made(p: Option<&'p mut Page>, q: Option<&'p mut Page>, more: bool) -> Self {
+        Self {
+            p: p.map(|page| page.place()),
+            q: q.map(|page| page.place()),
+            at: 0,
+            len: PAGE_SIZE,
+            more,
+            _pages: PhantomData,
+        }
+    }
+
+    /// Bytes of a page to be copied to.
+    pub(crate) fn bytes(page: &'p mut Page, at: usize, len: usize) -> Self {
+        Self {
+            p: Some(page.place()),
+            at,
+            len,
+            ..Self::made(None, None, false)
+        }
+    }
+
+    /// Pages to be compared with; none for [`Kind::XorCheck`], where P is one of the inputs.
+    pub(crate) fn compared(p: Option<&'p Page>, q: Option<&'p Page>) -> Self {
+        Self {
+            p: p.map(Page::place),
+            q: q.map(Page::place),
+            ..Self::made(None, None, false)
+        }
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests in the kernel of what jobs on engines are made of, but for the engines: tests/guest/offload.py has some.
+
+#[kernel::macros::kunit_tests(raid456_offload)]
+mod tests {
+    use crate::offload::channel::{self, Engines, Kind};
+    use crate::offload::recipe::next_chunk;
+    use crate::offload::stage::{self, Owner, Stage};
+    use core::sync::atomic::{AtomicU32, Ordering};
+    use kernel::prelude::*;
+    use kernel::sync::Arc;
+
+    /// Counts how often it is told.
+    struct Told(Arc<AtomicU32>);
+
+    impl Owner for Told {
+        fn ended(self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn told_stage() -> Result<(Arc<Stage<Told>>, Arc<AtomicU32>)> {
+        let told = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
+        Ok((Stage::new(Told(told.clone()))?, told))
+    }
+
+    fn count(told: &AtomicU32) -> u32 {
+        told.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn owner_is_told_once_when_the_last_operation_has_ended() -> Result {
+        // Whether it is closed before, between, or after the ends of two operations.
+        for closed_after in 0..3 {
+            let (stage, told) = told_stage()?;
+            stage.begin(1);
+            stage.begin(1);
+            for ended in 0..3 {
+                if ended == closed_after {
+                    stage.close();
+                }
+                if ended < 2 {
+                    assert_eq!(count(&told), 0);
+                    assert!(!stage.has_ended());
+                    stage.op_ended(1, true, (false, false));
+                }
+            }
+            assert_eq!(count(&told), 1);
+            assert!(stage.has_ended() && !stage.has_failed() && !stage.differs());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn stage_without_operations_ends_when_it_is_closed() -> Result {
+        let (stage, told) = told_stage()?;
+        stage.begin(7);
+        // Its channel does not take it.
+        stage.unbegin();
+        assert_eq!(count(&told), 0);
+        stage.close();
+        assert_eq!(count(&told), 1);
+        assert!(stage.has_failed());
+        assert_eq!(stage.channel(), 7);
+        Ok(())
+    }
+
+    #[test]
+    fn failures_and_differences_are_kept() -> Result {
+        let (stage, _told) = told_stage()?;
+        for channel in [3, 4, 5] {
+            stage.begin(channel);
+        }
+        stage.close();
+        stage.op_ended(3, true, (false, true));
+        stage.op_ended(4, false, (false, false));
+        stage.op_ended(5, true, (false, false));
+        assert!(stage.has_failed() && stage.differs());
+        assert_eq!(stage.channel(), 4);
+        Ok(())
+    }
+
+    #[test]
+    fn abandoned_stage_tells_nobody_and_counts_until_it_ends() -> Result {
+        let before = stage::abandoned();
+        let (stage, told) = told_stage()?;
+        stage.begin(1);
+        stage.close();
+        assert!(stage.abandon());
+        assert_eq!(stage::abandoned(), before + 1);
+        stage.op_ended(1, true, (false, false));
+        assert_eq!(count(&told), 0);
+        assert_eq!(stage::abandoned(), before);
+        Ok(())
+    }
+
+    #[test]
+    fn stage_that_has_ended_cannot_be_abandoned() -> Result {
+        let (stage, told) = told_stage()?;
+        stage.begin(1);
+        stage.close();
+        stage.op_ended(1, true, (false, false));
+        assert!(!stage.abandon());
+        assert_eq!(count(&told), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn sums_are_split_as_channels_can_do_them() {
+        // Of 20 blocks 8 at once, then 7 and what is made already.
+        let mut sizes = [0; 3];
+        let mut done = 0;
+        for size in &mut sizes {
+            *size = next_chunk(20 - done, done != 0, 8, 7).unwrap_or(0);
+            done += *size;
+        }
+        assert_eq!(sizes, [8, 7, 5]);
+        assert_eq!(next_chunk(8, false, 8, 0), Some(8));
+        // What cannot be gone on with is not begun.
+        assert_eq!(next_chunk(9, false, 8, 0), None);
+        assert_eq!(next_chunk(1, false, 0, 0), None);
+    }
+
+    #[test]
+    fn kernel_says_whether_it_has_engines() {
+        assert_eq!(channel::is_supported(), cfg!(CONFIG_DMA_ENGINE));
+        if channel::is_supported() {
+            return;
+        }
+        let engines = Engines::get();
+        assert!(engines.find(Kind::Copy).is_none());
+    }
+}

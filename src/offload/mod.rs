@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Jobs on DMA engines: copies and parity that the CPU need not make.
+//!
+//! A job is handed over strip by strip, and each strip goes on for itself. What it does is a [`recipe`]: first the written
+//! data is copied into spare pages, then each block of parity, or each lost one, is made there, by as many operations as the
+//! channel's limits ask for. Operations that need nothing of each other are a [`stage`]; the next one begins when it has
+//! ended, which its owner hears of in any context. A [`channel`] is where operations are handed to dmaengine.
+//!
+//! Nothing waits, and nothing that an engine writes to is used before it has ended. What has failed, or is late, the CPU does
+//! from the beginning, for the strip is still as it was.
+//!
+//! Documentation/offload.md has the phases of a job.
+
+pub(crate) mod channel;
+mod kunit;
+pub(crate) mod measure;
+pub(crate) mod recipe;
+pub(crate) mod stage;

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Operations that are under way together, and who hears of their end.
+//!
+//! A stage has an owner until all its operations have ended; then that is told, in whatever context the last one has ended.
+//! Whoever waits for it no more takes the owner away ([`Stage::abandon`]): what is still under way then ends for nobody, and
+//! keeps its pages, and the module, until it does.
+//!
+//! Locks: the owner's, in any context, taken alone.
+
+use crate::bindings;
+use crate::new_irq_spinlock;
+use crate::sync::irqlock::IrqSpinLock;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Who hears of a stage's end.
+pub(crate) trait Owner: Send + Unpin + 'static {
+    /// All operations have ended. Any context.
+    fn ended(self);
+}
+
+/// How many stages were abandoned and are still under way, in all arrays.
+static ABANDONED: AtomicU32 = AtomicU32::new(0);
+
+/// How many stages were abandoned and are still under way, in all arrays.
+pub(crate) fn abandoned() -> u32 {
+    ABANDONED.load(Ordering::Relaxed)
+}
+
+/// Operations that are under way together.
+#[pin_data]
+pub(crate) struct Stage<O: Owner> {
+    /// Operations that have not ended, and one until the stage is closed.
+    pending: AtomicU32,
+    failed: AtomicBool,
+    wrong_p: AtomicBool,
+    wrong_q: AtomicBool,
+    /// The channel of the last operation, or of one that has failed.
+    channel: AtomicUsize,
+    #[pin]
+    owner: IrqSpinLock<Option<O>>,
+}
+
+impl<O: Owner> Stage<O> {
+    /// A stage without operations, which is not closed. Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory; then the owner is dropped.
+    pub(crate) fn new(owner: O) -> Result<Arc<Self>> {
+        let stage = pin_init!(Self {
+            pending: AtomicU32::new(1),
+            failed: AtomicBool::new(false),
+            wrong_p: AtomicBool::new(false),
+            wrong_q: AtomicBool::new(false),
+            channel: AtomicUsize::new(0),
+            owner <- new_irq_spinlock!(Some(owner), "raid456 offload stage"),
+        });
+        Arc::pin_init(stage, GFP_NOWAIT | __GFP_NOWARN)
+    }
+
+    /// One more operation.
+    pub(super) fn begin(&self, channel: usize) {
+        self.channel.store(channel, Ordering::Relaxed);
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One operation less, which was not taken: the stage has failed, and is not closed yet.
+    pub(super) fn unbegin(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An operation has ended. Any context.
+    pub(super) fn op_ended(&self, channel: usize, ok: bool, wrong: (bool, bool)) {
+        if !ok {
+            self.channel.store(channel, Ordering::Relaxed);
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        for (flag, is) in [(&self.wrong_p, wrong.0), (&self.wrong_q, wrong.1)] {
+            if is {
+                flag.store(true, Ordering::Relaxed);
+            }
+        }
+        self.one_less();
+    }
+
+    /// Nothing more is added: the owner hears of it when all has ended, which may be at once.
+    pub(crate) fn close(&self) {
+        self.one_less();
+    }
+
+    fn one_less(&self) {
+        // Release: whoever sees that all has ended sees what it did. Acquire: so does the last.
+        if self.pending.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let owner = self.owner.lock().take();
+        match owner {
+            Some(owner) => owner.ended(),
+            None => {
+                ABANDONED.fetch_sub(1, Ordering::Relaxed);
+                // SAFETY: It was held when the stage was abandoned.
+                unsafe { bindings::raid456_module_release() };
+            }
+        }
+    }
+
+    /// Whether all has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
+    }
+
+    /// Has nobody told of the end. Returns false, and does nothing, if it has ended.
+    pub(crate) fn abandon(&self) -> bool {
+        let mut owner = self.owner.lock();
+        if self.has_ended() {
+            return false;
+        }
+        let taken = owner.take();
+        // SAFETY: The module is in use: we run.
+        unsafe { bindings::raid456_module_hold() };
+        ABANDONED.fetch_add(1, Ordering::Relaxed);
+        drop(owner);
+        drop(taken);
+        true
+    }
+
+    /// Says that something could not be begun.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether some operation has failed. Of use when all has ended, as what follows.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether P or Q differ from what was compared with them.
+    pub(crate) fn differs(&self) -> bool {
+        self.wrong_p.load(Ordering::Relaxed) || self.wrong_q.load(Ordering::Relaxed)
+    }
+
+    /// The channel that has failed, or else one that was used.
+    pub(crate) fn channel(&self) -> usize {
+        self.channel.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=debug,debian disks=8 disk-size=16 mem=1536 cpus=2 timeout=300 debug.timeout=900
+"""Jobs on DMA engines in software: every level lives with them, also where they can do little."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Shadow, pattern
+from offload import SIZE, array_on, done, engines, stats, unload
+from raid import Array, rams, stop_all
+from report import expect, expect_match, expect_range, note, run, wait_for
+import kernel
+
+
+def large_writes(level, before, after, sums_before, sums):
+    """No parity byte of a large write has been made by the CPU."""
+    strips = SIZE << 20 >> 12
+    expect_range("a large write: strips by engines", strips, 1 << 30, after["dma"] - before["dma"])
+    expect("strips by the CPU, and done again", (0, 0), (after["cpu"] - before["cpu"], after["redone"] - before["redone"]))
+    kind = "pq" if level == 6 else "xor"
+    expect_range("sums by engines", strips, 1 << 30, sums[kind] - sums_before[kind])
+
+
+def life(parameters, level, members=5, chunk=64, all_by_engines=True, least=500, **shape):
+    """Writes of all sizes, lost members, a rebuild, a check and a repair, all by engines."""
+    with engines(parameters):
+        array = array_on("dma", members, level=level, chunk=chunk, **shape)
+        with Shadow(array.path) as shadow:
+            before, sums = stats(array), done()
+            shadow.fill()
+            if all_by_engines:
+                large_writes(level, before, stats(array), sums, done())
+            shadow.random_writes(7, 20)
+            array.expect_clean()
+            lost = array.members[:2 if level == 6 else 1]
+            for member in lost:
+                array.fail(member)
+            shadow.random_writes(8, 10)
+            shadow.verify(f"level {level} without {len(lost)} members")
+            for member in lost:
+                array.remove(member)
+            array.add_together(lost)
+            array.wait_rebuilt()
+            array.expect_parity(shadow.bytes)
+            array.damage(*array.geometry().parity_of(1000), 4096)
+            expect("repair of wrong parity", 8, array.scan("repair"))
+            array.expect_clean()
+            shadow.verify("after the repair")
+        found = stats(array)
+        note(f"engines: {done()}, array: {found}")
+        expect("jobs done again by the CPU, false alarms", (0, 0), (found["redone"], found["false_alarms"]))
+        expect_range("strips by engines", least, 1 << 30, found["dma"])
+        if all_by_engines:
+            expect("strips by the CPU", 0, found["cpu"])
+        array.stop()
+
+
+def automatic():
+    """With auto small jobs are the CPU's, and what is small can be said."""
+    with engines():
+        array = array_on("auto", members=7)
+        measured = int(array.get("offload_min_bytes"))
+        expect_range("the measured size", 4096, 1 << 20, measured)
+        with Shadow(array.path) as shadow:
+            shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+            array.set("offload_min_bytes", 28 << 10)
+            before = stats(array)
+            shadow.write(0, pattern(1, 4096))
+            between = stats(array)
+            expect("small writes: by engines, by the CPU", (0, 1), (between["dma"] - before["dma"], between["cpu"] - before["cpu"]))
+            shadow.write(0, pattern(2, 6 * 64 << 10))
+            after = stats(array)
+            expect("large writes: by engines, by the CPU", (16, 0), (after["dma"] - between["dma"], after["cpu"] - between["cpu"]))
+            shadow.verify("by both")
+        array.stop()
+
+
+def default():
+    """The module's parameter says what new arrays do; without an engine the CPU does all."""
+    parameter = "/sys/module/raid456/parameters/offload"
+    for text, mode, message in (("dma", "dma", None), ("gpu", "cpu", "offload: the module's parameter is none of cpu, auto and dma"), ("cpu", "cpu", None)):
+        with open(parameter, "w", encoding="ascii") as file:
+            file.write(text)
+        log = kernel.Log()
+        array = Array.create(rams(3), size=SIZE)
+        expect(f"the mode of an array with offload={text}", mode, array.get("offload"))
+        if message:
+            expect_match("the log", message, log.text())
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            shadow.verify("without engines")
+        expect("strips by engines that are not there", 0, stats(array)["dma"])
+        expect("a mode that there is not", "EINVAL", array.try_set("offload", "gpu"))
+        array.stop()
+
+
+def replaced(level):
+    """A member is replaced: what engines make in the rows that are rebuilt already is written to both devices."""
+    with engines():
+        array = array_on("dma", level=level)
+        old, new = array.members[1], rams(1, 5)[0]
+        half, data = SIZE << 20 >> 1, array.geometry().data
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            array.set("sync_action", "frozen")
+            array.add(new, "--add-spare")
+            kernel.sh("mdadm", "--quiet", array.path, "--replace", old, "--with", new)
+            array.set("sync_max", half >> 9)
+            array.set("sync_action", "idle")
+            wait_for("half of the member replaced", lambda: array.get("sync_completed").split(" ")[0] == str(half >> 9), 30)
+            before = stats(array)
+            # All rows that are rebuilt are written once more, whole and in pieces.
+            shadow.write(0, pattern(level, half * data))
+            shadow.random_writes(9, 10, end=half * data)
+            images = [array.image(path)[:half] for path in (old, new)]
+            expect("4 KiB blocks that the two devices do not agree about", [],
+                   [at >> 12 for at in range(0, half, 4096) if images[0][at:at + 4096] != images[1][at:at + 4096]][:10])
+            array.set("sync_max", "max")
+            wait_for(f"{new} a member", lambda: array.state(new) == {"in_sync"}, 60)
+            array.remove(old)
+            array.members.remove(old)
+            after = stats(array)
+            expect_range("strips by engines", half >> 12, 1 << 30, after["dma"] - before["dma"])
+            expect("strips by the CPU, and done again", (0, 0), (after["cpu"], after["redone"]))
+            array.expect_clean()
+            array.expect_parity(shadow.bytes)
+        array.stop()
+
+
+def cases():
+    """All of them; the numbers in names are those of members. The debug kernel takes long: there ALL=1 is for those that add
+    little."""
+    few = "channels=1 max_xor=2 max_pq=4 pq_continue=N align=9"
+    yield "raid5, 5 members, large writes and small ones", lambda: life("", 5)
+    yield "raid6 ddf, 7 members, engines that read few blocks at once", lambda: life(few, 6, 7, layout="ddf-N-continue", all_by_engines=False)
+    yield "raid4, 4 members, small chunk", lambda: life("", 4, 4, chunk=4)
+    yield "raid6, a member is replaced", lambda: replaced(6)
+    yield "auto: only what is large", automatic
+    yield "the module's parameter, and no engine", default
+    if kernel.flavour() == "debug" and not os.environ.get("ALL"):
+        return
+    yield "raid6, 6 members, large writes and small ones", lambda: life("", 6, 6)
+    yield "raid5, 7 members, engines that read few blocks at once", lambda: life(few, 5, 7, all_by_engines=False)
+    yield "raid6, engines that only copy and add", lambda: life("caps=3", 6, all_by_engines=False, least=50)
+    yield "raid5, a member is replaced", lambda: replaced(5)
+
+
+if __name__ == "__main__":
+    run(list(cases()), cleanup=lambda: (stop_all(), unload()))

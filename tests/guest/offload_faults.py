@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=900
+"""Faults of DMA engines, in software, under load: no byte is wrong, nothing is stuck and nothing is lost, and the engines can go
+at any time."""
+
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Shadow
+from load import Load
+from offload import array_on, calm, done, engines, stats, tell, unload
+from raid import stop_all
+from report import expect, expect_match, expect_range, note, run, wait_for
+import kernel
+
+
+def fault(name, level, faults, late=None, check=True):
+    """A fault while fio writes and verifies, a member is lost and rebuilt, and parity is checked: no byte is wrong, and
+    nothing is stuck."""
+    with engines():
+        array = array_on("dma", level=level)
+        if late:
+            array.set("offload_late_ms", late)
+        for parameter, value in faults.items():
+            tell(parameter, value)
+        load = Load(array.path, array.size(), seconds=4, jobs=2, depth=16, largest="128k")
+        victim = array.members[1]
+        array.fail(victim)
+        array.remove(victim)
+        array.add(victim)
+        array.wait_rebuilt()
+        if check:
+            array.set("sync_action", "check")
+            array.wait_idle()
+            expect("mismatch_cnt of a check under load", "0", array.get("mismatch_cnt"))
+        load.finish()
+        found = stats(array)
+        note(f"engines: {done()}, array: {found}")
+        expect(f"jobs that {name}, and the CPU has done", True, found["redone"] + found["false_alarms"] > 0)
+        calm()
+        wait_for("the end of what was abandoned", lambda: stats(array)["quarantined"] == 0)
+        array.set("offload", "cpu")
+        array.expect_clean()
+        array.expect_parity()
+        array.stop()
+
+
+def lies():
+    """An engine that is wrong about parity: what it says is wrong is looked at again."""
+    with engines():
+        array = array_on("dma", level=6)
+        tell("fault_lie", 5)
+        expect("mismatch_cnt of a check", 0, array.scan("check"))
+        expect("false alarms", True, stats(array)["false_alarms"] > 0)
+        array.stop()
+
+
+def dropped():
+    """A channel that fails time after time is not used any more, and said so; writing to the file tries it again."""
+    with engines():
+        array = array_on("dma")
+        log = kernel.Log()
+        tell("fault_error", 1)
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            shadow.random_writes(3, 20)
+            shadow.verify("with engines that always fail")
+            expect_match("the log", "offload: a channel has failed time after time and is not used any more", log.text())
+            before = stats(array)
+            expect_range("channels that are not used any more", 1, 2, before["dropped"])
+            calm()
+            array.set("offload", "dma")
+            shadow.fill(seed=2)
+            shadow.verify("with engines that work again")
+        after = stats(array)
+        expect("channels that are not used any more", 0, after["dropped"])
+        expect("strips by engines", True, after["dma"] > before["dma"])
+        array.stop()
+
+
+def hanging_at_the_end():
+    """An array can be stopped though an engine still has pages of it; the module stays until it lets go of them."""
+    with engines():
+        array = array_on("dma")
+        array.set("offload_late_ms", 300)
+        tell("fault_hang", 3)
+        with Shadow(array.path) as shadow:
+            shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+            shadow.random_writes(3, 20)
+            shadow.verify("with engines that hang")
+        expect("jobs left to engines", True, stats(array)["quarantined"] > 0)
+        array.stop()
+        expect("removal of the driver while an engine may call it", "EAGAIN", kernel.delete_module("raid456"))
+        expect("removal of the engines' module meanwhile", "EAGAIN", kernel.delete_module("raid456_dma"))
+        calm()
+        wait_for("removal of the driver", lambda: not kernel.delete_module("raid456"))
+    kernel.use_driver("rust")
+
+
+def switching():
+    """The mode changes while fio writes and verifies."""
+    with engines("engines=2 channels=1"):
+        array = array_on("dma", level=6)
+        tell("jitter_us", 3000)
+        load = Load(array.path, array.size(), seconds=6, jobs=2, depth=16, largest="128k")
+        count = 0
+        while load.running():
+            for mode in ("cpu", "auto", "dma"):
+                array.set("offload", mode)
+                expect("the mode", mode, array.get("offload"))
+                time.sleep(0.2)
+                count += 1
+        load.finish()
+        expect_range("changes of the mode", 3, 1 << 20, count)
+        array.set("offload", "cpu")
+        array.expect_clean()
+        # Nobody uses the engines: their module can go while the array stays.
+        unload()
+        array.expect_parity()
+        array.stop()
+
+
+def taken_away():
+    """An engine goes while fio writes and verifies; then the other one, and their module."""
+    with engines("engines=2 channels=1"):
+        array = array_on("dma")
+        tell("jitter_us", 3000)
+        load = Load(array.path, array.size(), seconds=15, jobs=2, depth=16, largest="128k")
+        wait_for("jobs on engines", lambda: stats(array)["dma"] > 5)
+        tell("remove", 0)
+        before = stats(array)
+        expect("removal of the engines' module while it is used", "EAGAIN", kernel.delete_module("raid456_dma"))
+        wait_for("jobs on the other engine", lambda: stats(array)["dma"] > before["dma"] + 5)
+        tell("remove", 1)
+        array.set("offload", "cpu")
+        unload()
+        expect("fio at work when the engines' module is gone", True, load.running())
+        load.finish()
+        note(f"array: {stats(array)}")
+        array.expect_clean()
+        array.expect_parity()
+        array.stop()
+
+
+def cases():
+    """All of them."""
+    yield "fault: no descriptor", lambda: fault("had no descriptor", 5, {"fault_prep": 7})
+    yield "fault: errors", lambda: fault("have failed", 6, {"fault_error": 9, "jitter_us": 2000})
+    yield "fault: engines that hang", lambda: fault("hung", 5, {"fault_hang": 41}, late=400, check=False)
+    yield "fault: all of them", lambda: fault("failed", 6, {"fault_prep": 23, "fault_error": 29, "fault_hang": 401, "fault_lie": 7}, late=400)
+    yield "fault: wrong about parity", lies
+    yield "fault: always", dropped
+    yield "fault: hanging when the array is stopped", hanging_at_the_end
+    yield "the mode changes under load", switching
+    yield "engines are taken away under load", taken_away
+
+
+if __name__ == "__main__":
+    run(list(cases()), cleanup=lambda: (stop_all(), unload()))
