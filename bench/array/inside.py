@@ -103,12 +103,18 @@ class Run:
         def skipping(row):
             return {"skip_copy": 1} if row.parity and row.metrics[0] == "mb_per_s" and not self.a.quick else None
 
-        ours = [("rust", lambda row: {"skip_copy": 0}), ("rust-skip-copy", skipping)]
+        def threads(row):
+            small_writes = row.writes and row.how == "load" and row.metrics[0] == "iops"
+            wanted = small_writes and row.group == "table" and not self.a.quick
+            return {"skip_copy": 0, "group_thread_cnt": 1} if wanted else None
+
+        plain = {"skip_copy": 0, "group_thread_cnt": 0}
+        ours = [("rust", lambda row: plain), ("rust-skip-copy", skipping), ("rust-threads", threads)]
         theirs = [("c", lambda row: self.best[row.name]),
                   ("c-default", lambda row: DEFAULT if row.how == "load" and row.group == "table" else None)]
         found = [("rust", ours), ("c", theirs)]
         if group[0].stand.level == 6 and any(row.parity for row in group):
-            found.append(("rust-kernel", [("rust-kernel", lambda row: {"skip_copy": 0} if row.parity else None)]))
+            found.append(("rust-kernel", [("rust-kernel", lambda row: plain if row.parity else None)]))
         return [(driver, [c for c in contenders if re.search(self.a.contenders, c[0])]) for driver, contenders in found
                 if any(re.search(self.a.contenders, c[0]) for c in contenders)]
 
@@ -158,7 +164,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", default="", metavar="REGEX", help="rows whose name has a match")
     p.add_argument("--contenders", default="", metavar="REGEX",
-                   help="of rust, rust-skip-copy, rust-kernel, c, c-default, ceiling")
+                   help="of rust, rust-skip-copy, rust-threads, rust-kernel, c, c-default, ceiling")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=0.7, help="of each measurement")
     p.add_argument("--sweep", type=float, default=0.3, help="seconds for each of C's settings that is tried")

@@ -17,8 +17,9 @@ import rows as table
 import svg
 
 COLOURS = {"C as it comes": "#bbbbbb", "C, best settings": "#e69f00", "Rust": "#0072b2", "Rust, skip_copy=1": "#56b4e9",
-           "Rust, kernel's parity": "#009e73", "raid0": "#666666"}
+           "Rust, group_thread_cnt=1": "#cc79a7", "Rust, kernel's parity": "#009e73", "raid0": "#666666"}
 TITLES = {"c-default": "C as it comes", "c": "C, best settings", "rust": "Rust", "rust-skip-copy": "Rust, skip_copy=1",
+          "rust-threads": "Rust, group_thread_cnt=1",
           "rust-kernel": "Rust, kernel's parity", "raid0": "raid0", "raw": "a member alone"}
 
 
@@ -115,7 +116,7 @@ def table_lines(results):
             if floor and median["rust"]:
                 share += f"; of the floor {100 * median['rust'] / floor:.0f} %"
             others = []
-            for other in ("rust-skip-copy", "rust-kernel"):
+            for other in ("rust-skip-copy", "rust-threads", "rust-kernel"):
                 if median[other] is not None:
                     times = results.ratio_to_c(name, other, metric)
                     others.append(f"{TITLES[other]}: {figure(median[other], metric)}" + (f" (×{times[0]:.2f})" if times else ""))
@@ -232,7 +233,7 @@ def throughput_picture(results):
         groups = []
         for row in chosen(results, ("load", "sync")):
             series = {}
-            for contender in ("c-default", "c", "rust", "rust-skip-copy", "rust-kernel", "raid0"):
+            for contender in ("c-default", "c", "rust", "rust-skip-copy", "rust-threads", "rust-kernel", "raid0"):
                 values = results.values(row.name, contender, metric)
                 if row.metrics[0] == metric and values:
                     series[TITLES[contender]] = quartiles(values)

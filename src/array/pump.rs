@@ -103,30 +103,36 @@ pub(super) fn issue(
 ) -> bool {
     let mut failed = false;
     loop {
-        failed |= issue_idle(span, columns, ports, env);
-        let waits = |(port, column): (&Port, &Column)| port.has_more(column);
-        let more = ports.iter().zip(&*columns).any(waits);
+        let more = issue_idle(span, columns, ports, &mut failed, env);
         env.span.flights.want_all(more);
         // A bio that ended before that may have told nobody.
-        let idle = |(port, column)| waits((port, column)) && !port.bio.is_busy();
-        if !more || !ports.iter().zip(&*columns).any(idle) {
+        let mut both = ports.iter().zip(&*columns);
+        if !more || !both.any(|(port, column)| port.has_more(column) && !port.bio.is_busy()) {
             return failed;
         }
     }
 }
 
-/// As [`issue`], by the bios that are not under way.
+/// As [`issue`], by the bios that are not under way. Returns whether there is more to send than they could take; `failed` is
+/// set if some could not be sent.
 fn issue_idle(
     span: &mut Span,
     columns: &mut [Column],
     ports: &mut [Port],
+    failed: &mut bool,
     env: &mut RunEnv<'_>,
 ) -> bool {
-    let mut failed = false;
+    let mut more = false;
     for (member, port) in ports.iter_mut().enumerate() {
-        let copies = columns.get(member).map(Column::copies_pending);
-        if let Some(copies) = copies.filter(|strips| !strips.is_empty()) {
+        let Some(column) = columns.get(member) else {
+            continue;
+        };
+        let copies = column.copies_pending();
+        if !copies.is_empty() {
             port.heirs.update(copies, env.array.slots.get(member));
+        }
+        if !port.has_more(column) {
+            continue;
         }
         while !port.bio.is_busy() {
             let Some(what) = next(span, columns, member, port, env) else {
@@ -143,15 +149,18 @@ fn issue_idle(
             } else {
                 port.last_try -= run.strips();
                 span.io_done(columns, member, run.strips(), false, env);
-                failed = true;
+                *failed = true;
                 if let Some(column) = columns.get(member) {
                     // No bio will end that would see to this.
                     port.let_go(column);
                 }
             }
         }
+        more |= columns
+            .get(member)
+            .is_some_and(|column| port.has_more(column));
     }
-    failed
+    more
 }
 
 impl Port {
