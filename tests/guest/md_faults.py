@@ -30,6 +30,12 @@ SECTOR = 512
 SEEDS = {"debug": "1-4", "debian": "1-8"}.get(kernel.flavour(), "1-25")
 
 
+def discard_is_safe():
+    """Says so to the driver: what these disks discard reads as zeroes."""
+    with open("/sys/module/raid456/parameters/devices_handle_discard_safely", "w", encoding="ascii") as file:
+        file.write("Y")
+
+
 class Schedule:
     """One seed's array, and what happens to it. `lost`: members that do not hold what they should, at most as many as there
     are parities but in overkill(); an entry goes when the member is whole again."""
@@ -85,7 +91,7 @@ class Schedule:
         self.check.run(self.array.path, "mix", jobs=rng.randint(1, 3), depth=rng.choice((1, 4, 16, 48)),
                        longest=rng.choice((8, 64, 256, 512)), reads=rng.choice((10, 40, 70)), fua=rng.choice((0, 5, 30)),
                        nowait=rng.choice((0, 0, 20)), flush=rng.choice((0, 5, 40)), pause=rng.choice((0, 20, 200)),
-                       seed=rng.getrandbits(32))
+                       discards=0 if self.writing_c() else rng.choice((0, 0, 5, 20)), seed=rng.getrandbits(32))
         self.loaded = True
 
     def unload(self):
@@ -105,6 +111,7 @@ class Schedule:
         """Makes the array, and fills it."""
         full_speed()
         kernel.use_driver(self.rng.choice((*self.pair, self.pair[1])))
+        discard_is_safe()
         self.say(f"create under {kernel.driver()}: {self.title()}")
         words = ["mdadm", "--create", "/dev/md0", "--run", "--quiet", "--force", f"--metadata={self.metadata}",
                  f"--level={self.level}", f"--raid-devices={self.count}", f"--chunk={self.chunk}K", f"--size={self.size}M",
@@ -131,6 +138,7 @@ class Schedule:
         """Assembles, under the same driver or the other one."""
         if self.rng.random() < 0.5:
             kernel.use_driver(self.rng.choice((*self.pair, self.pair[1])))
+            discard_is_safe()
         self.say(f"assemble under {kernel.driver()}{', forced' if force else ''}: {' '.join(members)}")
         kernel.sh("mdadm", "--assemble", "/dev/md0", "--quiet", "--run", *(["--force"] if force else []), *members)
         self.array = Array(members)

@@ -11,7 +11,7 @@
  *   eio 0|1     whether an I/O may fail from now on
  *   doubt 0|1   whether writes that end with success from now on may be lost
  *   run dev=PATH rw=mix|fill|verify [jobs=N] [depth=N] [longest=SECTORS] [seed=N], and for a mix
- *       [reads=PERCENT] [fua=PERCENT] [nowait=PERCENT] [flush=PERMILLE] [pause=PERMILLE]
+ *       [reads=PERCENT] [fua=PERCENT] [discards=PERCENT] [nowait=PERCENT] [flush=PERMILLE] [pause=PERMILLE]
  *               begins a load in the background: of all sorts; writing everything once; reading everything once
  *   wait        waits for the end of a load that has one
  *   stop        ends a load and waits for its I/Os
@@ -151,6 +151,7 @@ static int begin(char *text)
 		{ "longest", .number = &load.longest, .low = 8, .high = MAX_IO_SECTORS },
 		{ "reads", .number = &load.reads, .high = 100 },
 		{ "fua", .number = &load.fua, .high = 100 },
+		{ "discards", .number = &load.discards, .high = 100 },
 		{ "nowait", .number = &load.nowait, .high = 100 },
 		{ "flush", .number = &load.flush, .high = 1000 },
 		{ "pause", .number = &load.pause, .high = 1000 },

@@ -23,17 +23,20 @@ struct value {
 	bool settled;		/* but it will stay as it is */
 	bool wild;		/* no write, but anything at all */
 	bool fua;
+	bool zero;		/* a discard: zeroes */
 	bool past;		/* overwritten, but not by anything durable: a power cut may bring it back */
 };
 
 struct sector {
 	struct value values[MAX_VALUES];
+	u32 zeroed;		/* when the latest discard began */
 	u8 count;
 };
 
 /* What a read of a sector that began at some moment may return, apart from writes that began later. */
 struct allowed {
 	u32 issued[MAX_VALUES];
+	u8 zeroes;		/* a bit for each of these that is a discard */
 	u8 count;
 	bool wild;
 	bool settled;		/* nothing in flight or failed: what is read is what stays */
@@ -55,7 +58,7 @@ extern struct model_shape shape;
 
 int model_new(const struct model_shape *wanted);
 void model_free(void);
-bool model_write_begin(u32 sector, u32 count, bool fua, u32 *issued);
+bool model_write_begin(u32 sector, u32 count, bool fua, bool zero, u32 *issued);
 void model_write_end(u32 sector, u32 count, u32 issued, blk_status_t status);
 u32 model_read_begin(u32 sector, u32 count, struct allowed *allowed);
 void model_read_failed(u32 sector, u32 count, u32 began, blk_status_t status);
@@ -82,6 +85,7 @@ struct load {
 	u32 reads;		/* percent of I/Os that are reads */
 	u32 longest;		/* sectors of an I/O */
 	u32 fua;		/* percent of writes */
+	u32 discards;		/* percent of writes: whole stripes are discarded instead */
 	u32 flush;		/* permille of I/Os: a flush instead */
 	u32 pause;		/* permille of rounds that end with a pause */
 	u32 nowait;		/* percent of I/Os */

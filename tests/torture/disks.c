@@ -105,8 +105,15 @@ static void copy(struct frail *disk, struct bio *bio, struct rnd_state *rnd)
 	bool write = op_is_write(bio_op(bio));
 	struct bvec_iter iter;
 	struct bio_vec vec;
+	sector_t zero;
 	u32 offset;
 
+	if (bio_op(bio) == REQ_OP_DISCARD) {
+		for (zero = bio->bi_iter.bi_sector; zero < bio_end_sector(bio); zero++)
+			if (!rnd || !(prandom_u32_state(rnd) & 1))
+				memset(at(disk->data, zero), 0, SECTOR_SIZE);
+		return;
+	}
 	bio_for_each_segment(vec, bio, iter) {
 		u8 *memory = bvec_kmap_local(&vec);
 
@@ -142,6 +149,7 @@ static blk_status_t transfer(struct frail *disk, struct bio *bio)
 			return BLK_STS_MEDIUM;
 		copy(disk, bio, NULL);
 		return BLK_STS_OK;
+	case REQ_OP_DISCARD:
 	case REQ_OP_WRITE:
 		disk->writes++;
 		if (begin < disk->refused_end && end > disk->refused)
@@ -269,7 +277,7 @@ static void power_off(u32 seed)
 		spin_lock(&disk->lock);
 		/* The cache, which is as the last flush left it where it is not marked; what is on its way reaches the disk or not. */
 		bio_list_for_each(bio, &disk->waiting)
-			if (!disk->dead && !disk->held && bio_op(bio) == REQ_OP_WRITE && bio_sectors(bio))
+			if (!disk->dead && !disk->held && op_is_write(bio_op(bio)) && bio_sectors(bio))
 				copy(disk, bio, &rnd);
 		if (disk->durable) {
 			for_each_set_bit(sector, disk->unflushed, sectors)
@@ -414,6 +422,8 @@ static int make(struct frail *disk, u32 number)
 	struct queue_limits limits = {
 		.logical_block_size = block,
 		.physical_block_size = block,
+		.max_hw_discard_sectors = UINT_MAX,
+		.discard_granularity = block,
 		.features = (cached ? BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA : 0) | (late ? 0 : BLK_FEAT_SYNCHRONOUS),
 	};
 	size_t bits = BITS_TO_LONGS(sectors) * sizeof(long);

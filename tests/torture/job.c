@@ -123,7 +123,8 @@ static void end_io(struct bio *bio)
 	struct job *job = slot->job;
 
 	/* What was not done because it would have had to wait, or was optional, is no error. */
-	if ((bio->bi_opf & REQ_NOWAIT && bio->bi_status == BLK_STS_NOTSUPP) || (bio->bi_opf & REQ_RAHEAD && bio->bi_status))
+	if (((bio->bi_opf & REQ_NOWAIT || bio_op(bio) == REQ_OP_DISCARD) && bio->bi_status == BLK_STS_NOTSUPP) ||
+	    (bio->bi_opf & REQ_RAHEAD && bio->bi_status))
 		bio->bi_status = BLK_STS_AGAIN;
 	if (!slot->count)
 		model_flush_end(slot->begun, bio->bi_status);
@@ -149,6 +150,10 @@ static void submit(struct job *job, struct slot *slot, blk_opf_t opf)
 	slot->bio.bi_iter.bi_sector = slot->sector;
 	slot->bio.bi_private = slot;
 	slot->bio.bi_end_io = end_io;
+	if (bio_op(&slot->bio) == REQ_OP_DISCARD) {
+		slot->bio.bi_iter.bi_size = left;
+		left = 0;
+	}
 	for (i = 0, offset = slot->shift; left; i++, offset = 0) {
 		u32 length = min_t(u32, left, PAGE_SIZE - offset);
 
@@ -179,12 +184,26 @@ static bool submit_write(struct job *job, struct slot *slot, blk_opf_t flags)
 {
 	u32 i;
 
-	if (!model_write_begin(slot->sector, slot->count, flags & REQ_FUA, &slot->begun))
+	if (!model_write_begin(slot->sector, slot->count, flags & REQ_FUA, false, &slot->begun))
 		return false;
 	job->writes++;
 	for (i = 0; i < slot->count; i++)
 		model_fill(byte_of(slot, i << SECTOR_SHIFT), slot->sector + i, slot->begun);
 	submit(job, slot, REQ_OP_WRITE | flags);
+	return true;
+}
+
+/* The same, of whole stripes. */
+static bool submit_discard(struct job *job, struct slot *slot)
+{
+	u32 stripe = shape.chunk * shape.data, first = slot->sector / stripe;
+
+	slot->sector = first * stripe;
+	slot->count = min(stripe * (1 + below(job, 3)), shape.sectors - slot->sector);
+	if (!model_write_begin(slot->sector, slot->count, false, true, &slot->begun))
+		return false;
+	job->writes++;
+	submit(job, slot, REQ_OP_DISCARD | REQ_SYNC);
 	return true;
 }
 
@@ -202,6 +221,11 @@ static void one_of_many(struct job *job, struct slot *slot)
 	slot->shift = below(job, 3) ? 0 : round_down(below(job, 8) << SECTOR_SHIFT, shape.block) % PAGE_SIZE;
 	if (percent(job, load->reads)) {
 		submit_read(job, slot, flags | (percent(job, 2) ? REQ_RAHEAD : 0));
+		return;
+	}
+	if (percent(job, load->discards)) {
+		if (!submit_discard(job, slot))
+			submit_flush(job, slot);
 		return;
 	}
 	if (percent(job, 70))

@@ -3,7 +3,7 @@
  * What every sector of the device under test may hold.
  *
  * Each sector that is written says which write it belongs to: its first word has the sector's number and the write's time,
- * the others follow from that. The model keeps for each sector the writes that it may hold: those in flight, those that
+ * the others follow from that. A sector that was discarded is zeroes. The model keeps for each sector the writes that it may hold: those in flight, those that
  * ended without being overwritten, those that failed. A write that ended with success takes out all that had ended when it
  * began; with volatile caches that is lasting only if it was FUA or a flush began after its end.
  *
@@ -154,7 +154,7 @@ static void drop(struct sector *sector)
 }
 
 /* A write is about to begin; false if a sector of it has too many possible values already. */
-bool model_write_begin(u32 sector, u32 count, bool fua, u32 *issued)
+bool model_write_begin(u32 sector, u32 count, bool fua, bool zero, u32 *issued)
 {
 	unsigned long flags;
 	bool room = true;
@@ -169,7 +169,9 @@ bool model_write_begin(u32 sector, u32 count, bool fua, u32 *issued)
 	if (room) {
 		*issued = ++ticks;
 		for (i = sector; i < sector + count; i++)
-			table[i].values[table[i].count++] = (struct value){ .issued = *issued, .fua = fua };
+			table[i].values[table[i].count++] = (struct value){ .issued = *issued, .fua = fua, .zero = zero };
+		for (i = sector; zero && i < sector + count; i++)
+			WRITE_ONCE(table[i].zeroed, *issued);
 		note(WRITE_BEGIN, sector, count, *issued, 0);
 	}
 	spin_unlock_irqrestore(&lock, flags);
@@ -210,6 +212,7 @@ static struct allowed may_hold(const struct sector *sector)
 
 		if (value->past)
 			continue;
+		allowed.zeroes |= value->zero << allowed.count;
 		allowed.issued[allowed.count++] = value->issued;
 		allowed.wild |= value->wild;
 		allowed.settled &= value->ended && (!value->failed || value->settled);
@@ -318,6 +321,19 @@ void model_verify(const void *bytes, u32 sector, u32 began, const struct allowed
 
 	if (allowed->wild)
 		return;
+	if (!memchr_inv(bytes, 0, SECTOR_SIZE)) {
+		if (READ_ONCE(table[sector].zeroed) > began)
+			return;
+		/* Of two discards it cannot be told which one it is. */
+		if (hweight8(allowed->zeroes) > 1 || (allowed->zeroes && allowed->count < 2))
+			return;
+		if (allowed->zeroes) {
+			spin_lock_irqsave(&lock, flags);
+			narrow(sector, allowed->issued[__ffs(allowed->zeroes)], allowed);
+			spin_unlock_irqrestore(&lock, flags);
+			return;
+		}
+	}
 	wrong = wrong_words(word);
 	if (!wrong && (u32)word[0] == sector && (issued > began || is_allowed(allowed, issued))) {
 		if (allowed->count < 2)
