@@ -270,7 +270,10 @@ impl Sim {
                     if discards.meets(strips) {
                         // What a member forgets it has as zeroes; if it fails to, zeroes are written.
                         self.count(Event::Discarded);
+                        let key = actor.span.key();
                         for strip in strips.iter() {
+                            // What was wrong before does not matter now.
+                            self.lose_track(row_of(key, strip));
                             if let Some(kit) = &mut actor.kits[strip as usize] {
                                 kit[member] = [0; 8];
                             }
