@@ -12,6 +12,7 @@ use super::part::PartList;
 use super::ticket::{Progress, Ticket};
 use crate::mem::pages::Page;
 use crate::offload::recipe::Recipe;
+use crate::offload::stage::Standing;
 use crate::raid::column::Column;
 use crate::raid::job::{self as raid, Job};
 use crate::raid::part::PartKind;
@@ -211,30 +212,20 @@ fn look(env: &mut RunEnv<'_>, index: u32) -> Option<Verdict> {
         return Some(Verdict::Again(Why::Failed));
     };
     let channel = stage.channel();
-    if !stage.has_ended() {
-        let late = Delta::from_millis(offload.late().into());
-        if ticket.age() <= late || !stage.abandon() {
-            return Some(Verdict::Pending);
+    let late = ticket.age() > Delta::from_millis(offload.late().into());
+    let (verdict, outcome) = match stage.stand(late) {
+        Standing::Pending => return Some(Verdict::Pending),
+        Standing::Late => (Verdict::Again(Why::Late), Outcome::Late),
+        Standing::Failed => (Verdict::Again(Why::Failed), Outcome::Failed),
+        Standing::Differs => (Verdict::Again(Why::Differs), Outcome::Well),
+        Standing::Well => {
+            let verdict = match ticket.advance(env.span, env.entry, pages, offload) {
+                Progress::Pending => Verdict::Pending,
+                Progress::Done => Verdict::Done,
+                Progress::Failed => Verdict::Again(Why::Failed),
+            };
+            (verdict, Outcome::Well)
         }
-        note(env, channel, Outcome::Late);
-        return Some(Verdict::Again(Why::Late));
-    }
-    let (failed, differs) = (stage.has_failed(), stage.differs());
-    let verdict = if failed {
-        Verdict::Again(Why::Failed)
-    } else if differs {
-        Verdict::Again(Why::Differs)
-    } else {
-        match ticket.advance(env.span, env.entry, pages, offload) {
-            Progress::Pending => Verdict::Pending,
-            Progress::Done => Verdict::Done,
-            Progress::Failed => Verdict::Again(Why::Failed),
-        }
-    };
-    let outcome = if failed {
-        Outcome::Failed
-    } else {
-        Outcome::Well
     };
     note(env, channel, outcome);
     Some(verdict)

@@ -6,7 +6,7 @@
 mod tests {
     use crate::offload::channel::{self, Engines, Kind};
     use crate::offload::recipe::next_chunk;
-    use crate::offload::stage::{self, Owner, Stage};
+    use crate::offload::stage::{self, Owner, Stage, Standing};
     use core::sync::atomic::{AtomicU32, Ordering};
     use kernel::prelude::*;
     use kernel::sync::Arc;
@@ -103,6 +103,37 @@ mod tests {
         stage.op_ended(1, true, (false, false));
         assert!(!stage.abandon());
         assert_eq!(count(&told), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn job_goes_on_is_redone_or_waits_as_its_stage_stands() -> Result {
+        // How its two operations end, and what comes of it.
+        let well = (true, (false, false));
+        for (second, expected) in [
+            (well, Standing::Well),
+            ((false, (false, false)), Standing::Failed),
+            ((true, (true, false)), Standing::Differs),
+            ((true, (false, true)), Standing::Differs),
+            ((false, (true, true)), Standing::Failed),
+        ] {
+            let (stage, _told) = told_stage()?;
+            for (ok, wrong) in [well, second] {
+                stage.begin(1);
+                assert_eq!(stage.stand(false), Standing::Pending);
+                stage.op_ended(1, ok, wrong);
+            }
+            stage.close();
+            // What has ended is not late.
+            assert_eq!(stage.stand(true), expected);
+        }
+        let (stage, told) = told_stage()?;
+        stage.begin(1);
+        stage.close();
+        assert_eq!(stage.stand(false), Standing::Pending);
+        assert_eq!(stage.stand(true), Standing::Late);
+        stage.op_ended(1, true, (false, false));
+        assert_eq!(count(&told), 0);
         Ok(())
     }
 

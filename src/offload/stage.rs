@@ -22,6 +22,21 @@ pub(crate) trait Owner: Send + Unpin + 'static {
     fn ended(self);
 }
 
+/// How a stage stands, for whoever goes on with the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Something is under way.
+    Pending,
+    /// All has ended well: the next stage may begin.
+    Well,
+    /// The job is to be done again: something has failed.
+    Failed,
+    /// An engine says that parity is wrong.
+    Differs,
+    /// The job is to be done again, in other pages: what is under way is for nobody any more.
+    Late,
+}
+
 /// How many stages were abandoned and are still under way, in all arrays.
 static ABANDONED: AtomicU32 = AtomicU32::new(0);
 
@@ -112,6 +127,25 @@ impl<O: Owner> Stage<O> {
     /// Whether all has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.pending.load(Ordering::Acquire) == 0
+    }
+
+    /// How it stands; if it has had its time (`late`) and has not ended, it is abandoned.
+    pub(crate) fn stand(&self, late: bool) -> Standing {
+        if !self.has_ended() {
+            // If it ends just now, its owner is told.
+            return if late && self.abandon() {
+                Standing::Late
+            } else {
+                Standing::Pending
+            };
+        }
+        if self.has_failed() {
+            Standing::Failed
+        } else if self.differs() {
+            Standing::Differs
+        } else {
+            Standing::Well
+        }
     }
 
     /// Has nobody told of the end. Returns false, and does nothing, if it has ended.
