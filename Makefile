@@ -53,7 +53,7 @@ bench-instructions: ## instructions per I/O on Debian's kernel, both drivers; RO
 bench-parity: ## the parity engines against the kernel's lib/raid on this CPU: a table and a picture in build/bench
 	@scripts/bench-parity
 
-lint: ## rustfmt, clippy, rustdoc, checkpatch, shellcheck, pyflakes
+lint: ## rustfmt, clippy, what lanes may reach, rustdoc, checkpatch, shellcheck, pyflakes
 	@scripts/lint
 
 guest: ## a shell in a guest with four disks; KERNEL=uml|debian|debug

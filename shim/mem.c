@@ -4,6 +4,9 @@
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>
+#include <linux/sched/mm.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
 
 #include "shim.h"
 
@@ -12,8 +15,6 @@ static gfp_t raid456_gfp(enum raid456_wait wait)
 	switch (wait) {
 	case RAID456_SETUP:
 		return GFP_KERNEL;
-	case RAID456_MAY_BLOCK:
-		return GFP_NOIO;
 	default:
 		return GFP_NOWAIT | __GFP_NOWARN;
 	}
@@ -83,8 +84,86 @@ mempool_t *raid456_mempool_create(int min, size_t size)
 	return mempool_create_kmalloc_pool(min, size);
 }
 
-/* For when there is no free memory: what must not block looks only at what was set aside. */
-void *raid456_mempool_alloc(mempool_t *pool, bool may_block)
+/* What gives memory back. */
+struct raid456_shrinker {
+	struct shrinker *shrinker;
+	unsigned long (*count)(void *of);
+	unsigned long (*shrink)(void *of, unsigned long most);
+	void *of;
+};
+
+static unsigned long raid456_shrinker_count(struct shrinker *shrinker, struct shrink_control *control)
 {
-	return may_block ? mempool_alloc(pool, raid456_gfp(RAID456_MAY_BLOCK)) : mempool_alloc_preallocated(pool);
+	struct raid456_shrinker *own = shrinker->private_data;
+
+	return own->count(own->of) ?: SHRINK_EMPTY;
+}
+
+static unsigned long raid456_shrinker_scan(struct shrinker *shrinker, struct shrink_control *control)
+{
+	struct raid456_shrinker *own = shrinker->private_data;
+
+	return own->shrink(own->of, control->nr_to_scan) ?: SHRINK_STOP;
+}
+
+/* The two are called where memory is short: they must not sleep or allocate. May sleep itself; NULL without memory. */
+struct raid456_shrinker *raid456_shrinker_new(unsigned long (*count)(void *of),
+					      unsigned long (*shrink)(void *of, unsigned long most), void *of)
+{
+	struct raid456_shrinker *own = kzalloc(sizeof(*own), GFP_KERNEL);
+
+	if (!own)
+		return NULL;
+	own->shrinker = shrinker_alloc(0, "raid456");
+	if (!own->shrinker) {
+		kfree(own);
+		return NULL;
+	}
+	own->count = count;
+	own->shrink = shrink;
+	own->of = of;
+	own->shrinker->count_objects = raid456_shrinker_count;
+	own->shrinker->scan_objects = raid456_shrinker_scan;
+	own->shrinker->private_data = own;
+	shrinker_register(own->shrinker);
+	return own;
+}
+
+/* Waits until nobody is at it, and returns what it was for. Sleeps. */
+void *raid456_shrinker_free(struct raid456_shrinker *own)
+{
+	void *of = own->of;
+
+	shrinker_free(own->shrinker);
+	kfree(own);
+	return of;
+}
+
+/* Free memory, if there is some at once. For kfree(). */
+void *raid456_take(size_t size)
+{
+	return kmalloc(size, GFP_NOWAIT | __GFP_NOWARN);
+}
+
+/* For when there is no free memory: looks only at what was set aside. */
+void *raid456_mempool_take(mempool_t *pool)
+{
+	return mempool_alloc_preallocated(pool);
+}
+
+/* The same, but waits until there is some. May sleep. */
+void *raid456_mempool_wait_take(mempool_t *pool)
+{
+	return mempool_alloc(pool, GFP_NOIO);
+}
+
+/* Allocations of this task start no I/O until the counterpart, which gets what this returns. */
+unsigned int raid456_noio_save(void)
+{
+	return memalloc_noio_save();
+}
+
+void raid456_noio_restore(unsigned int before)
+{
+	memalloc_noio_restore(before);
 }

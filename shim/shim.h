@@ -168,7 +168,6 @@ void raid456_wake_all(struct wait_queue_head *queue);
 /* mem.c: pages and pools */
 enum raid456_wait {
 	RAID456_NO_WAIT,
-	RAID456_MAY_BLOCK,
 	RAID456_SETUP,
 };
 
@@ -179,7 +178,16 @@ void raid456_page_put(void *page);
 bool raid456_page_may_view(void *page);
 bool raid456_page_may_change(void *page);
 mempool_t *raid456_mempool_create(int min, size_t size);
-void *raid456_mempool_alloc(mempool_t *pool, bool may_block);
+struct raid456_shrinker;
+
+struct raid456_shrinker *raid456_shrinker_new(unsigned long (*count)(void *of),
+					      unsigned long (*shrink)(void *of, unsigned long most), void *of);
+void *raid456_shrinker_free(struct raid456_shrinker *own);
+void *raid456_take(size_t size);
+void *raid456_mempool_take(mempool_t *pool);
+void *raid456_mempool_wait_take(mempool_t *pool);
+unsigned int raid456_noio_save(void);
+void raid456_noio_restore(unsigned int before);
 
 /* parity.c: parity engines */
 void raid456_fpu_begin(void);

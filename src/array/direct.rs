@@ -178,7 +178,7 @@ impl Array {
         loop {
             let start = slice.sector();
             let (key, next) = self.piece(start);
-            let Some((pinned, mut item)) = self.reserve_span(key, false) else {
+            let Some((pinned, mut item)) = self.reserve_span(key) else {
                 return Some(slice);
             };
             // CAST: a span's sectors at most.

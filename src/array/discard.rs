@@ -10,6 +10,7 @@ use super::run::hand_over;
 use super::Array;
 use crate::block::request::Request;
 use crate::block::{context, Status};
+use crate::mem::MayBlock;
 use crate::raid::span::SpanKey;
 use crate::sync::gate::Entry;
 
@@ -20,7 +21,7 @@ impl Array {
     }
 
     /// Does a request to discard, whose write has been counted. Sleeps.
-    pub(super) fn discard(&self, entry: Entry<Array>, request: Request<'_>) {
+    pub(super) fn discard(&self, entry: Entry<Array>, request: Request<'_>, may_block: &MayBlock) {
         let geometry = &self.geometry;
         let sectors = geometry.stripe_sectors();
         let end = request.sector().saturating_add(request.sectors().into());
@@ -48,7 +49,7 @@ impl Array {
                 sector,
                 generation: self.generation,
             };
-            let Some((pinned, mut item)) = self.reserve_span(key, true) else {
+            let Some((pinned, mut item)) = self.wait_reserve_span(key, may_block) else {
                 return slice.fail(Status::IO_ERROR);
             };
             item.part = self.part(&template, key.sector);

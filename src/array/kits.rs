@@ -14,7 +14,7 @@ use super::table::Slab;
 use crate::block::context::current_cpu;
 use crate::mem::kit::Kit;
 use crate::mem::Wait;
-use core::sync::atomic::{fence, AtomicU32, Ordering};
+use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, SpinLock};
 
@@ -54,6 +54,9 @@ impl Drop for KitList {
     }
 }
 
+/// Kits that an array keeps however short memory is: as many as the smallest cache has.
+const KEPT: u32 = 17;
+
 /// The most pools of free kits.
 const MAX_POOLS: u32 = 16;
 
@@ -87,6 +90,9 @@ pub(super) struct Kits {
     total: AtomicU32,
     /// Kits that there should be; what comes free beyond that is freed.
     target: AtomicU32,
+    /// Kits that were freed because the kernel was short of memory, and those that were made in their place.
+    given_back: AtomicU64,
+    made_again: AtomicU64,
     #[pin]
     deferred: SpinLock<Fifo>,
     /// Spans in the deferred list, or just taken out of it to get a kit.
@@ -116,6 +122,8 @@ impl Kits {
             pools: make_pools()?,
             total: AtomicU32::new(0),
             target: AtomicU32::new(0),
+            given_back: AtomicU64::new(0),
+            made_again: AtomicU64::new(0),
             deferred <- new_spinlock!(Fifo { first: END, last: END }, "raid456 deferred"),
             waiting: AtomicU32::new(0),
         }? Error)
@@ -131,14 +139,79 @@ impl Kits {
         self.target.load(Ordering::Relaxed)
     }
 
+    /// Number of kits that are in no span.
+    pub(super) fn free(&self) -> u32 {
+        let pools = self.pools.iter();
+        pools.map(|pool| pool.count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether there are more kits than `count`, free ones not counted.
     pub(super) fn is_above(&self, count: u32) -> bool {
-        let free: u32 = self
-            .pools
-            .iter()
-            .map(|pool| pool.count.load(Ordering::Relaxed))
-            .sum();
-        self.total().saturating_sub(free) > count
+        self.total().saturating_sub(self.free()) > count
+    }
+
+    /// Number of kits that the array can do without.
+    pub(super) fn spare(&self) -> u32 {
+        self.total().saturating_sub(KEPT)
+    }
+
+    /// Number of kits that [`Self::shrink`] has freed.
+    pub(super) fn given_back(&self) -> u64 {
+        self.given_back.load(Ordering::Relaxed)
+    }
+
+    /// Number of kits that [`Self::regrow`] has made.
+    pub(super) fn made_again(&self) -> u64 {
+        self.made_again.load(Ordering::Relaxed)
+    }
+
+    /// Number of spans that wait for a kit.
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Frees a kit that is in no span. Returns whether there was one that the array can do without.
+    pub(super) fn shrink(&self) -> bool {
+        let Some(node) = self.take() else {
+            return false;
+        };
+        let spare = |total: u32| (total > KEPT).then(|| total - 1);
+        let freed = self
+            .total
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spare)
+            .is_ok();
+        if freed {
+            drop(node);
+            self.given_back.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.give(node);
+        }
+        freed
+    }
+
+    /// Makes a kit, of memory that is free at once, if there should be more than there are. Returns whether it did.
+    pub(super) fn regrow(&self) -> bool {
+        let lacks = |total: u32| (total < self.target()).then(|| total + 1);
+        let counted = self
+            .total
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lacks);
+        if counted.is_err() {
+            return false;
+        }
+        let flags = GFP_NOWAIT | __GFP_NOWARN;
+        let node = Kit::new(self.members, Wait::NoWait)
+            .and_then(|kit| KBox::new(KitNode { kit, next: None }, flags));
+        match node {
+            Ok(node) => {
+                self.made_again.fetch_add(1, Ordering::Relaxed);
+                self.give(node);
+                true
+            }
+            Err(_) => {
+                self.total.fetch_sub(1, Ordering::Relaxed);
+                false
+            }
+        }
     }
 
     /// Takes a free kit out of a pool.

@@ -35,6 +35,7 @@ mod jobs;
 mod kits;
 mod lanes;
 mod members;
+mod memory;
 mod object;
 mod offload;
 mod part;
@@ -68,6 +69,8 @@ use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Added, Seat, Slots};
 use crate::md::sysfs::Group;
 use crate::mem::mempool::Mempool;
+use crate::mem::shrinker::Shrinker;
+use crate::mem::MayBlock;
 use crate::offload::channel;
 use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
@@ -77,7 +80,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, SetOnce};
 
 /// A running array.
 #[pin_data]
@@ -107,6 +110,8 @@ pub(crate) struct Array {
     later: Later,
     bitmap: Arc<Bitmap>,
     flusher: FlushThread,
+    /// Keeps the array until [`Personality::free`] stops it.
+    shrinker: SetOnce<Shrinker<Gate<Array>>>,
     /// Spans that wait for failures to be recorded in the superblock.
     recording: IndexStack,
     /// The device lock; see [`errors`].
@@ -141,6 +146,7 @@ impl Personality for Array {
         // What is still under way are blocks that are rewritten for nobody; nobody records failures of that any more.
         array.closing.store(true, Ordering::Relaxed);
         sync::quiesce(&array, Some(locked));
+        array.stop_shrinking();
         array.offload.stop(locked);
         array.lanes.stop(locked);
         array.stop_flushing(locked);
@@ -150,8 +156,13 @@ impl Personality for Array {
         control::control(&array);
     }
 
-    fn make_request(array: Running<'_, Self>, mddev: &Mddev, request: Request<'_>) {
-        submit::make_request(&array, mddev, request);
+    fn make_request(
+        array: Running<'_, Self>,
+        mddev: &Mddev,
+        request: Request<'_>,
+        may_block: &MayBlock,
+    ) {
+        submit::make_request(&array, mddev, request, may_block);
     }
 
     fn status(array: Running<'_, Self>, mddev: &Mddev, text: &SeqFile) {
@@ -189,8 +200,14 @@ impl Personality for Array {
         array.activate_spares()
     }
 
-    fn sync_request(array: Running<'_, Self>, _mddev: &Mddev, sector: u64, max: u64) -> Synced {
-        sync::sync_request(&array, sector, max)
+    fn sync_request(
+        array: Running<'_, Self>,
+        _mddev: &Mddev,
+        sector: u64,
+        max: u64,
+        may_block: &MayBlock,
+    ) -> Synced {
+        sync::sync_request(&array, sector, max, may_block)
     }
 
     fn resize(array: Running<'_, Self>, locked: &Locked<'_>, sectors: u64) -> Result {

@@ -23,6 +23,11 @@ impl Link {
     pub(super) fn new() -> Self {
         Self(AtomicU32::new(UNLISTED))
     }
+
+    /// Whether the span is on a list; by the time the caller looks at the answer it may be out of date.
+    pub(super) fn is_listed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != UNLISTED
+    }
 }
 
 /// What [`IndexStack::push`] found.

@@ -3,6 +3,7 @@
 //! What an administrator may set while the array runs, and the files in sysfs for it.
 
 use super::counters::CountersFile;
+use super::memory::MemoryFile;
 use super::offload::Mode;
 use super::table::MAX_SPANS;
 use super::Array;
@@ -147,6 +148,7 @@ md_attributes! {
         JournalMode,
         PplWriteHint,
         CountersFile,
+        MemoryFile,
     ];
 }
 

@@ -32,7 +32,7 @@ use crate::sync::gate::Gate;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{Arc, SetOnce};
 
 /// Parts that are set aside for times without memory.
 const RESERVED_PARTS: u16 = 256;
@@ -66,8 +66,9 @@ fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
     check_members(mddev, &geometry, &slots)?;
 
     let array = allocate(handle, geometry, slots, full_sync)?;
-    if let Err(err) = bring_up(&array, mddev) {
+    if let Err(err) = bring_up(&array, mddev).and_then(|()| Array::start_shrinking(&array)) {
         // Threads end only so; the rest goes with the array.
+        array.stop_shrinking();
         array.offload.stop(mddev);
         array.lanes.stop(mddev);
         array.stop_flushing(mddev);
@@ -244,6 +245,7 @@ fn allocate(
         later <- Later::new(),
         bitmap: Arc::pin_init(Bitmap::new(), GFP_KERNEL)?,
         flusher: FlushThread::new(),
+        shrinker: SetOnce::new(),
         recording: IndexStack::new(),
         device <- new_irq_spinlock!((), "raid456 device"),
         faults,

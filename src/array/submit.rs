@@ -19,7 +19,7 @@ use crate::block::reserve::Flushed;
 use crate::block::{Flags, Op, Status};
 use crate::md::mddev::Mddev;
 use crate::mem::mempool::Pooled;
-use crate::mem::Wait;
+use crate::mem::MayBlock;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::sync::gate::{Entry, Gate};
@@ -58,7 +58,12 @@ impl Patience {
 }
 
 /// Takes a request. May sleep before the first bio for a member goes out, unless the request says otherwise.
-pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'_>) {
+pub(super) fn make_request(
+    gate: &Gate<Array>,
+    mddev: &Mddev,
+    request: Request<'_>,
+    may_block: &MayBlock,
+) {
     let array: &Array = gate;
     let flags = request.flags();
     let nowait = Patience::of(flags) == Patience::NoWait;
@@ -97,20 +102,20 @@ pub(super) fn make_request(gate: &Gate<Array>, mddev: &Mddev, request: Request<'
         entry
     } else {
         request.write_start();
-        array.wait_enter(gate)
+        array.wait_enter(gate, may_block)
     };
     if is_past_end(mddev, &request) {
         return request.end(Status::IO_ERROR);
     }
     if write && flags.contains(Flags::PREFLUSH) {
-        return array.flush_first(entry, request);
+        return array.flush_first(entry, request, may_block);
     }
     if op == Op::Discard {
-        array.discard(entry, request);
+        array.discard(entry, request, may_block);
     } else if write {
-        array.submit(entry, request);
+        array.submit(entry, request, may_block);
     } else if let Some((entry, request)) = direct::read(array, entry, request) {
-        array.submit(entry, request);
+        array.submit(entry, request, may_block);
     }
 }
 
@@ -170,8 +175,8 @@ impl<'a> Reserved<'a> {
 impl Array {
     /// Has the members flush their caches, and a write go on when they have: the C module lets both go at once, so that
     /// after a power cut a journal's commit may be there without what it commits. May sleep.
-    fn flush_first(&self, entry: Entry<Array>, request: Request<'_>) {
-        let Ok(mut item) = self.keepers.take(Item::blank(), Wait::MayBlock) else {
+    fn flush_first(&self, entry: Entry<Array>, request: Request<'_>, may_block: &MayBlock) {
+        let Ok(mut item) = self.keepers.wait_take(Item::blank(), may_block) else {
             return request.end(Status::IO_ERROR);
         };
         item.entry = Some(entry);
@@ -181,19 +186,19 @@ impl Array {
     }
 
     /// Does a request by way of spans.
-    fn submit(&self, entry: Entry<Array>, request: Request<'_>) {
+    fn submit(&self, entry: Entry<Array>, request: Request<'_>, may_block: &MayBlock) {
         let patience = Patience::of(request.flags());
         let may_wait = patience == Patience::Waits;
         // dm-raid's requests are not cut; what is left of one is posted by the array's thread. What is needed for that comes
         // before what others may wait for.
         let keeper = (self.mddev.is_dm() && may_wait)
-            .then(|| self.keepers.take(Item::blank(), Wait::MayBlock).ok())
+            .then(|| self.keepers.wait_take(Item::blank(), may_block).ok())
             .flatten();
         let may_cut = keeper.is_some() || !self.mddev.is_dm() && patience != Patience::NoWait;
 
         let start = request.sector();
         let end = start.saturating_add(request.sectors().into());
-        let (reserved, at) = self.reserve(start, end, may_wait);
+        let (reserved, at) = self.reserve(start, end, may_wait.then_some(may_block));
         if at == start || at < end && !may_cut {
             self.release(reserved, &entry);
             return request.end(patience.refusal());
@@ -228,19 +233,28 @@ impl Array {
         self.post_by_thread(keeper);
     }
 
-    /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if
-    /// `may_wait`, until there is something.
-    fn reserve<'a>(&'a self, start: u64, end: u64, may_wait: bool) -> (Reserved<'a>, u64) {
+    /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if it
+    /// may, until there is something.
+    fn reserve<'a>(
+        &'a self,
+        start: u64,
+        end: u64,
+        may_block: Option<&MayBlock>,
+    ) -> (Reserved<'a>, u64) {
         let mut reserved = Reserved::new();
         let mut at = start;
         while at < end {
             let (key, next) = self.piece(at);
             if !reserved.has(key) {
-                let wait = may_wait && reserved.count == 0;
+                let wait = may_block.filter(|_| reserved.count == 0);
                 if reserved.is_full() {
                     break;
                 }
-                let Some((pinned, item)) = self.reserve_span(key, wait) else {
+                let found = match wait {
+                    Some(may_block) => self.wait_reserve_span(key, may_block),
+                    None => self.reserve_span(key),
+                };
+                let Some((pinned, item)) = found else {
                     break;
                 };
                 reserved.push(pinned, item);
@@ -264,24 +278,28 @@ impl Array {
         (key, sector.saturating_add(left))
     }
 
-    /// Reserves a span and a part for it. With `wait`, sleeps until there are.
-    pub(super) fn reserve_span(
-        &self,
-        key: SpanKey,
-        wait: bool,
-    ) -> Option<(Pinned<'_>, Pooled<Item>)> {
-        let how = if wait { Wait::MayBlock } else { Wait::NoWait };
-        let item = self.items.take(Item::blank(), how).ok()?;
-        Some((self.find_span(key, wait)?, item))
+    /// Reserves a span and a part for it, if there are. Does not sleep.
+    pub(super) fn reserve_span(&self, key: SpanKey) -> Option<(Pinned<'_>, Pooled<Item>)> {
+        let item = self.items.take(Item::blank()).ok()?;
+        let (pinned, freed) = self.table.lookup(key, &self.geometry)?;
+        self.give_kits(freed);
+        Some((pinned, item))
     }
 
-    /// The span at a place. With `wait`, sleeps until there is an object for it.
-    pub(super) fn find_span(&self, key: SpanKey, wait: bool) -> Option<Pinned<'_>> {
-        let (pinned, freed) = if wait {
-            self.table.wait_lookup(key, &self.geometry)?
-        } else {
-            self.table.lookup(key, &self.geometry)?
-        };
+    /// Reserves a span and a part for it. Sleeps until there are.
+    pub(super) fn wait_reserve_span(
+        &self,
+        key: SpanKey,
+        may_block: &MayBlock,
+    ) -> Option<(Pinned<'_>, Pooled<Item>)> {
+        self.regrow();
+        let item = self.items.wait_take(Item::blank(), may_block).ok()?;
+        Some((self.wait_find_span(key, may_block)?, item))
+    }
+
+    /// The span at a place. Sleeps until there is an object for it.
+    pub(super) fn wait_find_span(&self, key: SpanKey, may_block: &MayBlock) -> Option<Pinned<'_>> {
+        let (pinned, freed) = self.table.wait_lookup(key, &self.geometry, may_block)?;
         self.give_kits(freed);
         Some(pinned)
     }

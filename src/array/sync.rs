@@ -7,7 +7,7 @@ use super::run::run;
 use super::Array;
 use crate::md::mddev::{Locked, Recovery};
 use crate::md::personality::Synced;
-use crate::mem::Wait;
+use crate::mem::MayBlock;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
@@ -22,14 +22,19 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Syncs some sectors of the members from `sector` on, at most to `max_sector`; ends the sync if `sector` is there.
 ///
 /// For md core's sync thread. Sleeps.
-pub(super) fn sync_request(gate: &Gate<Array>, sector: u64, max_sector: u64) -> Synced {
+pub(super) fn sync_request(
+    gate: &Gate<Array>,
+    sector: u64,
+    max_sector: u64,
+    may_block: &MayBlock,
+) -> Synced {
     let array: &Array = gate;
     if sector >= max_sector {
         array.end_sync(max_sector);
         return Synced::Aborted;
     }
-    let entry = array.wait_enter(gate);
-    array.sync_span(entry, sector, max_sector)
+    let entry = array.wait_enter(gate, may_block);
+    array.sync_span(entry, sector, max_sector, may_block)
 }
 
 impl Array {
@@ -52,7 +57,13 @@ impl Array {
         mddev.bitmap_close_sync();
     }
 
-    fn sync_span(&self, entry: Entry<Array>, sector: u64, max_sector: u64) -> Synced {
+    fn sync_span(
+        &self,
+        entry: Entry<Array>,
+        sector: u64,
+        max_sector: u64,
+        may_block: &MayBlock,
+    ) -> Synced {
         let mddev = &*self.mddev;
         let strip = u64::from(STRIP_SECTORS);
         if mddev.test_recovery(Recovery::Sync)
@@ -110,10 +121,11 @@ impl Array {
             sector: start,
             generation: self.generation,
         };
-        let Ok(item) = self.items.take(item, Wait::MayBlock) else {
+        self.regrow();
+        let Ok(item) = self.items.wait_take(item, may_block) else {
             return Synced::Aborted;
         };
-        let Some(pinned) = self.find_span(key, true) else {
+        let Some(pinned) = self.wait_find_span(key, may_block) else {
             return Synced::Aborted;
         };
         let span = pinned.span();
@@ -142,7 +154,7 @@ impl Array {
     }
 
     /// Enters the gate, after waiting for the end of a quiesce. Sleeps.
-    pub(super) fn wait_enter(&self, gate: &Gate<Array>) -> Entry<Array> {
+    pub(super) fn wait_enter(&self, gate: &Gate<Array>, _may_block: &MayBlock) -> Entry<Array> {
         loop {
             match gate.enter() {
                 Some(entry) => return entry,

@@ -16,6 +16,7 @@ use super::object::{SpanObject, Work};
 use super::part::Item;
 use super::queue::END;
 use crate::mem::mempool::Pooled;
+use crate::mem::MayBlock;
 use crate::new_wait_queue;
 use crate::raid::geometry::Geometry;
 use crate::raid::span::SpanKey;
@@ -392,6 +393,7 @@ impl Table {
         &'a self,
         key: SpanKey,
         geometry: &Geometry,
+        _may_block: &MayBlock,
     ) -> Option<(Pinned<'a>, KitList)> {
         let mut found = self.lookup(key, geometry);
         if found.is_none() {

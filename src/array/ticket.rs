@@ -90,7 +90,7 @@ impl Ticket {
     pub(super) fn new(engines: Arc<Engines>, members: u16, wait: Wait) -> Result<KBox<Self>> {
         let flags = match wait {
             Wait::NoWait => GFP_NOWAIT | __GFP_NOWARN,
-            Wait::MayBlock | Wait::Setup => GFP_KERNEL,
+            Wait::Setup => GFP_KERNEL,
         };
         // Old and new of each, and parity.
         let terms = usize::from(members).saturating_mul(2).saturating_add(1);

@@ -13,6 +13,7 @@ use super::sysfs::{self, Group, Suspended};
 use super::thread;
 use crate::bindings;
 use crate::block::request::Request;
+use crate::mem::MayBlock;
 use crate::sync::gate::Gate;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -70,7 +71,12 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
 
     /// Takes a request. It is still accounted for as the submitter's: what may sleep does so before the first bio for a
     /// member goes out.
-    fn make_request(array: Running<'_, Self>, mddev: &Mddev, request: Request<'_>);
+    fn make_request(
+        array: Running<'_, Self>,
+        mddev: &Mddev,
+        request: Request<'_>,
+        may_block: &MayBlock,
+    );
 
     /// Writes the array's part of its line in /proc/mdstat. Must not sleep: `mddev->lock` is held.
     fn status(array: Running<'_, Self>, mddev: &Mddev, text: &SeqFile);
@@ -97,7 +103,13 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
 
     /// Starts the sync of some sectors of the members, from `sector` on and not past `max`; called once more with
     /// `sector` at the end when it is over. In the sync thread.
-    fn sync_request(array: Running<'_, Self>, mddev: &Mddev, sector: u64, max: u64) -> Synced;
+    fn sync_request(
+        array: Running<'_, Self>,
+        mddev: &Mddev,
+        sector: u64,
+        max: u64,
+        may_block: &MayBlock,
+    ) -> Synced;
 
     /// Makes the array use `sectors` sectors of each member. Locked.
     ///
@@ -290,8 +302,10 @@ impl<P: Personality> Driver<P> {
         let mddev = unsafe { Mddev::from_raw(mddev) };
         // SAFETY: As above; the bio is ours now.
         let request = unsafe { Request::from_raw(mddev, bio) };
-        // SAFETY: As above.
-        P::make_request(unsafe { Self::array(mddev) }, mddev, request);
+        // SAFETY: md core has just called for a request; this returns after it was dropped.
+        let may_block = unsafe { MayBlock::enter() };
+        // SAFETY: By the requirement of this function.
+        P::make_request(unsafe { Self::array(mddev) }, mddev, request, &may_block);
         true
     }
 
@@ -491,8 +505,11 @@ impl<P: Personality> Driver<P> {
     ) -> bindings::sector_t {
         // SAFETY: By the requirement of this function.
         let mddev = unsafe { Mddev::from_raw(mddev) };
-        // SAFETY: As above.
-        match P::sync_request(unsafe { Self::array(mddev) }, mddev, sector, max) {
+        // SAFETY: md core has just called for sync; this returns after it was dropped.
+        let may_block = unsafe { MayBlock::enter() };
+        // SAFETY: By the requirement of this function.
+        let array = unsafe { Self::array(mddev) };
+        match P::sync_request(array, mddev, sector, max, &may_block) {
             Synced::Started(sectors) => sectors.into(),
             Synced::Skipped(sectors) => {
                 // SAFETY: The pointer is valid, and ours to write.

@@ -39,7 +39,7 @@ impl Kit {
     pub(crate) fn new(members: u16, wait: Wait) -> Result<Self, AllocError> {
         let flags = match wait {
             Wait::NoWait => GFP_NOWAIT | __GFP_NOWARN,
-            Wait::MayBlock | Wait::Setup => GFP_KERNEL,
+            Wait::Setup => GFP_KERNEL,
         };
         let mut pages = KVec::with_capacity(usize::from(members), flags)?;
         for _ in 0..members {

@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn page_is_seen_only_while_nobody_changes_it() -> Result {
-        for wait in [Wait::NoWait, Wait::MayBlock, Wait::Setup] {
+        for wait in [Wait::NoWait, Wait::Setup] {
             let mut page = Page::new(wait)?;
             let view = |page: &mut Page| page.view::<Words>().is_some();
             let change = |page: &mut Page| page.view_mut::<Words>().is_some();
@@ -113,9 +113,7 @@ mod tests {
         let counted = Arc::new(5, GFP_KERNEL)?;
         let mut objects = KVec::new();
         for _ in 0..64 {
-            let object = pool
-                .take(counted.clone(), Wait::MayBlock)
-                .map_err(|_| ENOMEM)?;
+            let object = pool.take(counted.clone()).map_err(|_| ENOMEM)?;
             objects.push(object, GFP_KERNEL)?;
         }
         assert!(objects.iter().all(|object| ***object == 5));
@@ -143,7 +141,7 @@ mod tests {
     fn pool_without_memory_lives_on_its_reserve() -> Result {
         const RESERVE: u16 = 3;
         let pool = Mempool::<u32>::new(RESERVE)?;
-        let take = |value| without_memory(|| pool.take(value, Wait::NoWait));
+        let take = |value| without_memory(|| pool.take(value));
         let mut objects = KVec::new();
         for value in 0..RESERVE {
             let object = take(value.into()).map_err(|_| ENOMEM)?;
@@ -167,14 +165,14 @@ mod tests {
         let pool = Mempool::<u32>::new(1)?;
         let stack = Stack::<Pooled<u32>>::new();
         for value in 0..10 {
-            let first = stack.push(pool.take(value, Wait::MayBlock).map_err(|_| ENOMEM)?);
+            let first = stack.push(pool.take(value).map_err(|_| ENOMEM)?);
             assert_eq!(first, value == 0);
         }
         let in_order = stack.take_all().map(|object| *object).eq(0..10);
         assert!(in_order);
         assert!(stack.is_empty());
         // What is left on a stack goes back too, or dropping the pool would wait for ever.
-        stack.push(pool.take(1, Wait::MayBlock).map_err(|_| ENOMEM)?);
+        stack.push(pool.take(1).map_err(|_| ENOMEM)?);
         Ok(())
     }
 }

@@ -4,15 +4,14 @@
 //!
 //! While there is free memory the pool is not touched: an object that comes from it counts itself in and out.
 
-use super::Wait;
+use super::MayBlock;
 use crate::bindings;
 use crate::sync::gate::{Entry, Gate};
 use crate::sync::stack::{Node, Stacked};
 use core::marker::PhantomData;
-use core::mem::{ManuallyDrop, MaybeUninit};
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
-use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
 
 /// The kernel's pool.
@@ -38,7 +37,7 @@ impl Drop for Raw {
 /// An object of a pool, as it lies in memory.
 struct Slot<T> {
     node: Node,
-    /// Where it goes back to; the memory is a [`KBox`]'s if that is nowhere.
+    /// Where it goes back to; it is freed if that is nowhere.
     pool: Option<Entry<Raw>>,
     value: T,
 }
@@ -70,42 +69,53 @@ impl<T> Mempool<T> {
         })
     }
 
-    /// Takes an object and puts `value` into it; gives `value` back if there is none.
-    ///
-    /// With [`Wait::MayBlock`] there always is one, sooner or later: it waits for another to come back if it must. So the
-    /// caller must not hold the last one itself.
-    pub(crate) fn take(&self, value: T, wait: Wait) -> Result<Pooled<T>, T> {
+    /// Takes an object and puts `value` into it; gives `value` back if there is none. Does not block.
+    pub(crate) fn take(&self, value: T) -> Result<Pooled<T>, T> {
+        // SAFETY: The function asks for nothing but a valid pool.
+        self.free_or(value, |pool| unsafe {
+            bindings::raid456_mempool_take(pool)
+        })
+    }
+
+    /// As [`Self::take`], but there always is one, sooner or later: waits for another to come back if it must. So the caller
+    /// must not hold the last one itself.
+    pub(crate) fn wait_take(&self, value: T, _may_block: &MayBlock) -> Result<Pooled<T>, T> {
+        // SAFETY: As above, and for a context that may sleep.
+        self.free_or(value, |pool| unsafe {
+            bindings::raid456_mempool_wait_take(pool)
+        })
+    }
+
+    /// Takes an object from free memory, or with `reserved` from the pool, which it gets and need not look at.
+    fn free_or(
+        &self,
+        value: T,
+        reserved: impl FnOnce(*mut bindings::mempool_t) -> *mut kernel::ffi::c_void,
+    ) -> Result<Pooled<T>, T> {
         // Kmalloc aligns to this much at least.
         const { assert!(core::mem::align_of::<Slot<T>>() <= 8) };
 
-        if let Ok(memory) = KBox::<Slot<T>>::new_uninit(GFP_NOWAIT | __GFP_NOWARN) {
-            let content = Slot {
-                node: Node::new(),
-                pool: None,
-                value,
+        // SAFETY: The function has no requirements.
+        let free = unsafe { bindings::raid456_take(core::mem::size_of::<Slot<T>>()) };
+        let (memory, pool) = if free.is_null() {
+            let Some(pool) = self.gate.enter() else {
+                return Err(value);
             };
-            let slot = KBox::into_raw(KBox::write(memory, content));
-            // INVARIANT: the slot is initialised, as a box, and ours.
-            // SAFETY: The pointer of a box is not null.
-            return Ok(Pooled(unsafe { NonNull::new_unchecked(slot) }));
-        }
-        let Some(pool) = self.gate.enter() else {
-            return Err(value);
+            (reserved(pool.0.as_ptr()), Some(pool))
+        } else {
+            (free, None)
         };
-        let may_block = wait != Wait::NoWait;
-        // SAFETY: The pool is valid while `pool` lives.
-        let memory = unsafe { bindings::raid456_mempool_alloc(pool.0.as_ptr(), may_block) };
         let Some(slot) = NonNull::new(memory.cast::<Slot<T>>()) else {
             return Err(value);
         };
         let content = Slot {
             node: Node::new(),
-            pool: Some(pool),
+            pool,
             value,
         };
-        // SAFETY: The memory is ours, as large as the pool was made for, and aligned.
+        // SAFETY: The memory is ours, as large as a slot, as the pool's objects are, and aligned.
         unsafe { slot.write(content) };
-        // INVARIANT: the slot is initialised, from the pool that it names, and ours.
+        // INVARIANT: the slot is initialised, from the pool that it names or from free memory, and ours.
         Ok(Pooled(slot))
     }
 }
@@ -114,7 +124,7 @@ impl<T> Mempool<T> {
 ///
 /// # Invariants
 ///
-/// The slot is initialised, comes from the pool whose entry it holds, or else from a [`KBox`], and is ours.
+/// The slot is initialised, comes from the pool whose entry it holds, or else is the kernel's free memory, and is ours.
 pub(crate) struct Pooled<T>(NonNull<Slot<T>>);
 
 // SAFETY: The object is owned, and going back to the pool may be done by any task.
@@ -144,10 +154,8 @@ impl<T> Drop for Pooled<T> {
         let Slot { pool, value, .. } = unsafe { self.0.read() };
         drop(value);
         let Some(pool) = pool else {
-            let memory = self.0.as_ptr().cast::<MaybeUninit<Slot<T>>>();
-            // SAFETY: By the invariant the memory came from a box; its content was moved out.
-            drop(unsafe { KBox::from_raw(memory) });
-            return;
+            // SAFETY: By the invariant the memory is the kernel's; its content was moved out.
+            return unsafe { bindings::kfree(self.0.as_ptr().cast()) };
         };
         // SAFETY: The memory came from this pool, which is valid while `pool` lives.
         unsafe { bindings::mempool_free(self.0.as_ptr().cast(), pool.0.as_ptr()) }

@@ -32,7 +32,7 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// There is no memory; never with [`Wait::MayBlock`] or [`Wait::Setup`] in practice, for a single page.
+    /// There is no memory; never with [`Wait::Setup`] in practice, for a single page.
     pub(crate) fn new(wait: Wait) -> Result<Self, AllocError> {
         // SAFETY: The function has no requirements but the context that `wait` names.
         let page = unsafe { bindings::raid456_page_alloc(wait.to_raw()) };

@@ -62,11 +62,32 @@ class Subject:
         """Stores an attribute, again as long as there is no memory for that."""
         patiently(lambda: self.array.set(name, value), 20 * SLOW)
 
-    def replace_member(self):
-        """A member fails, is removed, and another one is rebuilt in its place."""
+    def replace_member(self, shortage):
+        """A member fails, is removed, and another one is rebuilt in its place, while memory is short."""
+        array = self.array
+        with shortage.programs():
+            # So that a rebuild, and a check, take a second.
+            array.set("sync_speed_min", "1000")
+            array.set("sync_speed_max", "3000")
+            self.set(f"dev-{name_of(self.members[1])}/state", "faulty")
+        time.sleep(0.3)
+        with shortage.programs():
+            self.exchange()
+
+        def rebuilt():
+            # An mdadm that had no memory half way leaves the array so.
+            if array.action() == "frozen":
+                self.set("sync_action", "idle")
+            missing = array.get("degraded") != "0"
+            if missing and array.idle():
+                # And md does not try again by itself if there was none for the thread that syncs.
+                array.try_set("sync_action", "recover")
+            return not missing and array.idle()
+        wait_patiently("rebuilt", rebuilt)
+
+    def exchange(self):
+        """The member that failed goes, and the spare comes."""
         array, lost = self.array, self.members[1]
-        self.set(f"dev-{name_of(lost)}/state", "faulty")
-        time.sleep(0.2)
         patiently(lambda: array.set(f"dev-{name_of(lost)}/state", "remove") if os.path.exists(
             f"{array.md}/dev-{name_of(lost)}") else None, 20 * SLOW)
 
@@ -77,13 +98,6 @@ class Subject:
         patiently(add, 20 * SLOW)
         self.members[1], self.spare = self.spare, lost
         array.members = list(self.members)
-
-        def rebuilt():
-            # An mdadm that had no memory half way leaves the array so.
-            if array.action() == "frozen":
-                self.set("sync_action", "idle")
-            return array.get("degraded") == "0" and array.idle()
-        wait_patiently("rebuilt", rebuilt)
 
     def scan(self):
         """A check, under way while memory is short."""
@@ -117,10 +131,12 @@ def short_of_memory(percent, only, level, late, bitmap=False):
     with Shortage(percent, only) as shortage:
         time.sleep(0.4 * SLOW)
         patiently(subject.check.expect_right)
-        subject.replace_member()
+        subject.replace_member(shortage)
         patiently(subject.check.expect_right)
         subject.scan()
         time.sleep(0.2 * SLOW)
+    for name in ("sync_speed_min", "sync_speed_max"):
+        subject.set(name, "system")
     subject.check.command("stop")
     counts = subject.check.counts()
     expect_range("allocations that failed", 20, 1 << 40, shortage.failures())

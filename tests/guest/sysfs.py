@@ -39,7 +39,7 @@ STORES = {
     "safe_mode_delay": ("0.5", "abc"),
 }
 # Their values change by themselves, or name the moment or the driver's own doings.
-VOLATILE = {"uuid", "sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action", "counters"}
+VOLATILE = {"uuid", "sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action", "counters", "memory"}
 
 # Files that the C module does not have: mode and content.
 OURS = {
@@ -48,6 +48,8 @@ OURS = {
     "offload_stats": ("0o444", "dma 0\ncpu 0\nredone 0\nlate 0\nfalse_alarms 0\ndropped 0\nquarantined 0\n"),
     # tests/guest/counters.py looks at its content.
     "counters": ("0o444", ""),
+    # And memory_pressure.py at that one's.
+    "memory": ("0o444", ""),
 }
 
 # Differences in queue limits that are wanted, with the reason.

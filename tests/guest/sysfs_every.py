@@ -34,7 +34,7 @@ LEFT = {"new_dev": "names another device", "array_state inactive": "stops it"}
 VOLATILE = {"sync_speed", "sync_completed", "stripe_cache_active", "mismatch_cnt", "last_sync_action", "sync_action",
             "array_state", "resync_start", "safe_mode_delay", "reshape_position"}
 # Files that only this driver has.
-OURS = re.compile(r"mismatch_(method|located|unlocated)|counters?|offload(_min_bytes|_late_ms|_stats)?|parity_engine")
+OURS = re.compile(r"mismatch_(method|located|unlocated)|counters?|memory|offload(_min_bytes|_late_ms|_stats)?|parity_engine")
 # Differences that are wanted: what begins the line of one, and why.
 EXPLAINED = [
     (r"(level|raid_disks|layout|chunk_size|new_level) <", "a reshape or takeover would follow, which this driver refuses"),

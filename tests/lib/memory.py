@@ -55,10 +55,11 @@ class Shortage:
     `failures()` tells afterwards how many allocations failed.
     """
 
-    def __init__(self, percent, only="tasks", array="md0", burst=0.1, pause=0.3):
+    def __init__(self, percent, only="tasks", array="md0", burst=0.15, pause=0.1):
         self._percent, self._only, self._burst, self._pause = percent, only, burst, pause
         self._names = re.compile(rf"{array}_|raid456_check/")
         self._settings, self._failures, self._over, self._thread = {}, 0, threading.Event(), None
+        self._burst_or_programs = threading.Lock()
 
     @staticmethod
     def possible(only="tasks"):
@@ -127,6 +128,12 @@ class Shortage:
                 pass
 
     @contextlib.contextmanager
+    def programs(self):
+        """Programs have memory, within it: if everybody lacks it otherwise, there is no burst meanwhile."""
+        with self._burst_or_programs:
+            yield
+
+    @contextlib.contextmanager
     def join(self):
         """Makes the calling thread one of those that have no memory, within it."""
         # To open the file afterwards would take memory.
@@ -140,14 +147,15 @@ class Shortage:
             os.close(file)
 
     def _watch(self):
-        self._set("probability", self._percent)
         while not self._over.is_set():
             if self._only is None:
-                time.sleep(self._burst)
-                self._set("probability", 0)
+                with self._burst_or_programs:
+                    self._set("probability", self._percent)
+                    time.sleep(self._burst)
+                    self._set("probability", 0)
                 time.sleep(self._pause)
-                self._set("probability", self._percent)
             else:
+                self._set("probability", self._percent)
                 self._mark()
                 time.sleep(0.02)
 

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml mem=400 timeout=300
+"""Memory that is really short: programs whose memory is on the array, more dirty pages than memory holds, and a cache that is
+asked to give back what it has; members fail and are rebuilt meanwhile."""
+
+import hashlib
+import mmap
+import os
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from raid import Array, full_speed, stop_all
+from report import Failed, Skipped, expect, expect_range, note, run, wait_for
+from torture import Check, Disks
+import kernel
+
+MIB = 1 << 20
+PAGE = 4096
+
+
+def create(level=5, mib=24, **words):
+    """An array of five members that need no memory for their I/O, and a sixth one."""
+    disks = Disks(6, mib, late=True)
+    full_speed()
+    array = Array.create(disks.paths[:5], level=level, size=mib - 2, **words)
+    return array, disks.paths[5]
+
+
+def memory_of(array):
+    """The numbers of md/memory."""
+    if kernel.driver() != "rust":
+        raise Skipped("only this driver tells what memory it has")
+    return {name: int(value) for name, value in (line.split() for line in array.get("memory").splitlines())}
+
+
+def asked():
+    """The kernel asks all caches of objects to give back what they can do without."""
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write("2")
+
+
+def given_back(level):
+    """A cache gives back what it can do without, and takes it again when it is used."""
+    array, _ = create(level, 8)
+    check = Check()
+    check.new(array.geometry(), array.size() // 512)
+    check.whole(array.path, "fill")
+    before = memory_of(array)
+    expect("kits, as many as wanted", (256, 256, 5 * 256), (before["kits"], before["kits_wanted"], before["pages"]))
+    asked()
+    after = memory_of(array)
+    expect("kits when memory was asked for", 17, after["kits"])
+    expect("given back", before["kits_given_back"] + 256 - 17, after["kits_given_back"])
+    expect("stripe_cache_size", "256", array.get("stripe_cache_size"))
+    check.whole(array.path, "verify")
+    check.run(array.path, "mix", jobs=2, depth=32, longest=128, reads=40)
+    wait_for("kits made again", lambda: memory_of(array)["kits"] == 256, 20)
+    # Under load, again and again.
+    end = time.monotonic() + 2
+    least = 256
+    while time.monotonic() < end:
+        asked()
+        least = min(least, memory_of(array)["kits"])
+        time.sleep(0.02)
+        check.expect_right()
+    check.command("stop")
+    expect_range("fewest kits seen under load", 17, 200, least)
+    array.expect_at_rest()
+    left = memory_of(array)
+    expect("spans that wait", [0, 0, 0], [left[f"parked_{why}"] for why in ("memory", "superblock", "bitmap")])
+    expect("kits made again, less those given back", left["kits"] - 256, left["kits_made_again"] - left["kits_given_back"])
+    check.whole(array.path, "verify")
+    array.expect_clean()
+    array.expect_parity()
+
+
+def lose_and_rebuild(array, spare, seen):
+    """A member fails and the spare is rebuilt in its place, in the background."""
+    def work():
+        try:
+            lost = array.members[1]
+            array.fail(lost)
+            time.sleep(0.3)
+            array.remove(lost)
+            array.add(spare)
+            array.wait_rebuilt(120)
+            array.members.remove(lost)
+            seen.append("rebuilt")
+        except Exception as problem:  # To be told by the case itself.
+            seen.append(repr(problem))
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def available():
+    """Bytes of memory that programs could have."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
+
+
+def swap_on_array(level):
+    """A program whose memory is on the array for the most part: what it wrote it reads."""
+    array, spare = create(level)
+    kernel.sh("mkswap", array.path)
+    kernel.sh("swapon", array.path)
+    try:
+        size = (available() + array.size() * 6 // 10) // PAGE * PAGE
+        note(f"{available() // MIB} MiB of memory are there, {size // MIB} are used")
+        memory = mmap.mmap(-1, size)
+        seen, thread = [], None
+        stamp = bytes(range(256)) * 8
+        for turn in range(2):
+            for at in range(0, size, PAGE):
+                memory[at:at + 2064] = (at + turn).to_bytes(16, "little") + stamp
+                if thread is None and at > size // 2:
+                    thread = lose_and_rebuild(array, spare, seen)
+        thread.join(150)
+        expect("a member lost and rebuilt", ["rebuilt"], seen)
+        with open("/proc/swaps", encoding="ascii") as file:
+            used = int(file.read().splitlines()[1].split()[3]) * 1024
+        expect_range("bytes on the array", array.size() // 4, array.size(), used)
+        wrong = [at for at in range(0, size, PAGE) if memory[at:at + 2064] != (at + 1).to_bytes(16, "little") + stamp]
+        expect("pages that are not as they were written", [], wrong[:5])
+        memory.close()
+    finally:
+        kernel.sh("swapoff", array.path)
+    array.expect_clean()
+
+
+def dirty_pages(level):
+    """A file system with more written than memory holds."""
+    array, spare = create(level)
+    kernel.sh("mkfs.ext4", "-q", "-F", array.path)
+    os.makedirs("/tmp/fs", exist_ok=True)
+    kernel.sh("mount", array.path, "/tmp/fs")
+    sums, seen, thread = {}, [], None
+    try:
+        # Not the limit that keeps writers from filling memory.
+        for name, value in (("dirty_ratio", 90), ("dirty_background_ratio", 80)):
+            with open(f"/proc/sys/vm/{name}", "w", encoding="ascii") as setting:
+                setting.write(str(value))
+        hog = mmap.mmap(-1, max(PAGE, available() - 60 * MIB))
+        for at in range(0, len(hog), PAGE):
+            hog[at] = 1
+        block = os.urandom(MIB)
+        for number in range(array.size() * 7 // 10 // (4 * MIB)):
+            data = hashlib.sha256(str(number).encode()).digest() + block * 4
+            with open(f"/tmp/fs/{number}", "wb") as file:
+                file.write(data[:4 * MIB])
+            sums[number] = hashlib.sha256(data[:4 * MIB]).digest()
+            if number == 6:
+                thread = lose_and_rebuild(array, spare, seen)
+        kernel.sh("sync")
+        thread.join(150)
+        expect("a member lost and rebuilt", ["rebuilt"], seen)
+        hog.close()
+    finally:
+        kernel.sh("umount", "/tmp/fs")
+    status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
+    if status:
+        raise Failed(f"fsck: expected no fault, it ended with {status}:\n{text}")
+    kernel.sh("mount", "-o", "ro", array.path, "/tmp/fs")
+    try:
+        for number, value in sums.items():
+            with open(f"/tmp/fs/{number}", "rb") as file:
+                if hashlib.sha256(file.read()).digest() != value:
+                    raise Failed(f"file {number}: expected what was written, came something else")
+        note(f"ok: {len(sums)} files of 4 MiB as they were written")
+    finally:
+        kernel.sh("umount", "/tmp/fs")
+    array.expect_clean()
+
+
+def cleanup():
+    """Everything goes."""
+    Check.remove()
+    stop_all()
+    Disks.remove()
+
+
+if __name__ == "__main__":
+    run([
+        ("the cache gives memory back, raid5", lambda: given_back(5)),
+        ("the cache gives memory back, raid6", lambda: given_back(6)),
+        ("swap on raid6", lambda: swap_on_array(6)),
+        ("dirty pages, raid5", lambda: dirty_pages(5)),
+        ("dirty pages, raid6", lambda: dirty_pages(6)),
+    ], cleanup=cleanup)
