@@ -67,7 +67,7 @@ def writes():
     expect("places", {where}, {" ".join(text.split()[:3]) for _, text in traced.lines})
     expect("first and last", ("span_begin", "span_end"), (traced.lines[0][0], traced.lines[-1][0]))
     # The third strip.
-    expect("jobs", [f"{where} job rcw strips 0004"], traced.of("span_job"))
+    expect("jobs", [f"{where} job rmw strips 0004"], traced.of("span_job"))
     steps = traced.of("span_step")
     expect_match("a step that took in a part", r"events parts .* reading 0004", "\n".join(steps))
     expect_match("a step that took in I/O, and writes", r"events io .* writing 0004", "\n".join(steps))
