@@ -74,8 +74,6 @@ def full(level):
 def rmw(level):
     """Single blocks, first not in memory, then in memory."""
     array = fresh(level)
-    # Else level 6 would take reconstruct-write, which reads as much here.
-    array.set("rmw_level", 2)
     offsets = [n * 512 * KIB for n in range(20)]
     read = level - 3
     with Disk(array.path) as disk:
