@@ -363,9 +363,9 @@ def cost_of_writes():
 
 
 def cost_of_writes6():
-    """Level 6: RMW reads the old data, P and Q, RCW the other members' data; whichever is fewer, and of equal ones RMW if
-    rmw_level is 2."""
-    for members, chosen in ((7, {0: "RCW", 1: "RMW", 2: "RMW"}), (6, {0: "RCW", 1: "RCW", 2: "RMW"}),
+    """Level 6: RMW reads the old data, P and Q, RCW the other members' data; whichever is fewer, and of equal ones RMW
+    unless rmw_level is 0."""
+    for members, chosen in ((7, {0: "RCW", 1: "RMW", 2: "RMW"}), (6, {0: "RCW", 1: "RMW", 2: "RMW"}),
                             (5, {0: "RCW", 1: "RCW", 2: "RCW"})):
         disks = rams(members)
         array = Array.create(disks, level=6, size=4)
