@@ -55,31 +55,22 @@ pub(super) fn write(
             undone -= Strips::one(index);
         }
     }
-    each_piece(
-        geometry,
-        sector,
-        PartKind::Write,
-        strips,
-        parts,
-        |slice, piece| {
-            each_source(slice, &piece, |strip, at, source| {
-                let Some(Some(copies)) = table.get_mut(strip as usize) else {
-                    return;
-                };
-                let make = match &parity {
-                    Parity::Follow(make) => make(strip),
-                    Parity::Make(_) | Parity::Leave => Make::default(),
-                };
-                let done = match &parity {
-                    Parity::Make(_) => copies.note(piece.member, at, source, &maker),
-                    _ => copies.copy(piece.member, at, source, make, &maker),
-                };
-                if !done {
-                    undone |= Strips::one(strip);
-                }
-            });
-        },
-    );
+    each_written(geometry, sector, strips, parts, |new| {
+        let Some(Some(copies)) = table.get_mut(new.strip as usize) else {
+            return;
+        };
+        let make = match &parity {
+            Parity::Follow(make) => make(new.strip),
+            Parity::Make(_) | Parity::Leave => Make::default(),
+        };
+        let done = match &parity {
+            Parity::Make(_) => copies.note(new.member, new.at, new.source, &maker),
+            _ => copies.copy(new.member, new.at, new.source, make, &maker),
+        };
+        if !done {
+            undone |= Strips::one(new.strip);
+        }
+    });
     if let Parity::Make(make) = parity {
         let copied = |slot: &Slot| slot.with(Rdev::is_copied) == Some(true);
         let past = !array.slots.iter().any(copied);
@@ -176,9 +167,46 @@ impl<'s> StripCopies<'_, 's> {
     }
 }
 
-/// Neighbouring sectors of a part on one member.
-pub(super) struct Piece {
+/// New bytes of one block, which lie together in memory.
+pub(super) struct Written<'s> {
     pub(super) member: u16,
+    pub(super) strip: u32,
+    /// The byte of the block that is the first to change.
+    pub(super) at: usize,
+    pub(super) source: Source<'s>,
+}
+
+/// Calls `f` with all that the active writes of `strips` change, in the order of the parts.
+pub(super) fn each_written<'a>(
+    geometry: &Geometry,
+    span_sector: u64,
+    strips: Strips,
+    parts: &'a PartList,
+    mut f: impl FnMut(Written<'a>),
+) {
+    let kind = PartKind::Write;
+    each_piece(
+        geometry,
+        span_sector,
+        kind,
+        strips,
+        parts,
+        |slice, piece| {
+            each_source(slice, &piece, |strip, at, source| {
+                f(Written {
+                    member: piece.member,
+                    strip,
+                    at,
+                    source,
+                })
+            });
+        },
+    );
+}
+
+/// Neighbouring sectors of a part on one member.
+struct Piece {
+    member: u16,
     /// The strips that they are in.
     run: Run,
     /// The first sector in the array.
@@ -189,7 +217,7 @@ pub(super) struct Piece {
 }
 
 /// Calls `f` with each piece of the active parts of a kind in `strips`, in the order of the parts.
-pub(super) fn each_piece<'a>(
+fn each_piece<'a>(
     geometry: &Geometry,
     span_sector: u64,
     kind: PartKind,
@@ -247,11 +275,7 @@ fn pieces_of(
 
 /// Calls `f` with what is written of each strip of a piece, as it lies together in memory: the strip, the byte of its block,
 /// and the new bytes from there on.
-pub(super) fn each_source<'s>(
-    slice: &'s Slice,
-    piece: &Piece,
-    mut f: impl FnMut(u32, usize, Source<'s>),
-) {
+fn each_source<'s>(slice: &'s Slice, piece: &Piece, mut f: impl FnMut(u32, usize, Source<'s>)) {
     let mut strip = piece.run.first;
     // CAST: a sector within a span.
     let mut at = piece.at as usize * 512;

@@ -2,7 +2,7 @@
 
 //! Jobs of a span on DMA engines: handed over, gone on with, taken in, and done again by this CPU where that failed.
 
-use super::copies::{each_piece, each_source};
+use super::copies::each_written;
 use super::counters;
 use super::env::RunEnv;
 use super::jobs;
@@ -15,7 +15,6 @@ use crate::offload::recipe::Recipe;
 use crate::offload::stage::Standing;
 use crate::raid::column::Column;
 use crate::raid::job::{self as raid, Job};
-use crate::raid::part::PartKind;
 use crate::raid::span::Span;
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use crate::ratelimited;
@@ -100,19 +99,10 @@ fn cover(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) -> bo
     let array = env.array;
     let tickets = &mut *env.tickets;
     let mut fits = true;
-    each_piece(
-        &array.geometry,
-        env.sector,
-        PartKind::Write,
-        strips,
-        parts,
-        |slice, piece| {
-            each_source(slice, &piece, |strip, at, source| {
-                let ticket = slot(tickets, strip).and_then(Option::as_mut);
-                fits &= ticket.is_some_and(|ticket| ticket.cover(piece.member, at, source));
-            });
-        },
-    );
+    each_written(&array.geometry, env.sector, strips, parts, |new| {
+        let ticket = slot(tickets, new.strip).and_then(Option::as_mut);
+        fits &= ticket.is_some_and(|ticket| ticket.cover(new.member, new.at, new.source));
+    });
     fits
 }
 
@@ -138,20 +128,11 @@ fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) {
         return;
     }
     let tickets = &mut *env.tickets;
-    each_piece(
-        &array.geometry,
-        env.sector,
-        PartKind::Write,
-        strips,
-        parts,
-        |slice, piece| {
-            each_source(slice, &piece, |strip, at, source| {
-                if let Some(ticket) = slot(tickets, strip).and_then(Option::as_mut) {
-                    ticket.copy(piece.member, at, source);
-                }
-            });
-        },
-    );
+    each_written(&array.geometry, env.sector, strips, parts, |new| {
+        if let Some(ticket) = slot(tickets, new.strip).and_then(Option::as_mut) {
+            ticket.copy(new.member, new.at, new.source);
+        }
+    });
     for index in strips.iter() {
         if let Some(ticket) = slot(tickets, index).and_then(Option::as_mut) {
             ticket.end_copies();

@@ -128,9 +128,9 @@ impl<'a> Request<'a> {
         if sectors == 0 || sectors >= self.sectors() || self.mddev.is_dm() {
             return Some(self);
         }
+        let bio = self.bio.as_ptr();
         // SAFETY: By the invariant the bio is valid and ours, has a disk as the array is not dm-raid's, and is longer.
-        let front =
-            unsafe { bindings::raid456_request_cut(reserve.as_ptr(), self.bio.as_ptr(), sectors) };
+        let front = unsafe { bindings::raid456_request_cut(reserve.as_ptr(), bio, sectors) };
         match NonNull::new(front) {
             Some(front) => {
                 // INVARIANT: the front part is new and ours; the rest is counted for itself.
