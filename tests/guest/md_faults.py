@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from compare import drivers
 from geometry import LAYOUTS, LAYOUTS6
-from raid import Array, full_speed, name_of, stop_all
+from raid import Array, speed_limit, name_of, stop_all
 from report import Failed, note, run, wait_for
 from torture import Broken, Check, Disks
 import kernel
@@ -109,7 +109,7 @@ class Schedule:
 
     def create(self):
         """Makes the array, and fills it."""
-        full_speed()
+        speed_limit()
         kernel.use_driver(self.rng.choice((*self.pair, self.pair[1])))
         discard_is_safe()
         self.say(f"create under {kernel.driver()}: {self.title()}")

@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from memory import Point, Shortage, patiently
-from raid import Array, full_speed, name_of, stop_all
+from raid import Array, speed_limit, name_of, stop_all
 from report import Failed, Skipped, expect, expect_range, note, run, wait_for
 from torture import Check, Disks
 import kernel
@@ -41,7 +41,7 @@ class Subject:
     def __init__(self, level, late, strips=64, bitmap=False):
         # With caches, so that flushes are bios of their own, which take their time.
         self.disks = Disks(6, MIB, late=late, cached=late)
-        full_speed()
+        speed_limit()
         words = ["--bitmap=internal", "--bitmap-chunk=16K"] if bitmap else ["--bitmap=none", "--consistency-policy=resync"]
         self.members, self.spare = self.disks.paths[:5], self.disks.paths[5]
         kernel.sh("mdadm", "--create", "/dev/md0", "--run", "--quiet", "--force", "--metadata=1.2", f"--level={level}",

@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from raid import Array, full_speed, stop_all
+from raid import Array, speed_limit, stop_all
 from report import Failed, Skipped, expect, expect_range, note, run, wait_for
 from torture import Check, Disks
 import kernel
@@ -25,7 +25,7 @@ PAGE = 4096
 def create(level=5, mib=24, **words):
     """An array of five members that need no memory for their I/O, and a sixth one."""
     disks = Disks(6, mib, late=True)
-    full_speed()
+    speed_limit()
     array = Array.create(disks.paths[:5], level=level, size=mib - 2, **words)
     return array, disks.paths[5]
 

@@ -13,8 +13,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Disk, SECTOR, pattern
 from load import Load
-from raid import Array, rams, stop_all
-from report import expect, note, run
+from raid import Array, FULL_SPEED, rams, stop_all
+from report import expect, note, run, wait_for
 import kernel
 
 
@@ -120,7 +120,8 @@ def failure_and_settings(level):
 def stop_during_check():
     """Stopping the array ends a check, a resync and a rebuild that are under way."""
     for name, level in (("resync", 6), ("check", 5), ("recover", 6)):
-        array = Array.create(rams(level - 1), level=level, size=16, wait=name != "resync")
+        resync = name == "resync"
+        array = Array.create(rams(level - 1), level=level, size=16, wait=not resync, speed=1000 if resync else FULL_SPEED)
         array.set("sync_speed_max", 1000)
         array.set("sync_speed_min", 1000)
         if name == "check":
@@ -131,7 +132,7 @@ def stop_during_check():
                 array.fail(path)
                 array.remove(path)
             array.add_together(lost)
-        expect("sync_action", name, array.action())
+        wait_for(f"a {name}", lambda: array.action() == name, 10)
         begin = time.monotonic()
         array = array.reassemble()
         expect(f"stopping during {name} took less than 10 s", True, time.monotonic() - begin < 10)

@@ -27,11 +27,14 @@ def rams(count, first=0):
     return found
 
 
-def full_speed():
-    """Lets resync run as fast as it can."""
+FULL_SPEED = 2000000
+
+
+def speed_limit(speed=FULL_SPEED):
+    """How fast a resync of any array may run that has no limits of its own, in KiB/s of each member."""
     for limit in ("max", "min"):
         with open(f"/proc/sys/dev/raid/speed_limit_{limit}", "w", encoding="ascii") as setting:
-            setting.write("2000000")
+            setting.write(str(speed))
 
 
 class Array:
@@ -45,12 +48,13 @@ class Array:
 
     @classmethod
     def create(cls, members, level=5, layout=None, chunk=64, bitmap="none", size=16, name="md0", spares=(), wait=True,
-               bitmap_chunk="64K", extra=()):
+               bitmap_chunk="64K", extra=(), speed=FULL_SPEED):
         """Creates an array with all members active and waits for its resync.
 
         chunk: KiB. size: MiB of each member that is used. bitmap_chunk: None for what mdadm chooses. extra: more words for mdadm; "missing" may be a member.
+        speed: the limit under which the first resync begins (a small array is synced before a limit set afterwards could matter).
         """
-        full_speed()
+        speed_limit(speed)
         self = cls([member for member in members if member != "missing"], name)
         words = ["mdadm", "--create", self.path, "--run", "--quiet", "--force", "--metadata=1.2", f"--level={level}",
                  f"--raid-devices={len(members)}", f"--chunk={chunk}K", f"--size={size}M", f"--bitmap={bitmap}"]
@@ -71,7 +75,7 @@ class Array:
     @classmethod
     def assemble(cls, members, *options, name="md0"):
         """Assembles an array from these members."""
-        full_speed()
+        speed_limit()
         self = cls(members, name)
         sh("mdadm", "--assemble", self.path, "--quiet", *options, *self.members)
         return self
