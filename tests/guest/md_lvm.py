@@ -1,0 +1,353 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml,debian disks=7 disk-size=48 timeout=300 debian.timeout=420
+"""LVM's RAID volumes: dm-raid drives the same personality without an md device of its own."""
+
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from compare import drivers
+from disk import Disk, SECTOR, Shadow, errno_of, pattern
+from load import Load
+from mapper import broken, dm, linear, need_target
+from raid import full_speed, rams, stop_all
+from report import Failed, Skipped, expect, expect_match, expect_range, note, run, wait_for, within
+import kernel
+
+# No udev runs in a guest.
+CONFIG = ("activation { udev_sync=0 udev_rules=0 monitoring=0 } devices { obtain_device_list_from_udev=0 "
+          "external_device_info_source=\"none\" scan=[\"/dev\"] use_devicesfile=0 "
+          "filter=[\"a|^/dev/ram[03456]$|\", \"a|^/dev/mapper/dies[12]$|\", \"r|.*|\"] } global { use_lvmpolld=0 event_activation=0 }")
+DRIVER = kernel.driver()
+DISCARD_IS_SAFE = ("/sys/module/dm_raid/parameters/devices_handle_discard_safely",
+                   "/sys/module/raid456/parameters/devices_handle_discard_safely")
+# Of LVM's names those that differ, and how many members each may lose.
+LAYOUTS = {"raid5_ra": 1, "raid5_n": 1, "raid6_nr": 2, "raid6_nc": 2, "raid6_ls_6": 2, "raid6_n_6": 2}
+
+
+def lvm(*words, check=True):
+    """Runs an LVM command."""
+    return kernel.sh(words[0], "--config", CONFIG, *words[1:], check=check)
+
+
+def field(name, volume="vg/lv"):
+    """A field of a volume, from lvs."""
+    lines = lvm("lvs", "--noheadings", "-o", name, volume)[1].strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def attr_health():
+    """lvs's letter for a volume's health: - for none, (p)artial, (r)efresh needed, (m)ismatches."""
+    return field("lv_attr")[8]
+
+
+def dm_status():
+    """What dm-raid says: LEVEL MEMBERS HEALTH DONE/ALL ACTION MISMATCHES ..., a list."""
+    return kernel.sh("dmsetup", "status", "vg-lv")[1].split()[3:]
+
+
+def health():
+    """A letter for each member: A in sync, a not yet, D dead."""
+    return dm_status()[2]
+
+
+def wait_synced():
+    """Waits for dm-raid to say that everything is in sync and idle."""
+    def done():
+        _, _, letters, progress, action, *_ = dm_status()
+        done_sectors, all_sectors = progress.split("/")
+        return set(letters) == {"A"} and done_sectors == all_sectors and action == "idle"
+    wait_for("dm-raid in sync", done, 60, 0.05)
+
+
+def expect_no_mismatch():
+    """Ends the case unless a check finds all parity right."""
+    lvm("lvchange", "--syncaction", "check", "vg/lv")
+    wait_synced()
+    expect("mismatches", "0", field("raid_mismatch_count"))
+
+
+class Volume:
+    """A volume group of RAM disks with a RAID volume on it. The disks in slot 1 and 2 can be taken away."""
+
+    path = "/dev/mapper/vg-lv"
+
+    def __init__(self, kind, parities=1, spares=0, size="24M", extra=(), stripes=3):
+        full_speed()
+        if not kernel.modprobe("dm-raid"):
+            raise Skipped("this kernel has no dm-raid")
+        self.members = stripes + parities
+        disks = rams(self.members + spares)
+        self._under = dict(zip((1, 2), disks[1:3]))
+        disks[1:3] = [dm(f"dies{slot}", linear(disks[slot])) for slot in (1, 2)]
+        lvm("vgcreate", "-qq", "-y", "vg", *disks)
+        lvm("lvcreate", "-qq", "-y", "--type", kind, "-i", str(stripes), "-L", size, *extra, "-n", "lv", "vg", *disks[:self.members])
+        wait_synced()
+        expect_match("dmsetup status", rf"^{kind}", " ".join(dm_status()))
+
+    def lose(self, slot):
+        """From now on everything fails that is asked of the disk in a slot."""
+        dm(f"dies{slot}", broken(self._under[slot]))
+
+    def find(self, slot):
+        """The disk in a slot answers again, with what it held."""
+        dm(f"dies{slot}", linear(self._under[slot]))
+
+
+def life(kind, parities=1):
+    """Create, write, lose as many members as there are parities, read and write, repair onto spares, scrub, deactivate,
+    activate, read; lvs tells of what is missing."""
+    volume = Volume(kind, parities, spares=parities)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        shadow.random_writes(seed=1, count=60)
+        shadow.verify("after writing")
+        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        for lost in range(1, parities + 1):
+            volume.lose(lost)
+            shadow.random_writes(seed=lost + 1, count=40)
+            shadow.verify(f"after the loss of {lost}")
+        expect_match("dmsetup status names the dead ones", rf"^[Aa]+D{{{parities}}}[Aa]+$", health())
+        expect("lvs: health", ("partial", "p"), (field("lv_health_status"), attr_health()))
+        status, text = lvm("lvconvert", "-y", "--repair", "vg/lv", check=False)
+        note(f"lvconvert --repair: {text.strip().splitlines()[-1] if text.strip() else 'no message'}")
+        expect("its status", 0, status)
+        wait_synced()
+        shadow.verify("after the repair")
+        lvm("vgreduce", "-qq", "--removemissing", "vg")
+        expect_no_mismatch()
+        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        shadow.random_writes(seed=9, count=30)
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        shadow.reopen()
+        shadow.verify("after deactivation and activation")
+
+
+def layout(kind, parities, extra=()):
+    """What was written under one driver is what the other reads, also without members."""
+    first, second = drivers()
+    kernel.use_driver(second)
+    volume = Volume(kind, parities, size="12M", extra=extra)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        shadow.random_writes(seed=1, count=40)
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        kernel.use_driver(first)
+        kernel.modprobe("dm-raid")
+        lvm("lvchange", "-ay", "vg/lv")
+        shadow.reopen()
+        for lost in range(1, parities + 1):
+            volume.lose(lost)
+        shadow.random_writes(seed=2, count=20)
+        shadow.verify(f"under {kernel.driver()}, without members")
+        expect("members that are dead", parities, health().count("D"))
+        shadow.close()
+    lvm("vgchange", "-an", "vg")
+    kernel.use_driver(second)
+
+
+def transient(kind, parities=1):
+    """A member vanishes under load and comes back as it was: lvs says that a refresh is needed, that takes it in again,
+    and what it missed is rebuilt; the rest of it is not."""
+    volume = Volume(kind, parities)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        volume.lose(1)
+        shadow.random_writes(seed=1, count=40)
+        expect("members", "D", health()[1])
+        volume.find(1)
+        expect("lvs: health", ("refresh needed", "r"), (field("lv_health_status"), attr_health()))
+        shadow.random_writes(seed=2, count=10)
+        lvm("lvchange", "--refresh", "vg/lv")
+        wait_synced()
+        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        shadow.verify("after the refresh")
+        expect_no_mismatch()
+        # What the returned member holds counts when another one goes.
+        volume.lose(2)
+        shadow.verify("without another one")
+        expect("members", "D", health()[2])
+
+
+def integrity(kind, parities=1):
+    """Members with checksums (dm-integrity): a block that rots on one is found when it is read, reconstructed, and written
+    anew."""
+    need_target("integrity")
+    volume = Volume(kind, parities, size="8M", extra=("--raidintegrity", "y", "--raidintegritymode", "bitmap"))
+    wait_for("checksums", lambda: field("copy_percent") == "100.00", 60, 0.1)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        # Under the checksums: the disk itself, where the volume's data lies.
+        wanted = bytes(shadow.bytes[:4096])
+        rotten = 0
+        for number in range(volume.members):
+            with Disk(f"/dev/ram{number}") as disk:
+                held = bytearray(disk.read(0, disk.size))
+                place = held.find(wanted)
+                while place >= 0:
+                    disk.write(place, bytes(byte ^ 0x5a for byte in held[place:place + SECTOR]) + bytes(held[place + SECTOR:place + 4096]))
+                    note(f"/dev/ram{number}: a sector at {place} changed")
+                    rotten += 1
+                    place = held.find(wanted, place + 1)
+        expect("blocks found that hold the volume's first 4 KiB", 1, rotten)
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        shadow.reopen()
+        log = kernel.Log()
+        shadow.verify("with a rotten block")
+        found = sum(int(field("integritymismatches", f"vg/lv_rimage_{number}") or 0) for number in range(volume.members))
+        expect_range("checksums that did not fit, in lvs", 1, 64, found)
+        expect_match("kernel log", "read error corrected", log.text())
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        shadow.reopen()
+        shadow.verify("after it was mended")
+        expect("members that are dead", 0, health().count("D"))
+        expect_no_mismatch()
+
+
+def mismatches():
+    """A check counts blocks that do not fit, lvs shows it, and a repair mends them."""
+    volume = Volume("raid5_ls", size="8M")
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        wanted = bytes(shadow.bytes[1 << 20:(1 << 20) + 4096])
+        for number in range(volume.members):
+            with Disk(f"/dev/ram{number}") as disk:
+                place = disk.read(0, disk.size).find(wanted)
+                if place >= 0:
+                    disk.write(place, pattern("other", 4096))
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        lvm("lvchange", "--syncaction", "check", "vg/lv")
+        wait_synced()
+        expect("sectors that do not fit", "8", field("raid_mismatch_count"))
+        expect("lvs: health", ("mismatches exist", "m"), (field("lv_health_status"), attr_health()))
+        lvm("lvchange", "--syncaction", "repair", "vg/lv")
+        wait_synced()
+        expect_no_mismatch()
+        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+
+
+def removal():
+    """A volume is taken away under load: LVM refuses while it is open; dm then lets it fail, every request ends, nothing
+    stays behind, and what is activated afterwards fits together."""
+    volume = Volume("raid5_ls")
+    load = Load(volume.path, 24 << 20, seconds=60, jobs=3, depth=16, largest="128k", mix="randwrite")
+    wait_for("a load", lambda: int(kernel.sh("dmsetup", "info", "-c", "--noheadings", "-o", "open", "vg-lv")[1]) >= 3, 20)
+    status, text = lvm("lvremove", "-f", "vg/lv", check=False)
+    expect("lvremove under load refused", True, status != 0 and "in use" in text)
+    expect("the load goes on", True, load.running())
+    # The way to get rid of it all the same: from now on everything fails.
+    kernel.sh("dmsetup", "wipe_table", "vg-lv")
+    with Disk(volume.path) as disk:
+        expect("a read of what is gone", "EIO", within(20, lambda: errno_of(lambda: disk.read(0, 4096))))
+    try:
+        load.finish(30)
+    except Failed as ended:
+        expect_match("the load ended by an error", r"Input/output error|error=5", str(ended))
+    else:
+        raise Failed("the load: expected it to end with errors, it succeeded")
+    lvm("lvchange", "-an", "vg/lv")
+    expect("devices that are left", [], [line for line in kernel.sh("dmsetup", "ls")[1].splitlines() if line.startswith("vg-lv")])
+    lvm("lvchange", "-ay", "vg/lv")
+    wait_synced()
+    expect_no_mismatch()
+    lvm("lvremove", "-f", "vg/lv")
+    expect("removing dm-raid", "", kernel.delete_module("dm_raid"))
+
+
+def replace_under_load():
+    """A member is moved to another disk under a load that verifies what it wrote."""
+    volume = Volume("raid5_ls", spares=1)
+    load = Load(volume.path, 24 << 20, seconds=5, jobs=2, depth=16, largest="128k")
+    lvm("lvconvert", "-y", "--replace", "/dev/mapper/dies1", "vg/lv", "/dev/ram4")
+    wait_synced()
+    expect("the load goes on", True, load.running())
+    load.finish()
+    expect_match("where the volume lies", "ram4", lvm("lvs", "-a", "--noheadings", "-o", "devices", "vg")[1])
+    expect_no_mismatch()
+
+
+def discard(kind, parities=1):
+    """Discards reach the members if it is said to be safe, of the right blocks, and parity fits; else they are not offered."""
+    for setting in DISCARD_IS_SAFE:
+        kernel.modprobe("dm-raid")
+        with open(setting, "w", encoding="ascii") as file:
+            file.write("Y")
+    try:
+        volume = Volume(kind, parities)
+    finally:
+        for setting in DISCARD_IS_SAFE:
+            with open(setting, "w", encoding="ascii") as file:
+                file.write("N")
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        kernel.sh("blkdiscard", "--offset", 6 << 20, "--length", 12 << 20, volume.path)
+        shadow.bytes[6 << 20:18 << 20] = bytes(12 << 20)
+        shadow.verify("after a discard")
+        shadow.random_writes(seed=1, count=40)
+        shadow.verify("and writes into what was discarded")
+        expect_no_mismatch()
+        for slot in range(1, parities + 1):
+            volume.lose(slot)
+        shadow.random_writes(seed=2, count=10)
+        kernel.sh("blkdiscard", "--offset", 0, "--length", 3 << 20, volume.path)
+        shadow.bytes[0:3 << 20] = bytes(3 << 20)
+        shadow.verify("after a discard without members")
+
+
+def no_discard():
+    """A volume whose members were not said to be safe does not offer to discard."""
+    volume = Volume("raid5_ls", size="8M")
+    status, text = kernel.sh("blkdiscard", volume.path, check=False)
+    expect("blkdiscard refused", True, status != 0 and "not supported" in text)
+
+
+def cleanup():
+    """Takes the volume group down."""
+    Disk.close_all()
+    lvm("vgchange", "-an", "vg", check=False)
+    stop_all()
+    # What a failed case left would be in the next one's way.
+    shutil.rmtree("/dev/vg", ignore_errors=True)
+    kernel.use_driver(DRIVER)
+
+
+if __name__ == "__main__":
+    if kernel.flavour() == "debian":
+        # dm-raid as it is shipped: the fields that it reads in the array's private data are where it believes them. The other
+        # kernels' dm-integrity lacks the checksum that LVM wants.
+        run([
+            ("raid5", lambda: life("raid5_ls")),
+            ("raid5: integrity", lambda: integrity("raid5_ls")),
+            ("raid6: integrity", lambda: integrity("raid6_zr", 2)),
+        ], cleanup=cleanup)
+    run([
+        ("raid5", lambda: life("raid5_ls")),
+        ("raid4", lambda: life("raid4")),
+        ("raid6", lambda: life("raid6_zr", 2)),
+        *[(kind, lambda kind=kind, lost=lost: layout(kind, lost)) for kind, lost in LAYOUTS.items()],
+        ("raid5, chunks of 2 MiB", lambda: layout("raid5_ls", 1, ("--stripesize", "2M"))),
+        ("raid5: a member vanishes and comes back", lambda: transient("raid5_ls")),
+        ("raid6: a member vanishes and comes back", lambda: transient("raid6_zr", 2)),
+        ("mismatches in lvs", mismatches),
+        ("removal under load", removal),
+        ("replacement under load", replace_under_load),
+        ("raid5: discard", lambda: discard("raid5_ls")),
+        ("raid6: discard", lambda: discard("raid6_zr", 2)),
+        ("no discard", no_discard),
+    ], cleanup=cleanup)
