@@ -48,6 +48,9 @@ impl<T: Holder> Blocks<'_, T> {
     fn data_by_p(&mut self, x: u16, make_q: bool) -> Option<()> {
         let p = self.roles.p();
         let q = self.roles.q().filter(|_| make_q);
+        if q.is_none() {
+            return self.sum_others(x, false);
+        }
         let others = Targets {
             p: Some(x),
             q,
@@ -57,13 +60,8 @@ impl<T: Holder> Blocks<'_, T> {
         let lost = Lost {
             x: Some(x),
             y: None,
-            // Without Q the order of blocks does not matter, and P is one of them.
-            instead: q.is_none().then_some(p),
         };
         self.pass(others, lost, |_| None)?;
-        if q.is_none() {
-            return Some(());
-        }
         let factor = self.factor(x)?;
         let mut lender = Lender::new(self.pages);
         let lost = take_mut(&mut lender, x, &WHOLE)?;
@@ -123,7 +121,6 @@ impl<T: Holder> Blocks<'_, T> {
         let lost = Lost {
             x: Some(x),
             y: Some(y),
-            instead: None,
         };
         if self.is_one_group() {
             return self.group_by_both((x, y), lost, (Some(p), q), by);

@@ -93,7 +93,12 @@ impl<'a, T: Holder> Blocks<'a, T> {
 
     /// Makes parity from the data blocks. Q is not made where the level has none.
     pub(crate) fn generate(&mut self, make: Make) {
-        self.generate_copying(make, |_| None);
+        if make.p && !(make.q && self.roles.q().is_some()) {
+            let done = self.sum_others(self.roles.p(), self.past);
+            self.note(done);
+        } else {
+            self.generate_copying(make, |_| None);
+        }
     }
 
     /// As [`Self::generate`]; where `inputs` has 4096 bytes for a data member, these become its block first, in the same
@@ -241,6 +246,44 @@ impl<'a, T: Holder> Blocks<'a, T> {
         Some(())
     }
 
+    /// Makes a block what the others but Q add up to: P, or a data block by P. As [`Self::pass`], which goes by slots; but a
+    /// sum has no order, and to look for each slot's member takes up to a tenth of its time.
+    #[inline(never)]
+    pub(super) fn sum_others(&mut self, member: u16, past: bool) -> Option<()> {
+        let engine = self.engine;
+        let pages = self.pages.get_mut(..usize::from(self.roles.members()))?;
+        let (before, rest) = pages.split_at_mut_checked(usize::from(member))?;
+        let (target, after) = rest.split_first_mut()?;
+        let target: &mut [Line] = target.block_mut()?;
+        let mut make = |group: &mut Group<'_>, start, last| {
+            let p = Some(&mut *target);
+            let parity = Parity { p, q: None };
+            if past {
+                engine.generate_past(group, parity, start, last);
+            } else {
+                engine.generate(group, parity, start);
+            }
+        };
+        let (mut group, mut start) = (Group::new(), Start::Zero);
+        for (half, first) in [
+            (&*before, 0),
+            (&*after, usize::from(member).wrapping_add(1)),
+        ] {
+            for (index, page) in half.iter().enumerate() {
+                if self.roles.is_q(first.wrapping_add(index)) {
+                    continue;
+                }
+                if group.len() == GROUP {
+                    make(&mut group, start, false);
+                    (group, start) = (Group::new(), Start::Begun);
+                }
+                group.push(Input::Block(page.block()?));
+            }
+        }
+        make(&mut group, start, true);
+        Some(())
+    }
+
     /// As [`Self::check`]; `None` if a block cannot be had.
     fn compare(&self, which: Make) -> Option<Wrong> {
         let stored = Sums {
@@ -259,7 +302,17 @@ impl<'a, T: Holder> Blocks<'a, T> {
     #[inline(never)]
     fn compare_group(&self, stored: Sums<'_>) -> Option<Wrong> {
         let mut group = Group::new();
-        self.fill(&mut group, &WHOLE, &mut self.roles.slots_down())?;
+        if stored.q.is_some() {
+            self.fill(&mut group, &WHOLE, &mut self.roles.slots_down())?;
+        } else {
+            // As in `sum_others`.
+            let pages = self.pages.get(..usize::from(self.roles.members()))?;
+            for (member, page) in pages.iter().enumerate() {
+                if self.roles.is_data(member) {
+                    group.push(Input::Block(page.block()?));
+                }
+            }
+        }
         Some(self.engine.check(&mut group, Sums::default(), stored))
     }
 
@@ -376,13 +429,11 @@ pub(super) struct Targets {
     pub(super) past: bool,
 }
 
-/// Data members whose blocks do not count in a pass.
+/// Data members whose blocks do not count in a pass: their places count as zeros.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lost {
     pub(super) x: Option<u16>,
     pub(super) y: Option<u16>,
-    /// The member whose block counts in the place of the one that is lost; else that place counts as zeros.
-    pub(super) instead: Option<u16>,
 }
 
 impl Lost {
@@ -402,17 +453,13 @@ pub(super) fn input<'a, 's: 'a, T: Holder>(
     let Some(member) = slot else {
         return Some(Input::Zero);
     };
-    let member = if lost.has(member) {
-        match lost.instead {
-            Some(other) => other,
-            None => return Some(Input::Zero),
-        }
-    } else if let Some(from) = inputs(member) {
+    if lost.has(member) {
+        return Some(Input::Zero);
+    }
+    if let Some(from) = inputs(member) {
         let to = take_mut(lender, member, &WHOLE)?;
         return Some(Input::Copy { from, to });
-    } else {
-        member
-    };
+    }
     Some(Input::Block(lender.take(member)?.block()?))
 }
 

@@ -45,7 +45,6 @@ impl Roles {
     }
 
     /// Number of members.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "for tests"))]
     pub(crate) const fn members(&self) -> u16 {
         self.members
     }
