@@ -17,7 +17,7 @@ import generator
 import rows as table
 import stands
 from kernel import modprobe
-from raid import full_speed
+from raid import speed_limit
 from stands import Members, tune
 
 DEFAULT = {"group_thread_cnt": 0, "stripe_cache_size": 256, "skip_copy": 0}
@@ -179,7 +179,7 @@ def main():
     generator.ready()
     for module in ("md_mod", "raid0"):
         modprobe(module)
-    full_speed()
+    speed_limit()
     run = Run(a)
     for stand, group in itertools.groupby(chosen, key=lambda row: row.stand):
         run.stand(stand, list(group))

@@ -22,7 +22,7 @@ sys.path[:0] = [HERE, f"{HERE}/../../tests/lib"]
 import generator
 import stands
 from kernel import insert_module, use_driver
-from raid import Array, full_speed, rams, stop_all
+from raid import Array, speed_limit, rams, stop_all
 from report import Failed
 
 SIZE = 112
@@ -130,7 +130,7 @@ def measure(case, rounds, seconds):
                 case.apply(array, value)
             got.setdefault(value, []).append(case.run(array, turn * 100 + number, seconds))
     stop_all()
-    full_speed()
+    speed_limit()
     return got
 
 
@@ -143,7 +143,7 @@ def main():
     generator.ready()
     # With the modules that ours needs.
     use_driver("rust")
-    full_speed()
+    speed_limit()
     print("| setting | of | values: medians (least–most) |\n|---|---|---|", flush=True)
     for case in CASES:
         if not re.search(a.pattern, f"{case.setting}: {case.what}"):

@@ -9,7 +9,7 @@ import generator
 import nullblk
 from kernel import insert_module, sh, use_driver
 from mapper import dm, need_target, sectors_of
-from raid import Array, full_speed, name_of, rams, stop_all
+from raid import Array, speed_limit, name_of, rams, stop_all
 from report import Failed
 
 # What null_blk's completions take. Its timer is one for reads and writes.
@@ -121,7 +121,7 @@ def _spare_in(array):
 
 def sync(array, action):
     """MB/s of each member that an action takes."""
-    full_speed()
+    speed_limit()
     array.wait_idle()
     if action == "rebuild":
         _spare_in(array)
@@ -137,7 +137,7 @@ def sync(array, action):
 
 def rebuild_beside(array, load):
     """Rebuilds a member while a load runs; both figures are of the time until it is rebuilt."""
-    full_speed()
+    speed_limit()
     _spare_in(array)
     with generator.running(array.path, f"{load} seconds=600"):
         seconds = _timed(array, "idle")
