@@ -13,7 +13,7 @@ from compare import drivers
 from disk import Disk, SECTOR, Shadow, errno_of, pattern
 from load import Load
 from mapper import broken, dm, linear, need_target
-from raid import full_speed, rams, stop_all
+from raid import rams, speed_limit, stop_all
 from report import Failed, Skipped, expect, expect_match, expect_range, note, run, wait_for, within
 import kernel
 
@@ -76,7 +76,7 @@ class Volume:
     path = "/dev/mapper/vg-lv"
 
     def __init__(self, kind, parities=1, spares=0, size="24M", extra=(), stripes=3):
-        full_speed()
+        speed_limit()
         if not kernel.modprobe("dm-raid"):
             raise Skipped("this kernel has no dm-raid")
         self.members = stripes + parities
