@@ -191,6 +191,10 @@ impl Env for RunEnv<'_> {
 
     fn mismatch(&mut self, strips: Strips) {
         let mddev = &*self.array.mddev;
+        if mddev.test_recovery(Recovery::Recover) {
+            // A lockless bitmap has parity made late, and calls that a rebuild: nothing is wrong.
+            return;
+        }
         mddev.add_mismatches(strips.count().wrapping_mul(STRIP_SECTORS));
         if !mddev.test_recovery(Recovery::Check) {
             return;

@@ -144,6 +144,10 @@ impl Array {
         };
 
         added.clear(Flag::InSync);
+        if self.mddev.is_dm() {
+            // dm-raid says so only after this.
+            added.set_recovery_offset(0);
+        }
         added.set_raid_disk(slot);
         if added.saved_raid_disk() != i32::from(slot) {
             self.full_sync.store(true, Ordering::Relaxed);
@@ -305,6 +309,10 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
         let Some(added) = mddev.added(rdev) else {
             continue;
         };
+        if rdev.test(Flag::InSync) {
+            // So that it is known to lack nothing when a lockless bitmap has it not be in sync, to make parity late.
+            added.set_recovery_offset(MAX_SECTOR);
+        }
         let added = if rdev.test(Flag::Replacement) {
             if mddev.resync_offset() != MAX_SECTOR {
                 // Writes may have got to one of the two alone, and nobody compares them.
@@ -330,9 +338,12 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
 }
 
 /// Counts the members that are lost: missing, failed or not in sync.
+///
+/// While parity is made late, as a lockless bitmap wants it, one member is not in sync that lacks nothing: it is not lost.
 pub(super) fn count_degraded(slots: &Slots) -> u16 {
     let whole = |seat: &&Seat| {
-        seat.with(|rdev| !rdev.test(Flag::Faulty) && rdev.test(Flag::InSync)) == Some(true)
+        let holds_all = |rdev: &Rdev| rdev.test(Flag::InSync) || is_rebuilt(rdev);
+        seat.with(|rdev| !rdev.test(Flag::Faulty) && holds_all(rdev)) == Some(true)
     };
     let lost = slots.iter().filter(|slot| !slot.seats().iter().any(whole));
     // CAST: there are no more members than a u16 counts.

@@ -64,8 +64,8 @@ def start(members, level=5, raid_disks=None, chunk=65536, layout=2, slots=None, 
     return array.try_set("array_state", "active")
 
 
-def assemble(paths):
-    """Lets the kernel assemble members by their superblocks. Returns the errno's name, "" if the array runs."""
+def assemble(paths, bitmap_type=None):
+    """Lets the kernel assemble members by their superblocks. bitmap_type: as in the file of that name. Returns the errno's name, "" if the array runs."""
     array = _new_array()
     array.set("metadata_version", "1.2")
     for path in paths:
@@ -73,6 +73,8 @@ def assemble(paths):
         problem = array.try_set("new_dev", f"{os.major(info)}:{os.minor(info)}")
         if problem:
             return f"{problem} (new_dev)"
+    if bitmap_type:
+        array.set("bitmap_type", bitmap_type)
     return array.try_set("array_state", "active")
 
 
