@@ -41,11 +41,50 @@ pub(super) fn write(
     parity: Parity<impl Fn(u32) -> Make>,
 ) -> Strips {
     let array = env.array;
-    let (geometry, sector) = (&array.geometry, env.sector);
+    let geometry = &array.geometry;
     let maker = Maker {
         engine: array.engine,
-        roles: geometry.roles(geometry.stripe_of(sector)),
+        roles: geometry.roles(geometry.stripe_of(env.sector)),
     };
+    match parity {
+        Parity::Follow(make) => copy_each(env, strips, parts, make, &maker),
+        Parity::Leave => copy_each(env, strips, parts, |_| Make::default(), &maker),
+        Parity::Make(make) => copy_and_make(env, strips, parts, make, &maker),
+    }
+}
+
+/// Copies each piece at once, and has parity follow.
+fn copy_each(
+    env: &mut RunEnv<'_>,
+    strips: Strips,
+    parts: &PartList,
+    make: impl Fn(u32) -> Make,
+    maker: &Maker,
+) -> Strips {
+    let mut undone = Strips::NONE;
+    let kits = &mut *env.kits;
+    each_written(&env.array.geometry, env.sector, strips, parts, |new| {
+        let node = kits.get_mut(new.strip as usize).and_then(Option::as_mut);
+        let done = node.is_some_and(|node| {
+            let pages = node.kit.pages_mut();
+            maker.copy(pages, new.member, new.at, new.source, make(new.strip))
+        });
+        if !done {
+            undone |= Strips::one(new.strip);
+        }
+    });
+    undone
+}
+
+/// Copies in the pass that makes parity.
+fn copy_and_make(
+    env: &mut RunEnv<'_>,
+    strips: Strips,
+    parts: &PartList,
+    make: impl Fn(u32) -> Make,
+    maker: &Maker,
+) -> Strips {
+    let array = env.array;
     let mut undone = strips;
     let mut table: [Option<StripCopies<'_, '_>>; SPAN_STRIPS as usize] = [const { None }; _];
     for (copies, (index, node)) in table.iter_mut().zip((0..).zip(env.kits.iter_mut())) {
@@ -55,30 +94,20 @@ pub(super) fn write(
             undone -= Strips::one(index);
         }
     }
-    each_written(geometry, sector, strips, parts, |new| {
+    each_written(&array.geometry, env.sector, strips, parts, |new| {
         let Some(Some(copies)) = table.get_mut(new.strip as usize) else {
             return;
         };
-        let make = match &parity {
-            Parity::Follow(make) => make(new.strip),
-            Parity::Make(_) | Parity::Leave => Make::default(),
-        };
-        let done = match &parity {
-            Parity::Make(_) => copies.note(new.member, new.at, new.source, &maker),
-            _ => copies.copy(new.member, new.at, new.source, make, &maker),
-        };
-        if !done {
+        if !copies.note(new.member, new.at, new.source, maker) {
             undone |= Strips::one(new.strip);
         }
     });
-    if let Parity::Make(make) = parity {
-        let copied = |slot: &Slot| slot.with(Rdev::is_copied) == Some(true);
-        let past = !array.slots.iter().any(copied);
-        for (copies, strip) in table.iter_mut().zip(0..) {
-            if let Some(copies) = copies {
-                if !copies.generate(make(strip), past, &maker) {
-                    undone |= Strips::one(strip);
-                }
+    let copied = |slot: &Slot| slot.with(Rdev::is_copied) == Some(true);
+    let past = !array.slots.iter().any(copied);
+    for (copies, strip) in table.iter_mut().zip(0..) {
+        if let Some(copies) = copies {
+            if !copies.generate(make(strip), past, maker) {
+                undone |= Strips::one(strip);
             }
         }
     }
@@ -127,23 +156,23 @@ impl Maker {
     fn blocks<'a>(&self, pages: &'a mut [Page]) -> Blocks<'a, Page> {
         Blocks::over(pages, self.engine, self.roles)
     }
-}
 
-impl<'s> StripCopies<'_, 's> {
     /// Copies now, and has parity follow. Returns whether it could be done, as the others here do.
     fn copy(
-        &mut self,
+        &self,
+        pages: &mut [Page],
         member: u16,
         at: usize,
         source: Source<'_>,
         make: Make,
-        maker: &Maker,
     ) -> bool {
-        let mut blocks = maker.blocks(self.pages);
+        let mut blocks = self.blocks(pages);
         blocks.change(member, at, source, make);
         !blocks.failed()
     }
+}
 
+impl<'s> StripCopies<'_, 's> {
     /// Notes a whole block; copies less at once, behind what was to be copied before it.
     fn note(&mut self, member: u16, at: usize, source: Source<'s>, maker: &Maker) -> bool {
         if at == 0 && self.sources.set(member, source) {
@@ -151,11 +180,11 @@ impl<'s> StripCopies<'_, 's> {
         }
         let none = Make::default();
         if let Some(before) = self.sources.take(member) {
-            if !self.copy(member, 0, before, none, maker) {
+            if !maker.copy(self.pages, member, 0, before, none) {
                 return false;
             }
         }
-        self.copy(member, at, source, none, maker)
+        maker.copy(self.pages, member, at, source, none)
     }
 
     /// Copies what is noted, and makes parity; past the caches if no CPU reads it next.
@@ -245,14 +274,10 @@ fn pieces_of(
     mut f: impl FnMut(Piece),
 ) {
     let stripe = geometry.stripe_of(span_sector);
-    for index in 0..geometry.data_disks() {
-        let sectors = geometry.slice(span_sector, part.start, part.end, index);
+    for (index, sectors) in geometry.slices(span_sector, part.start, part.end) {
         let Some(column_start) = geometry.column_start(span_sector, index) else {
             continue;
         };
-        if sectors.is_empty() {
-            continue;
-        }
         let member = geometry.member_of(stripe, index);
         let first = sectors.start / STRIP_SECTORS;
         let behind = sectors.end.div_ceil(STRIP_SECTORS);

@@ -170,6 +170,12 @@ impl<'a> Reserved<'a> {
     fn is_full(&self) -> bool {
         self.count == RESERVED
     }
+
+    /// Takes them out, one by one.
+    fn take<'r>(&'r mut self) -> impl Iterator<Item = (Pinned<'a>, Pooled<Item>)> + 'r {
+        let count = core::mem::take(&mut self.count);
+        self.spans.iter_mut().take(count).filter_map(Option::take)
+    }
 }
 
 impl Array {
@@ -198,9 +204,10 @@ impl Array {
 
         let start = request.sector();
         let end = start.saturating_add(request.sectors().into());
-        let (reserved, at) = self.reserve(start, end, may_wait.then_some(may_block));
+        let mut reserved = Reserved::new();
+        let at = self.reserve(start, end, may_wait.then_some(may_block), &mut reserved);
         if at == start || at < end && !may_cut {
-            self.release(reserved, &entry);
+            self.release(&mut reserved, &entry);
             return request.end(patience.refusal());
         }
         // CAST: no more than the request's sectors.
@@ -209,7 +216,7 @@ impl Array {
             self.counters.add(Event::RequestsCut);
         }
         let Some(request) = request.cut(front, &self.reserve) else {
-            return self.release(reserved, &entry);
+            return self.release(&mut reserved, &entry);
         };
         let accounted = if patience == Patience::NoWait {
             request.try_account()
@@ -219,29 +226,29 @@ impl Array {
         let mut slice = match accounted {
             Ok(slice) => slice,
             Err(request) => {
-                self.release(reserved, &entry);
+                self.release(&mut reserved, &entry);
                 return request.end(Status::AGAIN);
             }
         };
         let first = keeper.and_then(|keeper| Some((slice.split_front(front)?, keeper)));
         let Some((first, mut keeper)) = first else {
-            return self.post_slice(slice, reserved, entry);
+            return self.post_slice(slice, &mut reserved, entry);
         };
         keeper.entry = Some(entry.clone());
-        self.post_slice(first, reserved, entry);
+        self.post_slice(first, &mut reserved, entry);
         keeper.origin = Origin::Request(slice);
         self.post_by_thread(keeper);
     }
 
-    /// Reserves what a request from `start` to `end` needs, as far as it is to be had. Returns where it ends. Sleeps, if it
-    /// may, until there is something.
+    /// Adds what a request from `start` to `end` needs to `reserved`, as far as it is to be had. Returns where it ends.
+    /// Sleeps, if it may, until there is something.
     fn reserve<'a>(
         &'a self,
         start: u64,
         end: u64,
         may_block: Option<&MayBlock>,
-    ) -> (Reserved<'a>, u64) {
-        let mut reserved = Reserved::new();
+        reserved: &mut Reserved<'a>,
+    ) -> u64 {
         let mut at = start;
         while at < end {
             let (key, next) = self.piece(at);
@@ -261,7 +268,7 @@ impl Array {
             }
             at = next;
         }
-        (reserved, at.min(end))
+        at.min(end)
     }
 
     /// The span that an array sector is in, and the sector where that span ends for those who go on from there.
@@ -305,8 +312,8 @@ impl Array {
     }
 
     /// Gives back what was reserved and is not needed.
-    fn release(&self, reserved: Reserved<'_>, entry: &Entry<Array>) {
-        for (pinned, mut item) in reserved.spans.into_iter().flatten() {
+    fn release(&self, reserved: &mut Reserved<'_>, entry: &Entry<Array>) {
+        for (pinned, mut item) in reserved.take() {
             // A part that asks for nothing: whoever runs the span sees to it that it does not stay active.
             item.entry = Some(entry.clone());
             let span = pinned.span();
@@ -317,13 +324,13 @@ impl Array {
     }
 
     /// Posts the parts of a slice to the spans that were reserved for it, and runs them.
-    fn post_slice(&self, slice: Slice, reserved: Reserved<'_>, entry: Entry<Array>) {
+    fn post_slice(&self, slice: Slice, reserved: &mut Reserved<'_>, entry: Entry<Array>) {
         let template = self.template(&slice);
         let mut keep = Some((slice, entry));
-        let mut spans = reserved.spans.into_iter().flatten().peekable();
-        while let Some((pinned, mut item)) = spans.next() {
+        let last = reserved.count.wrapping_sub(1);
+        for (index, (pinned, mut item)) in reserved.take().enumerate() {
             // The last one gets what we have; most requests have one.
-            let more = spans.peek().is_some();
+            let more = index != last;
             let own = if more { keep.clone() } else { keep.take() };
             let Some((slice, entry)) = own else {
                 break;

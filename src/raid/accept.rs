@@ -203,11 +203,8 @@ impl Span {
     ) {
         let geometry = env.geometry();
         let stripe = geometry.stripe_of(self.key.sector);
-        for index in 0..geometry.data_disks() {
-            let sectors = geometry.slice(self.key.sector, part.start, part.end, index);
-            if !sectors.is_empty() {
-                f(usize::from(geometry.member_of(stripe, index)), sectors);
-            }
+        for (index, sectors) in geometry.slices(self.key.sector, part.start, part.end) {
+            f(usize::from(geometry.member_of(stripe, index)), sectors);
         }
     }
 }

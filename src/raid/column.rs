@@ -73,6 +73,8 @@ impl Column {
 
     /// Forgets what accepted writes change in `strips`: it is copied in, or has failed.
     pub(crate) fn uncover(&mut self, strips: Strips) {
+        // Most columns of most spans have none.
+        let strips = strips & self.dirty;
         self.dirty -= strips;
         self.full -= strips;
         for run in strips.runs() {
@@ -183,8 +185,8 @@ impl Column {
         self.lost -= mended;
     }
 
-    /// Ends the work on `strips`: only what is cached stays. With `forget`, not even that.
-    pub(super) fn reset(&mut self, strips: Strips, forget: bool) {
+    /// Ends the work on `strips`: only what is cached stays.
+    pub(super) fn reset(&mut self, strips: Strips) {
         self.uncover(strips);
         self.wanted -= strips;
         self.modified -= strips;
@@ -195,9 +197,6 @@ impl Column {
         self.failed -= strips;
         self.outdated -= strips;
         self.missed -= strips;
-        if forget {
-            self.uptodate -= strips;
-        }
     }
 }
 

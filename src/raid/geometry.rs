@@ -451,6 +451,24 @@ impl Geometry {
         }
     }
 
+    /// The columns of the span at `span_sector` that the array range `start..end` covers sectors of, and these: see
+    /// [`Self::slice`].
+    pub(crate) fn slices(
+        &self,
+        span_sector: u64,
+        start: u64,
+        end: u64,
+    ) -> impl Iterator<Item = (u16, Range<u32>)> + '_ {
+        // Most ranges are small: the others need not be looked at.
+        let columns = self.columns(self.stripe_of(span_sector), start, end);
+        let (first, behind) = columns.map_or((0, 0), |columns| {
+            (*columns.start(), columns.end().saturating_add(1))
+        });
+        (first..behind)
+            .map(move |index| (index, self.slice(span_sector, start, end, index)))
+            .filter(|(_, sectors)| !sectors.is_empty())
+    }
+
     /// The strips of the span at `span_sector` of which the array range `start..end` covers at least one sector, in
     /// any column.
     pub(crate) fn touched(&self, span_sector: u64, start: u64, end: u64) -> Strips {

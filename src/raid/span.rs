@@ -155,7 +155,7 @@ impl Span {
     pub(crate) fn evict(&mut self, columns: &mut [Column]) -> Strips {
         debug_assert!(self.is_idle(), "only an idle span may be evicted");
         for column in columns {
-            column.reset(Strips(u16::MAX), true);
+            *column = Column::default();
         }
         core::mem::take(&mut self.kits)
     }

@@ -592,8 +592,8 @@ impl Span {
         let passing = done & (self.syncs | self.whole | self.discards);
         let forget = failed | passing;
         for column in columns.iter_mut() {
-            column.reset(done & forget, true);
-            column.reset(done - forget, false);
+            column.reset(done);
+            column.uptodate -= forget;
         }
         self.reads -= done;
         self.writes -= done;
