@@ -14,6 +14,7 @@ use crate::block::{Flags, Status};
 use crate::md::rdev::{BadBlocks, Flag};
 use crate::md::slots::Member;
 use crate::raid::column::Column;
+use crate::raid::phase::Phase;
 use crate::raid::span::Span;
 use crate::raid::strips::{Run, Strips, STRIP_BYTES, STRIP_SECTORS};
 use crate::sync::mailbox::Events;
@@ -101,6 +102,18 @@ pub(super) fn issue(
     ports: &mut [Port],
     env: &mut RunEnv<'_>,
 ) -> bool {
+    let phases = span.phases();
+    if (phases.of(Phase::Reading) | phases.of(Phase::Writing)).is_empty() {
+        debug_assert!(
+            !ports
+                .iter()
+                .zip(&*columns)
+                .any(|(port, column)| port.has_more(column)),
+            "only strips that read or write have blocks to be sent"
+        );
+        env.span.flights.want_all(false);
+        return false;
+    }
     let mut failed = false;
     loop {
         let more = issue_idle(span, columns, ports, &mut failed, env);
