@@ -49,7 +49,7 @@ impl<T: Holder> Blocks<'_, T> {
         let p = self.roles.p();
         let q = self.roles.q().filter(|_| make_q);
         if q.is_none() {
-            return self.sum_others(x, false);
+            return self.sum_others(x, false, |_| None);
         }
         let others = Targets {
             p: Some(x),

@@ -93,12 +93,7 @@ impl<'a, T: Holder> Blocks<'a, T> {
 
     /// Makes parity from the data blocks. Q is not made where the level has none.
     pub(crate) fn generate(&mut self, make: Make) {
-        if make.p && !(make.q && self.roles.q().is_some()) {
-            let done = self.sum_others(self.roles.p(), self.past);
-            self.note(done);
-        } else {
-            self.generate_copying(make, |_| None);
-        }
+        self.generate_copying(make, |_| None);
     }
 
     /// As [`Self::generate`]; where `inputs` has 4096 bytes for a data member, these become its block first, in the same
@@ -110,13 +105,18 @@ impl<'a, T: Holder> Blocks<'a, T> {
     ) where
         'a: 's,
     {
-        let targets = Targets {
-            p: make.p.then(|| self.roles.p()),
-            q: self.roles.q().filter(|_| make.q),
-            begun: Start::Zero,
-            past: self.past,
+        let q = self.roles.q().filter(|_| make.q);
+        let done = if make.p && q.is_none() {
+            self.sum_others(self.roles.p(), self.past, inputs)
+        } else {
+            let targets = Targets {
+                p: make.p.then(|| self.roles.p()),
+                q,
+                begun: Start::Zero,
+                past: self.past,
+            };
+            self.pass(targets, Lost::default(), inputs)
         };
-        let done = self.pass(targets, Lost::default(), inputs);
         self.note(done);
     }
 
@@ -249,7 +249,15 @@ impl<'a, T: Holder> Blocks<'a, T> {
     /// Makes a block what the others but Q add up to: P, or a data block by P. As [`Self::pass`], which goes by slots; but a
     /// sum has no order, and to look for each slot's member takes up to a tenth of its time.
     #[inline(never)]
-    pub(super) fn sum_others(&mut self, member: u16, past: bool) -> Option<()> {
+    pub(super) fn sum_others<'s>(
+        &mut self,
+        member: u16,
+        past: bool,
+        inputs: impl Fn(u16) -> Option<Source<'s>>,
+    ) -> Option<()>
+    where
+        'a: 's,
+    {
         let engine = self.engine;
         let pages = self.pages.get_mut(..usize::from(self.roles.members()))?;
         let (before, rest) = pages.split_at_mut_checked(usize::from(member))?;
@@ -265,19 +273,22 @@ impl<'a, T: Holder> Blocks<'a, T> {
             }
         };
         let (mut group, mut start) = (Group::new(), Start::Zero);
-        for (half, first) in [
-            (&*before, 0),
-            (&*after, usize::from(member).wrapping_add(1)),
-        ] {
-            for (index, page) in half.iter().enumerate() {
-                if self.roles.is_q(first.wrapping_add(index)) {
+        for (half, first) in [(before, 0), (after, member.wrapping_add(1))] {
+            for (page, member) in half.iter_mut().zip(first..) {
+                if self.roles.q() == Some(member) {
                     continue;
                 }
                 if group.len() == GROUP {
                     make(&mut group, start, false);
                     (group, start) = (Group::new(), Start::Begun);
                 }
-                group.push(Input::Block(page.block()?));
+                group.push(match inputs(member) {
+                    Some(from) => Input::Copy {
+                        from,
+                        to: page.block_mut()?,
+                    },
+                    None => Input::Block(page.block()?),
+                });
             }
         }
         make(&mut group, start, true);

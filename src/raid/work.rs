@@ -39,11 +39,15 @@ impl Span {
         if gathering.is_empty() {
             return;
         }
-        let full = columns
-            .iter()
-            .enumerate()
-            .filter(|(member, _)| self.roles.is_data(*member))
-            .fold(gathering, |full, (_, column)| full & column.full);
+        let mut full = gathering;
+        for (member, column) in columns.iter().enumerate() {
+            if self.roles.is_data(member) {
+                full &= column.full;
+            }
+            if full.is_empty() {
+                break;
+            }
+        }
         let start = (gathering - self.held) | full;
         self.held -= start;
         self.whole |= full;
