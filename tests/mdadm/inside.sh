@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# inside.sh TEST...
+# inside.sh TEST[=SECONDS]...
 #
 # In a guest with mdadm's own suite in /mnt/share/suite: runs these tests of it, and says for each
-# "RESULT name passed|failed|skipped seconds". What a failed test said is in /mnt/share/logs.
+# "RESULT name passed|failed|skipped seconds"; one that takes longer than SECONDS (240) fails. What a failed test said is in /mnt/share/logs.
 
 set -u
 # The suite asks for what a guest does not have, and needs nothing of it.
@@ -22,9 +22,11 @@ cd /tmp/suite || exit
 # No udev makes them.
 export MDADM_NO_UDEV=1
 
-for name in "$@"; do
+for word in "$@"; do
+	name=${word%%=*} limit=${word#"${word%%=*}"}
+	limit=${limit#=}
 	began=$SECONDS
-	out=$(timeout 240 ./test --tests="$name" --logdir=/tmp/logs --disable-multipath --disable-linear 2>&1)
+	out=$(timeout "${limit:-240}" ./test --tests="$name" --logdir=/tmp/logs --disable-multipath --disable-linear 2>&1)
 	case $out in
 	*succeeded*) result=passed ;;
 	*skipping*) result=skipped ;;
