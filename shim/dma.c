@@ -89,7 +89,7 @@ static unsigned int raid456_dma_most_pages(void)
 
 static enum dma_ctrl_flags raid456_dma_flags(enum raid456_dma_kind kind, bool p, bool q, bool more)
 {
-	enum dma_ctrl_flags flags = DMA_PREP_INTERRUPT | DMA_CTRL_ACK;
+	enum dma_ctrl_flags flags = DMA_CTRL_ACK;
 
 	if (kind == RAID456_DMA_PQ || kind == RAID456_DMA_PQ_VAL) {
 		flags |= p ? 0 : DMA_PREP_PQ_DISABLE_P;
@@ -248,6 +248,8 @@ static struct dma_async_tx_descriptor *raid456_dma_prepare(const struct raid456_
 	dma_addr_t from, to[2] = { 0, 0 };
 	unsigned int i;
 
+	if (!op->quiet)
+		flags |= DMA_PREP_INTERRUPT;
 	for (i = 0; i < op->count; i++)
 		if (!raid456_dma_map(unmap, op->from[i], DMA_TO_DEVICE, &from))
 			return NULL;
@@ -305,6 +307,30 @@ bool raid456_dma_submit(const struct raid456_dma_op *op)
 	return true;
 }
 
+/*
+ * Whether a channel can tell of all ends before a place in its queue at once. What it was asked to do without an
+ * interrupt has its callback called then, with its own result: the interrupt stands for all, the callback for one.
+ */
+bool raid456_dma_tells(struct dma_chan *chan)
+{
+	struct dma_device *device = chan->device;
+
+	return dma_has_cap(DMA_INTERRUPT, device->cap_mask) &&
+	       !dma_has_cap(DMA_COMPLETION_NO_ORDER, device->cap_mask);
+}
+
+/*
+ * Has a channel tell of all ends when it gets here. Returns false, and does nothing, if that cannot be. Context as for
+ * raid456_dma_submit().
+ */
+bool raid456_dma_tell(struct dma_chan *chan)
+{
+	struct dma_async_tx_descriptor *tx;
+
+	tx = chan->device->device_prep_dma_interrupt(chan, DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
+	return tx && !dma_submit_error(dmaengine_submit(tx));
+}
+
 /* Has a channel begin with what was submitted. */
 void raid456_dma_issue(struct dma_chan *chan)
 {
@@ -347,6 +373,16 @@ const char *raid456_dma_name(struct dma_chan *chan)
 }
 
 bool raid456_dma_submit(const struct raid456_dma_op *op)
+{
+	return false;
+}
+
+bool raid456_dma_tells(struct dma_chan *chan)
+{
+	return false;
+}
+
+bool raid456_dma_tell(struct dma_chan *chan)
 {
 	return false;
 }

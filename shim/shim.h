@@ -265,6 +265,8 @@ struct raid456_dma_op {
 	enum raid456_dma_kind kind;
 	/* It goes on with what `to` has. */
 	bool more;
+	/* Its end need not be told before raid456_dma_tell(). */
+	bool quiet;
 	unsigned int len;
 	unsigned int count;
 	const void *const *from;
@@ -285,6 +287,8 @@ unsigned int raid456_dma_most_sources(struct dma_chan *chan, enum raid456_dma_ki
 bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, size_t from, size_t to, size_t len);
 const char *raid456_dma_name(struct dma_chan *chan);
 bool raid456_dma_submit(const struct raid456_dma_op *op);
+bool raid456_dma_tells(struct dma_chan *chan);
+bool raid456_dma_tell(struct dma_chan *chan);
 void raid456_dma_issue(struct dma_chan *chan);
 void raid456_module_hold(void);
 void raid456_module_release(void);

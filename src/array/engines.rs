@@ -5,12 +5,14 @@
 use super::copies::each_written;
 use super::counters;
 use super::env::RunEnv;
-use super::jobs;
+use super::jobs::{self, Cpu};
 use super::object::SpanKits;
 use super::offload::{is_for_engines, Outcome};
 use super::part::PartList;
 use super::ticket::{Progress, Ticket};
 use crate::mem::pages::Page;
+use crate::offload::backend::Backend;
+use crate::offload::batch::Batch;
 use crate::offload::recipe::Recipe;
 use crate::offload::stage::Standing;
 use crate::raid::column::Column;
@@ -24,33 +26,56 @@ use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
 use kernel::time::Delta;
 
-/// The tickets of a span's strips; nothing before its first job on engines.
-pub(super) type SpanTickets = Option<KBox<[Option<KBox<Ticket>>; SPAN_STRIPS as usize]>>;
+/// What a span's jobs on engines have.
+pub(super) struct OnEngines {
+    tickets: [Option<KBox<Ticket>>; SPAN_STRIPS as usize],
+    /// What is being submitted, and what channels had no room to tell of when that was.
+    batch: Batch,
+}
 
-/// Hands a job over, if engines are to do it and can do all of it. Returns false, and has done nothing, if not: then this CPU
-/// does it.
+/// As above; nothing before the span's first job on engines.
+pub(super) type SpanTickets = Option<KBox<OnEngines>>;
+
+/// Engines; what they cannot do is this CPU's.
+pub(super) struct Dma;
+
+impl Backend<RunEnv<'_>> for Dma {
+    fn submit(
+        &self,
+        env: &mut RunEnv<'_>,
+        job: Job,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut PartList,
+    ) -> raid::Outcome {
+        if !is_for_engines(job) {
+            return Cpu.submit(env, job, strips, columns, parts);
+        }
+        if hand_over(env, job, strips, columns, parts) {
+            env.span.counts.add(counters::Work::JobsDma, 1);
+            return raid::Outcome::Pending;
+        }
+        let count = u64::from(strips.count());
+        let counts = &env.array.offload.counts;
+        counts.cpu.fetch_add(count, Ordering::Relaxed);
+        Cpu.submit(env, job, strips, columns, parts)
+    }
+}
+
+/// Hands a job over, if engines can do all of it. Returns false, and has done nothing, if not.
 // Its own frame: what an engine's job needs must not lie below what this CPU's needs.
 #[inline(never)]
-pub(super) fn submit(
+fn hand_over(
     env: &mut RunEnv<'_>,
     job: Job,
     strips: Strips,
     columns: &[Column],
     parts: &PartList,
 ) -> bool {
-    if !is_for_engines(job) {
-        return false;
-    }
     if !prepare(env, job, strips, columns) || !cover(env, job, strips, parts) {
         for strip in strips.iter() {
             give(env, strip);
         }
-        let count = u64::from(strips.count());
-        env.array
-            .offload
-            .counts
-            .cpu
-            .fetch_add(count, Ordering::Relaxed);
         return false;
     }
     begin(env, job, strips, parts);
@@ -67,8 +92,11 @@ fn prepare(env: &mut RunEnv<'_>, job: Job, strips: Strips, columns: &[Column]) -
     let offload = &env.array.offload;
     let roles = jobs::roles(env);
     if env.tickets.is_none() {
-        let room = KBox::new([const { None }; _], GFP_NOWAIT | __GFP_NOWARN);
-        *env.tickets = room.ok();
+        let nothing = OnEngines {
+            tickets: [const { None }; _],
+            batch: Batch::new(),
+        };
+        *env.tickets = KBox::new(nothing, GFP_NOWAIT | __GFP_NOWARN).ok();
     }
     for index in strips.iter() {
         let Some(slot) = slot(env.tickets, index) else {
@@ -83,8 +111,8 @@ fn prepare(env: &mut RunEnv<'_>, job: Job, strips: Strips, columns: &[Column]) -
             columns,
             strip: Strips::one(index),
         };
-        let blocks = slot.insert(ticket).plan(&recipe, offload);
-        if !blocks.is_some_and(|blocks| offload.pays(blocks)) {
+        let size = slot.insert(ticket).plan(&recipe, offload);
+        if !size.is_some_and(|size| offload.pays(size)) {
             return false;
         }
     }
@@ -110,38 +138,46 @@ fn cover(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) -> bo
 fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) {
     let array = env.array;
     let copies = matches!(job, Job::Write(_));
+    if let Some(engaged) = env.tickets.as_mut() {
+        engaged.batch.expect_many(strips.count() > 1);
+    }
     for index in strips.iter() {
-        let Some((ticket, pages)) = strip(env.tickets, env.kits, index) else {
+        let Some((ticket, batch, pages)) = strip(env.tickets, env.kits, index) else {
             continue;
         };
         let begun = if copies {
-            ticket.begin_copies(env.span, env.entry, pages)
+            ticket.begin_copies(env.span, env.entry, pages, batch)
         } else {
-            ticket.advance(env.span, env.entry, pages, &array.offload) == Progress::Pending
+            let progress = ticket.advance(env.span, env.entry, pages, &array.offload, batch);
+            progress == Progress::Pending
         };
         if !begun {
             // Nobody else would tell.
             let _none = env.span.actor.post(Events::JOB);
         }
     }
-    if !copies {
+    let Some(OnEngines { tickets, batch }) = env.tickets.as_deref_mut() else {
         return;
-    }
-    let tickets = &mut *env.tickets;
-    each_written(&array.geometry, env.sector, strips, parts, |new| {
-        if let Some(ticket) = slot(tickets, new.strip).and_then(Option::as_mut) {
-            ticket.copy(new.member, new.at, new.source);
+    };
+    if copies {
+        each_written(&array.geometry, env.sector, strips, parts, |new| {
+            if let Some(Some(ticket)) = tickets.get_mut(new.strip as usize) {
+                ticket.copy(new.member, new.at, new.source, batch);
+            }
+        });
+        for index in strips.iter() {
+            if let Some(Some(ticket)) = tickets.get(index as usize) {
+                ticket.end_copies();
+            }
         }
-    });
-    for index in strips.iter() {
-        if let Some(ticket) = slot(tickets, index).and_then(Option::as_mut) {
-            ticket.end_copies();
-        }
     }
+    batch.end();
 }
 
 /// How a strip's job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
+    /// As it was, or something else has begun.
     Pending,
     Done,
     /// This CPU does it.
@@ -165,16 +201,33 @@ pub(super) fn collect(
     parts: &mut PartList,
     env: &mut RunEnv<'_>,
 ) {
+    let mut verdicts = [Verdict::Pending; SPAN_STRIPS as usize];
+    if let Some(engaged) = env.tickets.as_mut() {
+        let many = env.span.jobs.load(Ordering::Relaxed) > 1;
+        engaged.batch.expect_many(many);
+    }
+    for (verdict, index) in verdicts.iter_mut().zip(0..) {
+        *verdict = look(env, index).unwrap_or(Verdict::Pending);
+    }
+    // What is begun comes before what this CPU does.
+    if let Some(engaged) = env.tickets.as_mut() {
+        engaged.batch.end();
+    }
     let mut done = Strips::NONE;
-    for index in 0..SPAN_STRIPS {
-        match look(env, index) {
-            None | Some(Verdict::Pending) => {}
-            Some(Verdict::Done) => {
+    for (verdict, index) in verdicts.into_iter().zip(0..) {
+        match verdict {
+            Verdict::Pending => {}
+            Verdict::Done => {
                 done |= Strips::one(index);
                 give(env, index);
                 one_less(env);
             }
-            Some(Verdict::Again(why)) => again(span, columns, parts, env, index, why),
+            Verdict::Again(why) => again(span, columns, parts, env, index, why),
+        }
+    }
+    if let Some(engaged) = env.tickets.as_mut() {
+        if env.span.jobs.load(Ordering::Relaxed) == 0 {
+            engaged.batch.forget();
         }
     }
     if !done.is_empty() {
@@ -188,7 +241,7 @@ pub(super) fn collect(
 /// Looks how the job of a strip stands, and begins what comes next.
 fn look(env: &mut RunEnv<'_>, index: u32) -> Option<Verdict> {
     let offload = &env.array.offload;
-    let (ticket, pages) = strip(env.tickets, env.kits, index)?;
+    let (ticket, batch, pages) = strip(env.tickets, env.kits, index)?;
     let Some(stage) = ticket.stage() else {
         return Some(Verdict::Again(Why::Failed));
     };
@@ -200,7 +253,7 @@ fn look(env: &mut RunEnv<'_>, index: u32) -> Option<Verdict> {
         Standing::Failed => (Verdict::Again(Why::Failed), Outcome::Failed),
         Standing::Differs => (Verdict::Again(Why::Differs), Outcome::Well),
         Standing::Well => {
-            let verdict = match ticket.advance(env.span, env.entry, pages, offload) {
+            let verdict = match ticket.advance(env.span, env.entry, pages, offload, batch) {
                 Progress::Pending => Verdict::Pending,
                 Progress::Done => Verdict::Done,
                 Progress::Failed => Verdict::Again(Why::Failed),
@@ -236,11 +289,7 @@ fn again(
     one_less(env);
     let strip = Strips::one(index);
     env.span.counts.add(counters::Work::JobsCpu, 1);
-    let run = jobs::run(env, job, strip, columns, parts);
-    // This CPU ends it at once.
-    let raid::Outcome::Done { mismatch, undone } = run else {
-        return;
-    };
+    let (mismatch, undone) = jobs::run(env, job, strip, columns, parts);
     let counts = &offload.counts;
     let count = match why {
         Why::Failed | Why::Late => &counts.redone,
@@ -291,16 +340,17 @@ fn one_less(env: &RunEnv<'_>) {
 
 /// The place of a strip's ticket.
 fn slot(tickets: &mut SpanTickets, index: u32) -> Option<&mut Option<KBox<Ticket>>> {
-    tickets.as_mut()?.get_mut(index as usize)
+    tickets.as_mut()?.tickets.get_mut(index as usize)
 }
 
-/// The ticket of a strip, if it has one, and its pages.
+/// The ticket of a strip, if it has one, where to submit what it does, and its pages.
 fn strip<'a>(
     tickets: &'a mut SpanTickets,
     kits: &'a mut SpanKits,
     index: u32,
-) -> Option<(&'a mut Ticket, &'a mut [Page])> {
-    let ticket = slot(tickets, index)?.as_mut()?;
+) -> Option<(&'a mut Ticket, &'a mut Batch, &'a mut [Page])> {
+    let OnEngines { tickets, batch } = tickets.as_deref_mut()?;
+    let ticket = tickets.get_mut(index as usize)?.as_mut()?;
     let node = kits.get_mut(index as usize)?.as_mut()?;
-    Some((ticket, node.kit.pages_mut()))
+    Some((ticket, batch, node.kit.pages_mut()))
 }

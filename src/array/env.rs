@@ -2,9 +2,8 @@
 
 //! The array as a span sees it during one step.
 
-use super::counters;
-use super::engines::{self, SpanTickets};
-use super::jobs;
+use super::engines::{Dma, SpanTickets};
+use super::jobs::Cpu;
 use super::kits::KitNode;
 use super::object::{take_out, SpanKits, SpanObject};
 use super::part::PartList;
@@ -12,6 +11,7 @@ use super::Array;
 use crate::md::mddev::Recovery;
 use crate::md::trace::{self, JobKind};
 use crate::mem::pages::Page;
+use crate::offload::backend::Backend;
 use crate::raid::column::Column;
 use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
@@ -177,12 +177,10 @@ impl Env for RunEnv<'_> {
         parts: &mut PartList,
     ) -> Outcome {
         trace::span_job(&self.array.mddev, self.sector, || kind_of(job), strips.0);
-        if self.array.offload.is_on() && engines::submit(self, job, strips, columns, parts) {
-            self.span.counts.add(counters::Work::JobsDma, 1);
-            return Outcome::Pending;
+        if self.array.offload.is_on() {
+            return Dma.submit(self, job, strips, columns, parts);
         }
-        self.span.counts.add(counters::Work::JobsCpu, 1);
-        jobs::run(self, job, strips, columns, parts)
+        Cpu.submit(self, job, strips, columns, parts)
     }
 
     fn count(&mut self, what: Count, n: u32) {

@@ -3,9 +3,11 @@
 //! Jobs of a span, done by this CPU at once: copying between requests and pages, and parity.
 
 use super::copies::{self, Parity};
+use super::counters;
 use super::env::RunEnv;
 use super::part::PartList;
 use crate::mem::pages::Page;
+use crate::offload::backend::Backend;
 use crate::parity::locate::Located;
 use crate::parity::strip::{Blocks, Make};
 use crate::raid::column::Column;
@@ -13,14 +15,32 @@ use crate::raid::job::{Job, Method, Outcome};
 use crate::raid::roles::Roles;
 use crate::raid::strips::{Strips, STRIP_BYTES};
 
-/// Runs a job on strips that have no member I/O in flight. Task context with interrupts on; does not sleep.
+/// This CPU, which does what it is given at once.
+pub(super) struct Cpu;
+
+impl Backend<RunEnv<'_>> for Cpu {
+    fn submit(
+        &self,
+        env: &mut RunEnv<'_>,
+        job: Job,
+        strips: Strips,
+        columns: &mut [Column],
+        parts: &mut PartList,
+    ) -> Outcome {
+        env.span.counts.add(counters::Work::JobsCpu, 1);
+        let (mismatch, undone) = run(env, job, strips, columns, parts);
+        Outcome::Done { mismatch, undone }
+    }
+}
+
+/// Does a job. Returns the strips whose parity does not match, and those for which it could not be done.
 pub(super) fn run(
     env: &mut RunEnv<'_>,
     job: Job,
     strips: Strips,
     columns: &mut [Column],
     parts: &PartList,
-) -> Outcome {
+) -> (Strips, Strips) {
     let mut mismatch = Strips::NONE;
     let undone = match job {
         Job::Write(method) => write(env, method, strips, columns, parts),
@@ -53,7 +73,7 @@ pub(super) fn run(
             true
         }),
     };
-    Outcome::Done { mismatch, undone }
+    (mismatch, undone)
 }
 
 /// Copies in what the active writes of `strips` change, and makes parity.

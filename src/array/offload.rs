@@ -7,13 +7,14 @@
 
 use super::run::hand_over;
 use super::table::Slab;
-use super::ticket::Ticket;
+use super::ticket::{Size, Ticket};
 use crate::md::mddev::{Handle, Locked};
 use crate::md::thread::{self, Thread};
 use crate::mem::pages::PAGE_SIZE;
 use crate::mem::Wait;
 use crate::new_wait_queue;
-use crate::offload::channel::{self, Channel, Engines, Kind};
+use crate::offload::channel::{self, Channel, Engines};
+use crate::offload::course::Kind;
 use crate::offload::measure;
 use crate::offload::stage;
 use crate::raid::job::Job;
@@ -38,7 +39,7 @@ const LATE_FAILURES: u32 = 4;
 /// How many channels are watched.
 const CHANNELS: usize = 32;
 
-/// How many bytes a strip's job has to read and write in the mode auto, before it was measured.
+/// How many bytes each operation of a job has to read and write in the mode auto, before it was measured.
 const DEFAULT_LEAST: u32 = 64 << 10;
 
 /// What who wants engines used gets from a kernel that has none.
@@ -185,10 +186,10 @@ impl Offload {
         self.mode.load(Ordering::Relaxed) != Mode::Cpu as u32
     }
 
-    /// Whether a strip's job that reads and writes as many blocks is large enough.
-    pub(super) fn pays(&self, blocks: usize) -> bool {
-        let least = self.least.load(Ordering::Relaxed) as usize;
-        self.mode() == Mode::Dma || blocks.saturating_mul(PAGE_SIZE) >= least
+    /// Whether a strip's job is large enough for what it takes to hand it over.
+    pub(super) fn pays(&self, size: Size) -> bool {
+        let least = (self.least() as usize).saturating_mul(size.operations);
+        self.mode() == Mode::Dma || size.blocks.saturating_mul(PAGE_SIZE) >= least
     }
 
     /// After how many milliseconds a stage is late.
@@ -196,7 +197,7 @@ impl Offload {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// In the mode auto, how many bytes a strip's job has to read and write to go to an engine.
+    /// In the mode auto, how many bytes each operation of a job has to read and write, on average, for engines to do it.
     pub(super) fn least(&self) -> u32 {
         self.least.load(Ordering::Relaxed)
     }

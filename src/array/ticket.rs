@@ -13,8 +13,10 @@ use super::Array;
 use crate::mem::kit::Kit;
 use crate::mem::pages::{Page, PAGE_SIZE};
 use crate::mem::Wait;
-use crate::offload::channel::{Channel, Engines, Inputs, Kept, Kind, Lists, Sums, Targets};
-use crate::offload::recipe::{next_chunk, Recipe, Target, Term, TARGETS};
+use crate::offload::batch::Batch;
+use crate::offload::channel::{Engines, Inputs, Kept, Lists, Targets};
+use crate::offload::course::{Kind, Step, Sum};
+use crate::offload::recipe::{Recipe, Term, TARGETS};
 use crate::offload::stage::{Owner, Stage};
 use crate::parity::lender::Lender;
 use crate::parity::Source;
@@ -46,12 +48,19 @@ impl Owner for Waiter {
     }
 }
 
-/// What is left to be made of a target.
+/// A sum, if there is one, and what it is made of.
 struct Work {
-    target: Option<Target>,
+    sum: Option<Sum>,
     terms: KVec<Term>,
-    /// How many of the terms are in it, or are being added.
-    done: usize,
+}
+
+/// How large a job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// How many blocks it reads and writes.
+    pub(super) blocks: usize,
+    /// How many operations that takes.
+    pub(super) operations: usize,
 }
 
 /// How a job goes on.
@@ -96,9 +105,8 @@ impl Ticket {
         let terms = usize::from(members).saturating_mul(2).saturating_add(1);
         let work = || -> Result<Work> {
             Ok(Work {
-                target: None,
+                sum: None,
                 terms: KVec::with_capacity(terms, flags)?,
-                done: 0,
             })
         };
         let ticket = Self {
@@ -135,25 +143,23 @@ impl Ticket {
         self.began.elapsed()
     }
 
-    /// Takes up a job on one strip. Returns how many blocks it reads and writes; `None` if channels cannot do it.
-    pub(super) fn plan(&mut self, recipe: &Recipe<'_>, offload: &Offload) -> Option<usize> {
+    /// Takes up a job on one strip. Returns how large it is; `None` if channels cannot do it.
+    pub(super) fn plan(&mut self, recipe: &Recipe<'_>, offload: &Offload) -> Option<Size> {
         self.job = recipe.job;
         self.stage = None;
         self.covered.iter_mut().for_each(|sectors| *sectors = 0);
         for work in &mut self.works {
-            work.target = None;
+            work.sum = None;
             work.terms.clear();
-            work.done = 0;
         }
         let targets = match recipe.job {
             Job::Deliver | Job::Locate => return None,
             Job::Check => [Some(recipe.compared()), None],
             _ => recipe.targets(),
         };
-        let mut blocks = 0_usize;
+        let mut size = Size::default();
         for (work, target) in self.works.iter_mut().zip(targets) {
             let Some(target) = target else { continue };
-            work.target = Some(target);
             let mut room = true;
             let mut add = |term| room &= work.terms.push_within_capacity(term).is_ok();
             if recipe.job == Job::Check && target.q.is_none() {
@@ -168,9 +174,12 @@ impl Ticket {
             if !room {
                 return None;
             }
-            let channel = offload.channel(&self.engines, work.kind(recipe.job))?;
-            work.next(&channel, recipe.job)?;
-            blocks = blocks.saturating_add(work.terms.len()).saturating_add(1);
+            let sum = Sum::new(recipe.job, target, work.terms.len());
+            work.sum = Some(sum);
+            let channel = offload.channel(&self.engines, sum.kind())?;
+            let operations = sum.operations(&channel)?;
+            size.operations = size.operations.saturating_add(operations);
+            size.blocks = size.blocks.saturating_add(work.terms.len() + 1);
         }
         if matches!(recipe.job, Job::Write(_)) {
             let copier = Kept::new(&self.engines, |engines| {
@@ -179,9 +188,10 @@ impl Ticket {
             self.copier = Some(copier?);
             let dirty = |column: &&Column| column.dirty.meets(recipe.strip);
             let copied = recipe.columns.iter().filter(dirty).count();
-            blocks = blocks.saturating_add(copied.saturating_mul(2));
+            size.operations = size.operations.saturating_add(copied);
+            size.blocks = size.blocks.saturating_add(copied.saturating_mul(2));
         }
-        Some(blocks)
+        Some(size)
     }
 
     /// Notes that bytes of a block will be copied in. Returns false if the channel cannot do that, or something else is
@@ -219,13 +229,14 @@ impl Ticket {
         self.stage.is_some()
     }
 
-    /// Begins to copy in; follow with [`Self::copy`] and [`Self::end_copies`]. What of a block is not written is copied from
-    /// the one in `pages`.
+    /// Begins to copy in; follow with [`Self::copy`], [`Self::end_copies`] and the batch's end. What of a block is not
+    /// written is copied from the one in `pages`.
     pub(super) fn begin_copies(
         &mut self,
         span: &Arc<SpanObject>,
         entry: &Entry<Array>,
         pages: &[Page],
+        batch: &mut Batch,
     ) -> bool {
         if !self.open(span, entry) {
             return false;
@@ -233,7 +244,7 @@ impl Ticket {
         let Some(stage) = &self.stage else {
             return false;
         };
-        let Some(channel) = self.copier.as_ref().map(Kept::get) else {
+        let Some(channel) = &self.copier else {
             stage.fail();
             return true;
         };
@@ -250,7 +261,8 @@ impl Ticket {
                     continue;
                 };
                 let inputs = Inputs::end_of(&mut self.lists, old, at);
-                if !channel.submit(Kind::Copy, &inputs, Targets::bytes(to, at, len), stage) {
+                let to = Targets::bytes(to, at, len);
+                if !batch.submit(channel, Kind::Copy, &inputs, to, stage) {
                     stage.fail();
                 }
             }
@@ -259,11 +271,11 @@ impl Ticket {
     }
 
     /// Copies in.
-    pub(super) fn copy(&mut self, member: u16, at: usize, source: Source<'_>) {
+    pub(super) fn copy(&mut self, member: u16, at: usize, source: Source<'_>, batch: &mut Batch) {
         let Some(stage) = &self.stage else {
             return;
         };
-        let channel = self.copier.as_ref().map(Kept::get);
+        let channel = self.copier.as_ref();
         let (lists, spare) = (&mut self.lists, &mut self.spare);
         let done = each_page(at, source, |at, source| {
             let (Some(channel), Some(to)) = (channel, spare.page_mut(member)) else {
@@ -271,7 +283,7 @@ impl Ticket {
             };
             let to = Targets::bytes(to, at, source.len());
             let inputs = Inputs::copied(lists, source);
-            channel.submit(Kind::Copy, &inputs, to, stage)
+            batch.submit(channel, Kind::Copy, &inputs, to, stage)
         });
         if !done {
             stage.fail();
@@ -280,51 +292,48 @@ impl Ticket {
 
     /// Everything that is to be copied in is under way.
     pub(super) fn end_copies(&self) {
-        if let Some(channel) = self.copier.as_ref().map(Kept::get) {
-            channel.issue();
-        }
         if let Some(stage) = &self.stage {
             stage.close();
         }
     }
 
-    /// Begins what comes next, once everything before has ended well. `pages` are the strip's.
+    /// Begins what comes next, once everything before has ended well; follow with the batch's end. `pages` are the strip's.
     pub(super) fn advance(
         &mut self,
         span: &Arc<SpanObject>,
         entry: &Entry<Array>,
         pages: &mut [Page],
         offload: &Offload,
+        batch: &mut Batch,
     ) -> Progress {
-        if self.works.iter().all(|work| work.is_done()) {
+        if self.works.iter().all(Work::is_done) {
             return self.hand_in(pages);
         }
         if !self.open(span, entry) {
             return Progress::Failed;
         }
-        let Some(stage) = self.stage.clone() else {
+        let Some(stage) = &self.stage else {
             return Progress::Failed;
         };
-        let engines = self.engines.clone();
         for work in &mut self.works {
-            if work.is_done() {
+            let Some((mut sum, terms)) = work.left() else {
                 continue;
-            }
-            let channel = offload.channel(&engines, work.kind(self.job));
-            let begun = channel.and_then(|channel| {
-                let done = work.submit(
-                    &channel,
-                    self.job,
-                    &mut self.spare,
-                    pages,
-                    &mut self.lists,
-                    &stage,
-                );
-                channel.issue();
-                done
+            };
+            let channel = Kept::new(&self.engines, |engines| {
+                offload.channel(engines, sum.kind())
             });
-            if begun.is_none() {
-                stage.fail();
+            let begun = channel.and_then(|channel| {
+                let step = sum.next(&channel.get())?;
+                let (spare, lists) = (&mut self.spare, &mut self.lists);
+                submit(&step, &sum, terms, spare, pages, lists, |inputs, to| {
+                    batch.submit(&channel, step.kind, inputs, to, stage)
+                })?;
+                sum.begin(&step);
+                Some(sum)
+            });
+            match begun {
+                Some(sum) => work.sum = Some(sum),
+                None => stage.fail(),
             }
         }
         stage.close();
@@ -337,10 +346,8 @@ impl Ticket {
             return Progress::Done;
         }
         let makes = |member: u16| {
-            let targets = self.works.iter().filter_map(|work| work.target);
-            targets
-                .clone()
-                .any(|target| target.p == Some(member) || target.q == Some(member))
+            let mut sums = self.works.iter().filter_map(|work| work.sum);
+            sums.any(|sum| [sum.target().p, sum.target().q].contains(&Some(member)))
         };
         for ((member, page), covered) in (0..).zip(pages).zip(&self.covered) {
             if *covered == 0 && !makes(member) {
@@ -356,81 +363,52 @@ impl Ticket {
 
 impl Work {
     fn is_done(&self) -> bool {
-        self.target.is_none() || self.done >= self.terms.len()
+        self.left().is_none()
     }
 
-    /// By which operations the target is made.
-    fn kind(&self, job: Job) -> Kind {
-        let plain = self.target.is_none_or(|target| target.q.is_none());
-        match (job, plain) {
-            (Job::Check, true) => Kind::XorCheck,
-            (Job::Check, false) => Kind::PqCheck,
-            // There is no sum of one block.
-            (_, true) if self.terms.len() == 1 => Kind::Copy,
-            (_, true) => Kind::Xor,
-            (_, false) => Kind::Pq,
+    /// The sum and its terms, if there is something left to do.
+    fn left(&self) -> Option<(Sum, &[Term])> {
+        let sum = self.sum.filter(|sum| !sum.is_done())?;
+        Some((sum, &self.terms))
+    }
+}
+
+/// Has `f` submit an operation for a sum. Returns `None` if it is not taken.
+fn submit(
+    step: &Step,
+    sum: &Sum,
+    terms: &[Term],
+    spare: &mut Kit,
+    pages: &[Page],
+    lists: &mut Lists,
+    f: impl FnOnce(&Inputs<'_, '_>, Targets<'_>) -> bool,
+) -> Option<()> {
+    let target = sum.target();
+    let mut lender = Lender::new(spare.pages_mut());
+    let to = match step.kind {
+        // P is one of the terms.
+        Kind::XorCheck => Targets::compared(None, None),
+        Kind::PqCheck => {
+            let page = |member: u16| pages.get(usize::from(member));
+            Targets::compared(target.p.and_then(page), target.q.and_then(page))
         }
-    }
-
-    /// How many terms the next operation takes; `None` if the channel cannot do it.
-    fn next(&self, channel: &Channel<'_>, job: Job) -> Option<usize> {
-        let target = self.target?;
-        let kind = self.kind(job);
-        if !channel.is_aligned(kind, 0, 0, PAGE_SIZE) {
+        Kind::Copy | Kind::Xor | Kind::Pq => {
+            let mut page = |member: Option<u16>| member.and_then(|member| lender.take(member));
+            Targets::made(page(target.p), page(target.q), step.sums.more)
+        }
+    };
+    let mut inputs = Inputs::new(lists);
+    for term in terms.get(step.terms.clone())? {
+        let page = if term.new {
+            lender.take(term.member).map(|page| &*page)
+        } else {
+            pages.get(usize::from(term.member))
+        };
+        if !inputs.push(page?, term.factor) {
             return None;
         }
-        let most = |more| {
-            let sums = Sums {
-                p: target.p.is_some(),
-                q: target.q.is_some(),
-                more,
-            };
-            channel.most_sources(kind, sums)
-        };
-        // What is compared is compared at once.
-        let more = if job == Job::Check { 0 } else { most(true) };
-        let left = self.terms.len().saturating_sub(self.done);
-        next_chunk(left, self.done != 0, most(false), more)
     }
-
-    /// Submits the next operation.
-    fn submit(
-        &mut self,
-        channel: &Channel<'_>,
-        job: Job,
-        spare: &mut Kit,
-        pages: &[Page],
-        lists: &mut Lists,
-        stage: &Arc<Stage<Waiter>>,
-    ) -> Option<()> {
-        let kind = self.kind(job);
-        let target = self.target?;
-        let count = self.next(channel, job)?;
-        let behind = self.done.checked_add(count)?;
-        let mut lender = Lender::new(spare.pages_mut());
-        let targets = if job == Job::Check {
-            let page = |member: u16| pages.get(usize::from(member));
-            // By XOR, P is one of the terms.
-            let p = target.p.filter(|_| kind == Kind::PqCheck);
-            Targets::compared(p.and_then(page), target.q.and_then(page))
-        } else {
-            let mut page = |member: Option<u16>| member.and_then(|member| lender.take(member));
-            Targets::made(page(target.p), page(target.q), self.done != 0)
-        };
-        let mut inputs = Inputs::new(lists);
-        for term in self.terms.get(self.done..behind)? {
-            let page = if term.new {
-                lender.take(term.member).map(|page| &*page)
-            } else {
-                pages.get(usize::from(term.member))
-            };
-            if !inputs.push(page?, term.factor) {
-                return None;
-            }
-        }
-        self.done = behind;
-        channel.submit(kind, &inputs, targets, stage).then_some(())
-    }
+    f(&inputs, to).then_some(())
 }
 
 /// Calls `f` with each part of bytes that lies in one page, and where in the block it goes, until that is false. Returns

@@ -6,6 +6,7 @@
 //! operation on each CPU. An operation keeps the pages that it works on until it has ended, and nobody sees or changes one
 //! that is written to meanwhile ([`Page`]).
 
+use super::course::{Kind, Limits, Sums};
 use super::stage::{self, Owner, Stage};
 use crate::bindings;
 use crate::mem::pages::{Page, PAGE_SIZE};
@@ -17,22 +18,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// What an engine can be asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Copy bytes.
-    Copy,
-    /// Make the sum of blocks.
-    Xor,
-    /// Make that, and the sum of blocks each times a factor; or one of them.
-    Pq,
-    /// Compare as [`Self::Xor`]: whether the sum is zero.
-    XorCheck,
-    /// Compare as [`Self::Pq`].
-    PqCheck,
-}
-
 impl Kind {
+    /// As the shim calls it.
     fn to_raw(self) -> bindings::raid456_dma_kind {
         match self {
             Self::Copy => bindings::raid456_dma_kind_RAID456_DMA_COPY,
@@ -128,6 +115,7 @@ pub(crate) struct Channel<'a> {
 /// # Invariants
 ///
 /// The channel was found by `engines`.
+#[derive(Clone)]
 pub(crate) struct Kept {
     engines: Arc<Engines>,
     chan: NonNull<bindings::dma_chan>,
@@ -164,15 +152,6 @@ impl Kept {
     }
 }
 
-/// Which blocks an operation makes or compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) p: bool,
-    pub(crate) q: bool,
-    /// It goes on with what is there.
-    pub(crate) more: bool,
-}
-
 impl Channel<'_> {
     /// What tells it from others.
     pub(crate) fn id(&self) -> usize {
@@ -187,20 +166,24 @@ impl Channel<'_> {
         unsafe { CStr::from_char_ptr(name) }
     }
 
-    /// How many blocks one operation reads at most; what it goes on with is not counted.
-    pub(crate) fn most_sources(&self, kind: Kind, sums: Sums) -> usize {
-        let Sums { p, q, more } = sums;
-        let chan = self.chan.as_ptr();
-        // SAFETY: By the invariant the channel is valid.
-        let most = unsafe { bindings::raid456_dma_most_sources(chan, kind.to_raw(), p, q, more) };
-        most as usize
-    }
-
     /// Whether operations may begin at such bytes of pages, and be as long.
     pub(crate) fn is_aligned(&self, kind: Kind, from: usize, to: usize, len: usize) -> bool {
         let chan = self.chan.as_ptr();
         // SAFETY: By the invariant the channel is valid.
         unsafe { bindings::raid456_dma_is_aligned(chan, kind.to_raw(), from, to, len) }
+    }
+
+    /// Whether it can be asked to tell of many ends at once.
+    pub(super) fn tells(&self) -> bool {
+        // SAFETY: By the invariant the channel is valid.
+        unsafe { bindings::raid456_dma_tells(self.chan.as_ptr()) }
+    }
+
+    /// Has it tell of all ends, when it gets here. Returns false, and does nothing, if the channel does not take that. Of a
+    /// channel that [tells](Self::tells). Context as for [`Self::submit`].
+    pub(super) fn tell(&self) -> bool {
+        // SAFETY: By the invariant the channel is valid.
+        unsafe { bindings::raid456_dma_tell(self.chan.as_ptr()) }
     }
 
     /// Has what was submitted begin.
@@ -209,8 +192,9 @@ impl Channel<'_> {
         unsafe { bindings::raid456_dma_issue(self.chan.as_ptr()) }
     }
 
-    /// Submits an operation, as a part of a stage that has not been closed. Returns false, and does nothing, if the channel
-    /// does not take it. Task context with interrupts on; does not sleep.
+    /// Submits an operation, as a part of a stage that has not been closed. Its end is told at once, or `quiet`, when the
+    /// channel is to [tell](Self::tell) next. Returns false, and does nothing, if the channel does not take it. Task context
+    /// with interrupts on; does not sleep.
     #[must_use = "what was not taken is not done"]
     pub(crate) fn submit<O: Owner>(
         &self,
@@ -218,6 +202,7 @@ impl Channel<'_> {
         inputs: &Inputs<'_, '_>,
         to: Targets<'_>,
         stage: &Arc<Stage<O>>,
+        quiet: bool,
     ) -> bool {
         let lists = &inputs.lists;
         // CAST: there are no more blocks than twice as many as members, and a page's bytes.
@@ -239,6 +224,7 @@ impl Channel<'_> {
             chan: self.chan.as_ptr(),
             kind: kind.to_raw(),
             more: to.more,
+            quiet,
             len,
             count,
             from: lists.from.as_ptr().cast(),
@@ -258,6 +244,20 @@ impl Channel<'_> {
         drop(unsafe { Arc::<Stage<O>>::from_raw(op.owner.cast()) });
         stage.unbegin();
         false
+    }
+}
+
+impl Limits for Channel<'_> {
+    fn most_sources(&self, kind: Kind, sums: Sums) -> usize {
+        let Sums { p, q, more } = sums;
+        let chan = self.chan.as_ptr();
+        // SAFETY: By the invariant the channel is valid.
+        let most = unsafe { bindings::raid456_dma_most_sources(chan, kind.to_raw(), p, q, more) };
+        most as usize
+    }
+
+    fn takes_pages(&self, kind: Kind) -> bool {
+        self.is_aligned(kind, 0, 0, PAGE_SIZE)
     }
 }
 

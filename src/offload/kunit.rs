@@ -4,9 +4,11 @@
 
 #[kernel::macros::kunit_tests(raid456_offload)]
 mod tests {
-    use crate::offload::channel::{self, Engines, Kind};
-    use crate::offload::recipe::next_chunk;
+    use crate::offload::channel::{self, Engines};
+    use crate::offload::course::{next_chunk, Kind, Limits, Sum, Sums};
+    use crate::offload::recipe::Target;
     use crate::offload::stage::{self, Owner, Stage, Standing};
+    use crate::raid::job::{Job, Method};
     use core::sync::atomic::{AtomicU32, Ordering};
     use kernel::prelude::*;
     use kernel::sync::Arc;
@@ -134,6 +136,59 @@ mod tests {
         assert_eq!(stage.stand(true), Standing::Late);
         stage.op_ended(1, true, (false, false));
         assert_eq!(count(&told), 0);
+        Ok(())
+    }
+
+    /// A channel that reads three blocks at once.
+    struct Three;
+
+    impl Limits for Three {
+        fn most_sources(&self, _kind: Kind, _sums: Sums) -> usize {
+            3
+        }
+
+        fn takes_pages(&self, _kind: Kind) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn stage_of_a_chain_begins_when_the_one_before_has_ended_well() -> Result {
+        let sum = |p, q, terms| Sum::new(Job::Write(Method::Rmw), Target { p, q }, terms);
+        // Three operations one after the other, beside two; in each stage the last but one may fail.
+        for fails in [None, Some(0), Some(1), Some(2)] {
+            let mut sums = [sum(Some(0), None, 7), sum(None, Some(1), 5)];
+            let mut sizes = [0; 4];
+            for (size, number) in sizes.iter_mut().zip(0..) {
+                let (stage, told) = told_stage()?;
+                for sum in sums.iter_mut().filter(|sum| !sum.is_done()) {
+                    sum.begin(&sum.next(&Three).ok_or(EINVAL)?);
+                    stage.begin(1);
+                    *size += 1;
+                }
+                stage.close();
+                for left in (0..*size).rev() {
+                    assert_eq!((stage.stand(false), count(&told)), (Standing::Pending, 0));
+                    let ok = fails != Some(number) || left != *size - 1;
+                    stage.op_ended(1, ok, (false, false));
+                }
+                assert_eq!(count(&told), 1);
+                if stage.stand(false) != Standing::Well {
+                    assert_eq!(fails, Some(number));
+                    break;
+                }
+                assert_ne!(fails, Some(number));
+                if sums.iter().all(Sum::is_done) {
+                    break;
+                }
+            }
+            let expected = match fails {
+                Some(0) => [2, 0, 0, 0],
+                Some(1) => [2, 2, 0, 0],
+                _ => [2, 2, 1, 0],
+            };
+            assert_eq!(sizes, expected);
+        }
         Ok(())
     }
 

@@ -223,12 +223,3 @@ impl Recipe<'_> {
         }
     }
 }
-
-/// How many of `left` blocks the next operation reads, where one reads at most `first` to begin with and `more` to go on with
-/// what is made already; `None` if it cannot be done.
-pub(crate) fn next_chunk(left: usize, begun: bool, first: usize, more: usize) -> Option<usize> {
-    let most = if begun { more } else { first };
-    // What cannot be gone on with has to be done at once.
-    let stuck = !begun && left > first && more == 0;
-    (most > 0 && left > 0 && !stuck).then(|| left.min(most))
-}

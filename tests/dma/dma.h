@@ -43,6 +43,7 @@ struct descriptor {
 	struct list_head node;
 	enum kind kind;
 	enum fate fate;
+	enum dmaengine_tx_result how;
 	unsigned int count;
 	size_t len;
 	ktime_t due;
@@ -60,7 +61,9 @@ struct channel {
 	struct list_head submitted;
 	struct list_head issued;
 	struct list_head hanging;
-	/* Ended, and somebody may still chain something to it. */
+	/* Ended, and not told. */
+	struct list_head quiet;
+	/* Told, and somebody may still chain something to it. */
 	struct list_head ended;
 	struct task_struct *thread;
 	wait_queue_head_t wait;
@@ -95,8 +98,9 @@ void engine_put(struct engine *engine);
 extern unsigned int param_caps, param_max_xor, param_max_pq, param_align;
 extern bool param_pq_continue;
 extern unsigned int param_delay_us, param_jitter_us;
-extern unsigned int fault_prep, fault_error, fault_lie, fault_hang;
+extern unsigned int fault_prep, fault_error, fault_lie, fault_hang, fault_tell;
 extern unsigned long param_done[KINDS];
 extern unsigned long param_blocks[KINDS];
+extern unsigned long param_interrupts;
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A DMA engine whose channels are threads: each takes descriptors in the order they were issued, works on one when
- * it is due, and ends it as hardware does, from where softirqs are off.
+ * it is due, and ends it as hardware does, from where softirqs are off. The end of one that asks for no interrupt is
+ * told when the next interrupt comes, or somebody asks.
  *
  * Locks: a channel's lock, in any context; nothing is taken inside.
  */
@@ -67,6 +68,7 @@ static void work(struct channel *channel, struct descriptor *desc)
 	enum sum_check_flags wrong = 0;
 	unsigned int i;
 
+	param_done[desc->kind]++;
 	if (desc->kind == KIND_INTERRUPT)
 		return;
 	memset(channel->sum[0], 0, desc->len);
@@ -110,14 +112,13 @@ static void work(struct channel *channel, struct descriptor *desc)
 			wrong = wrong ? 0 : SUM_CHECK_P_RESULT;
 		*desc->result = wrong;
 	}
-	param_done[desc->kind]++;
 	param_blocks[desc->kind] += desc->count;
 }
 
-/* Ends a descriptor that is in no list. */
-static void end(struct channel *channel, struct descriptor *desc, enum dmaengine_tx_result how)
+/* Tells of the end of a descriptor that is in no list. */
+static void tell(struct channel *channel, struct descriptor *desc)
 {
-	struct dmaengine_result result = { .result = how };
+	struct dmaengine_result result = { .result = desc->how };
 	unsigned long flags;
 
 	spin_lock_irqsave(&channel->lock, flags);
@@ -139,14 +140,6 @@ static void end(struct channel *channel, struct descriptor *desc, enum dmaengine
 	spin_unlock_irqrestore(&channel->lock, flags);
 }
 
-static void work_and_end(struct channel *channel, struct descriptor *desc)
-{
-	mutex_lock(&channel->busy);
-	work(channel, desc);
-	mutex_unlock(&channel->busy);
-	end(channel, desc, desc->fate == FATE_ERROR ? DMA_TRANS_WRITE_FAILED : DMA_TRANS_NOERROR);
-}
-
 static struct descriptor *first(struct channel *channel, struct list_head *list)
 {
 	struct descriptor *desc;
@@ -158,6 +151,39 @@ static struct descriptor *first(struct channel *channel, struct list_head *list)
 		list_del(&desc->node);
 	spin_unlock_irqrestore(&channel->lock, flags);
 	return desc;
+}
+
+static void tell_all(struct channel *channel)
+{
+	struct descriptor *desc;
+
+	while ((desc = first(channel, &channel->quiet)))
+		tell(channel, desc);
+}
+
+/* Ends a descriptor that is in no list, and tells of all ends if that was asked for, or nothing else would. */
+static void end(struct channel *channel, struct descriptor *desc, enum dmaengine_tx_result how)
+{
+	bool interrupt = desc->tx.flags & DMA_PREP_INTERRUPT, told;
+	unsigned long flags;
+
+	desc->how = how;
+	spin_lock_irqsave(&channel->lock, flags);
+	list_add_tail(&desc->node, &channel->quiet);
+	told = interrupt || channel->gone;
+	spin_unlock_irqrestore(&channel->lock, flags);
+	if (interrupt)
+		param_interrupts++;
+	if (told)
+		tell_all(channel);
+}
+
+static void work_and_end(struct channel *channel, struct descriptor *desc)
+{
+	mutex_lock(&channel->busy);
+	work(channel, desc);
+	mutex_unlock(&channel->busy);
+	end(channel, desc, desc->fate == FATE_ERROR ? DMA_TRANS_WRITE_FAILED : DMA_TRANS_NOERROR);
 }
 
 static void run_one(struct channel *channel, struct descriptor *desc)
@@ -201,6 +227,13 @@ static dma_cookie_t submit(struct dma_async_tx_descriptor *tx)
 	list_add_tail(&desc->node, &channel->submitted);
 	spin_unlock_irqrestore(&channel->lock, flags);
 	return cookie;
+}
+
+static enum dma_status tx_status(struct dma_chan *chan, dma_cookie_t cookie, struct dma_tx_state *state)
+{
+	if (dma_cookie_status(chan, cookie, state) != DMA_COMPLETE)
+		tell_all(to_channel(chan));
+	return dma_cookie_status(chan, cookie, state);
 }
 
 static void issue_pending(struct dma_chan *chan)
@@ -328,7 +361,7 @@ static struct dma_async_tx_descriptor *prepare_pq_val(struct dma_chan *chan, dma
 
 static struct dma_async_tx_descriptor *prepare_interrupt(struct dma_chan *chan, unsigned long flags)
 {
-	struct descriptor *desc = prepare(chan, KIND_INTERRUPT, 0, 0, flags);
+	struct descriptor *desc = happens(fault_tell) ? NULL : prepare(chan, KIND_INTERRUPT, 0, 0, flags);
 
 	return desc ? &desc->tx : NULL;
 }
@@ -375,6 +408,7 @@ static void free_resources(struct dma_chan *chan)
 	drop_all(channel, &channel->submitted);
 	drop_all(channel, &channel->issued);
 	drop_all(channel, &channel->hanging);
+	drop_all(channel, &channel->quiet);
 	drop_all(channel, &channel->ended);
 	kvfree(channel->block);
 	mutex_unlock(&channel->busy);
@@ -412,6 +446,7 @@ struct engine *engine_new(struct device *dev, unsigned int channels)
 		INIT_LIST_HEAD(&channel->submitted);
 		INIT_LIST_HEAD(&channel->issued);
 		INIT_LIST_HEAD(&channel->hanging);
+		INIT_LIST_HEAD(&channel->quiet);
 		INIT_LIST_HEAD(&channel->ended);
 		init_waitqueue_head(&channel->wait);
 		mutex_init(&channel->busy);
@@ -446,7 +481,7 @@ int engine_start(struct engine *engine)
 	device->device_prep_dma_xor_val = prepare_xor_val;
 	device->device_prep_dma_pq_val = prepare_pq_val;
 	device->device_prep_dma_interrupt = prepare_interrupt;
-	device->device_tx_status = dma_cookie_status;
+	device->device_tx_status = tx_status;
 	device->device_issue_pending = issue_pending;
 	device->device_release = release;
 	return dma_async_device_register(device);
@@ -465,6 +500,7 @@ void engine_gone(struct engine *engine)
 	for (i = 0; i < engine->count; i++) {
 		struct channel *channel = &engine->channels[i];
 
+		tell_all(channel);
 		while ((desc = first(channel, &channel->submitted)) || (desc = first(channel, &channel->issued)))
 			end(channel, desc, DMA_TRANS_ABORTED);
 	}
@@ -475,13 +511,15 @@ void engine_gone(struct engine *engine)
 	bitmap_zero(device->cap_mask.bits, DMA_TX_TYPE_END);
 }
 
-/* Ends what hangs, late, but well. */
+/* Ends what hangs, late, but well, and tells of all ends. */
 void engine_let_go(struct engine *engine)
 {
 	struct descriptor *desc;
 	unsigned int i;
 
-	for (i = 0; i < engine->count; i++)
+	for (i = 0; i < engine->count; i++) {
 		while ((desc = first(&engine->channels[i], &engine->channels[i].hanging)))
 			work_and_end(&engine->channels[i], desc);
+		tell_all(&engine->channels[i]);
+	}
 }

@@ -9,9 +9,10 @@
  *
  * At any time, in /sys/module/raid456_dma/parameters: delay_us=N for each descriptor from when it was issued,
  * jitter_us=N more at most, by chance; each Nth time: fault_prep no descriptor is given, fault_error it ends with
- * an error, half done, fault_lie a validation says the opposite, fault_hang it does not end. Writing to let_go
- * ends what hangs; a number written to remove takes that engine away. done and blocks count descriptors and the
- * blocks that they read, in the order of caps.
+ * an error, half done, fault_lie a validation says the opposite, fault_hang it does not end, fault_tell none is
+ * given for an interrupt. Writing to let_go ends what hangs, and has all ends told; a number written to remove takes
+ * that engine away. done and blocks count descriptors and the blocks that they read, in the order of caps; interrupts
+ * counts how often ends were told.
  */
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
@@ -25,8 +26,8 @@ static unsigned int param_engines = 1, param_channels = 2;
 unsigned int param_caps = 63, param_max_xor = 8, param_max_pq = 8, param_align;
 bool param_pq_continue = true;
 unsigned int param_delay_us, param_jitter_us;
-unsigned int fault_prep, fault_error, fault_lie, fault_hang;
-unsigned long param_done[KINDS], param_blocks[KINDS];
+unsigned int fault_prep, fault_error, fault_lie, fault_hang, fault_tell;
+unsigned long param_done[KINDS], param_blocks[KINDS], param_interrupts;
 
 module_param_named(engines, param_engines, uint, 0444);
 module_param_named(channels, param_channels, uint, 0444);
@@ -41,8 +42,10 @@ module_param(fault_prep, uint, 0644);
 module_param(fault_error, uint, 0644);
 module_param(fault_lie, uint, 0644);
 module_param(fault_hang, uint, 0644);
+module_param(fault_tell, uint, 0644);
 module_param_array_named(done, param_done, ulong, NULL, 0444);
 module_param_array_named(blocks, param_blocks, ulong, NULL, 0444);
+module_param_named(interrupts, param_interrupts, ulong, 0444);
 
 static struct platform_device *platform;
 /* Each stays in its place when it is taken away: what hangs there can still be let go. */

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Shadow, pattern
-from offload import SIZE, array_on, done, engines, stats, unload
+from offload import SIZE, array_on, done, engines, interrupts, member_writes, stats, unload
 from raid import Array, rams, stop_all
 from report import expect, expect_match, expect_range, note, run, wait_for
 import kernel
@@ -58,22 +58,54 @@ def life(parameters, level, members=5, chunk=64, all_by_engines=True, least=500,
         array.stop()
 
 
+def told(caps, together):
+    """Engines that can tell of many ends at once are asked to: so strips go on together, and members get long writes."""
+    with engines(f"channels=1 caps={caps}"):
+        array = array_on("dma")
+        strips = SIZE << 20 >> 12
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            before, sent = interrupts(), member_writes(array)
+            shadow.fill(seed=2)
+            operations = strips * 5
+            found, sent = interrupts() - before, member_writes(array) - sent
+            note(f"{strips} strips, {operations} operations: {found} interrupts, {sent} writes to members")
+            if together:
+                expect_range("interrupts for the operations", 2, operations // 16, found)
+                # A span's blocks of a member are one write, if nothing comes between.
+                expect_range("writes to members", strips * 5 // 16, strips * 5 // 4, sent)
+            else:
+                expect("an interrupt for each operation", operations, found)
+            shadow.random_writes(3, 10)
+            shadow.verify("told together" if together else "told one by one")
+        found = stats(array)
+        expect("strips by the CPU, done again, and late", (0, 0, 0), (found["cpu"], found["redone"], found["late"]))
+        array.expect_clean()
+        array.stop()
+
+
 def automatic():
     """With auto small jobs are the CPU's, and what is small can be said."""
     with engines():
         array = array_on("auto", members=7)
         measured = int(array.get("offload_min_bytes"))
+        note(f"measured: {measured} bytes for each operation")
         expect_range("the measured size", 4096, 1 << 20, measured)
         with Shadow(array.path) as shadow:
             shadow.bytes[:] = shadow.disk.read(0, shadow.length)
-            array.set("offload_min_bytes", 28 << 10)
-            before = stats(array)
-            shadow.write(0, pattern(1, 4096))
-            between = stats(array)
-            expect("small writes: by engines, by the CPU", (0, 1), (between["dma"] - before["dma"], between["cpu"] - before["cpu"]))
-            shadow.write(0, pattern(2, 6 * 64 << 10))
-            after = stats(array)
-            expect("large writes: by engines, by the CPU", (16, 0), (after["dma"] - between["dma"], after["cpu"] - between["cpu"]))
+            # A block changed: six blocks for two operations. A full strip: nineteen for seven. A check: eight for one.
+            for least, by_engines in ((13 << 10, (0, 0, 1)), (11 << 10, (1, 0, 1)), (10 << 10, (1, 1, 1)), (33 << 10, (0, 0, 0))):
+                array.set("offload_min_bytes", least)
+                moments = [stats(array)]
+                shadow.write(0, pattern(least, 4096))
+                moments.append(stats(array))
+                shadow.write(0, pattern(least, 6 * 64 << 10))
+                moments.append(stats(array))
+                array.scan("check")
+                moments.append(stats(array))
+                for what, strips, wanted, old, new in zip(("a block", "a stripe", "a check"), (1, 16, SIZE << 20 >> 12), by_engines, moments, moments[1:]):
+                    expect(f"at least {least} bytes for each operation, {what}: strips by engines, by the CPU",
+                           (strips * wanted, strips * (1 - wanted)), (new["dma"] - old["dma"], new["cpu"] - old["cpu"]))
             shadow.verify("by both")
         array.stop()
 
@@ -139,6 +171,7 @@ def cases():
     yield "raid4, 4 members, small chunk", lambda: life("", 4, 4, chunk=4)
     yield "raid6, a member is replaced", lambda: replaced(6)
     yield "auto: only what is large", automatic
+    yield "ends are told together", lambda: told(63, True)
     yield "the module's parameter, and no engine", default
     if kernel.flavour() == "debug" and not os.environ.get("ALL"):
         return
@@ -146,6 +179,7 @@ def cases():
     yield "raid5, 7 members, engines that read few blocks at once", lambda: life(few, 5, 7, all_by_engines=False)
     yield "raid6, engines that only copy and add", lambda: life("caps=3", 6, all_by_engines=False, least=50)
     yield "raid5, a member is replaced", lambda: replaced(5)
+    yield "ends are told one by one", lambda: told(31, False)
 
 
 if __name__ == "__main__":

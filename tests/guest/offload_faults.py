@@ -49,6 +49,25 @@ def fault(name, level, faults, late=None, check=True):
         array.stop()
 
 
+def untold(each, late, expected):
+    """A channel has no descriptor for the interrupt that many ends wait for: it is asked again, or they are late."""
+    with engines():
+        array = array_on("dma")
+        array.set("offload_late_ms", late)
+        tell("fault_tell", each)
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            shadow.random_writes(3, 5)
+            shadow.verify("with ends that are told late")
+        found = stats(array)
+        note(f"engines: {done()}, array: {found}")
+        expect("strips that were late, and done again by the CPU", (expected, expected), (found["late"] > 0, found["redone"] > 0))
+        calm()
+        wait_for("the end of what was abandoned", lambda: stats(array)["quarantined"] == 0)
+        array.expect_clean()
+        array.stop()
+
+
 def lies():
     """An engine that is wrong about parity: what it says is wrong is looked at again."""
     with engines():
@@ -152,6 +171,8 @@ def cases():
     yield "fault: errors", lambda: fault("have failed", 6, {"fault_error": 9, "jitter_us": 2000})
     yield "fault: engines that hang", lambda: fault("hung", 5, {"fault_hang": 41}, late=400, check=False)
     yield "fault: all of them", lambda: fault("failed", 6, {"fault_prep": 23, "fault_error": 29, "fault_hang": 401, "fault_lie": 7}, late=400)
+    yield "fault: no interrupt for many ends at times", lambda: untold(2, 4000, False)
+    yield "fault: no interrupt for many ends ever", lambda: untold(1, 400, True)
     yield "fault: wrong about parity", lies
     yield "fault: always", dropped
     yield "fault: hanging when the array is stopped", hanging_at_the_end

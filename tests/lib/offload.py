@@ -44,9 +44,15 @@ def done():
         return dict(zip(KINDS, map(int, file.read().split(","))))
 
 
+def interrupts():
+    """How often the engines have told of ends."""
+    with open(f"{_PARAMETERS}/interrupts", encoding="ascii") as file:
+        return int(file.read())
+
+
 def calm():
     """No faults and no delays from now on; what hangs is ended."""
-    for parameter in ("fault_prep", "fault_error", "fault_lie", "fault_hang", "delay_us", "jitter_us"):
+    for parameter in ("fault_prep", "fault_error", "fault_lie", "fault_hang", "fault_tell", "delay_us", "jitter_us"):
         tell(parameter, 0)
     tell("let_go", 1)
 
@@ -67,6 +73,12 @@ def stats(array):
     """What the array says of its jobs."""
     words = [line.split() for line in array.get("offload_stats").splitlines()]
     return {name: int(value) if value.isdigit() else value for name, value in words}
+
+
+def member_writes(array):
+    """How many writes were sent to the members."""
+    counters = dict(line.split() for line in array.get("counters").splitlines())
+    return int(counters["member_writes"])
 
 
 def array_on(mode, members=5, **shape):

@@ -31,7 +31,9 @@ pub mod sync {
 pub mod offload {
     //! What jobs on engines are made of.
 
+    pub(crate) mod course;
     pub(crate) mod recipe;
+    pub(crate) mod worth;
 }
 
 #[path = "../../../src/array"]
@@ -51,6 +53,6 @@ mod geometry;
 #[cfg(all(test, loom))]
 mod interleave;
 #[cfg(test)]
-mod recipes;
+mod jobs_on_engines;
 #[cfg(all(test, not(loom)))]
 mod threads;

@@ -2,24 +2,24 @@
 
 //! What blocks are made of on DMA engines: every sum that a recipe names, worked out, against parity as it is defined.
 
-use crate::offload::recipe::{next_chunk, Recipe, Target, Term};
+use crate::offload::recipe::{Recipe, Target, Term};
 use crate::parity::gf::Element;
 use crate::raid::column::Column;
 use crate::raid::job::{Job, Method};
 use crate::raid::roles::{Roles, Slots};
 use crate::raid::strips::Strips;
 
-const STRIP: Strips = Strips::one(3);
+pub(super) const STRIP: Strips = Strips::one(3);
 
 /// One byte of each block of a strip.
 #[derive(Clone, Debug)]
-struct Strip {
-    roles: Roles,
-    bytes: Vec<Element>,
+pub(super) struct Strip {
+    pub(super) roles: Roles,
+    pub(super) bytes: Vec<Element>,
 }
 
 /// Numbers that look random and are the same in each run.
-fn noise(state: &mut u64) -> u64 {
+pub(super) fn noise(state: &mut u64) -> u64 {
     *state = state
         .wrapping_mul(6364136223846793005)
         .wrapping_add(1442695040888963407);
@@ -27,7 +27,7 @@ fn noise(state: &mut u64) -> u64 {
 }
 
 impl Strip {
-    fn random(roles: Roles, seed: &mut u64) -> Self {
+    pub(super) fn random(roles: Roles, seed: &mut u64) -> Self {
         let bytes = (0..roles.members()).map(|_| Element(noise(seed) as u8));
         let mut strip = Self {
             roles,
@@ -37,7 +37,7 @@ impl Strip {
         strip
     }
 
-    fn make_parity(&mut self) {
+    pub(super) fn make_parity(&mut self) {
         let data = (0..self.roles.members()).filter(|member| !self.roles.is_parity(*member));
         let (mut p, mut q) = (Element(0), Element(0));
         for member in data {
@@ -112,7 +112,7 @@ impl Strip {
 }
 
 /// Some strips of all kinds.
-fn strips() -> Vec<Strip> {
+pub(super) fn strips() -> Vec<Strip> {
     let mut seed = 4711;
     let mut all = Vec::new();
     for members in [3, 4, 5, 6, 9, 17, 255] {
@@ -143,7 +143,7 @@ fn column(dirty: bool) -> Column {
     column
 }
 
-fn parities(roles: Roles) -> Vec<u16> {
+pub(super) fn parities(roles: Roles) -> Vec<u16> {
     Some(roles.p()).into_iter().chain(roles.q()).collect()
 }
 
@@ -217,38 +217,6 @@ fn repair_makes_the_parity_that_is_wrong_of_data_alone() {
             }
             columns[usize::from(wrong)].rebuild = STRIP;
             strip.expect(&strip, Job::Parity, &columns);
-        }
-    }
-}
-
-#[test]
-fn chunks_are_as_large_as_allowed_and_make_up_the_whole() {
-    for first in 0..9 {
-        for more in 0..9 {
-            for total in 1..40 {
-                let (mut done, mut sizes) = (0, Vec::new());
-                while done < total {
-                    let Some(size) = next_chunk(total - done, done != 0, first, more) else {
-                        break;
-                    };
-                    assert!(size > 0 && size <= if done == 0 { first } else { more });
-                    done += size;
-                    sizes.push(size);
-                }
-                let possible = first > 0 && (total <= first || more > 0);
-                assert_eq!(
-                    done == total,
-                    possible,
-                    "{total} blocks by {first} and {more}: {sizes:?}"
-                );
-                assert!(
-                    possible || done == 0,
-                    "{total} blocks by {first} and {more}: begun, and stuck"
-                );
-                if possible && total > first {
-                    assert_eq!(sizes.len(), 1 + (total - first).div_ceil(more));
-                }
-            }
         }
     }
 }

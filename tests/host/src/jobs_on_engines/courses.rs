@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Jobs on an engine that is a few lines of arithmetic, with all sorts of limits: what is made is right, also in pages where
+//! a job was left half done, in whichever place.
+
+use super::recipes::{noise, parities, strips, Strip, STRIP};
+use crate::offload::course::{next_chunk, Kind, Limits, Step, Sum, Sums};
+use crate::offload::recipe::{Recipe, Target, Term};
+use crate::parity::gf::Element;
+use crate::raid::column::Column;
+use crate::raid::job::{Job, Method};
+use crate::raid::strips::Strips;
+
+/// What a channel can do.
+#[derive(Clone, Copy, Debug)]
+struct Channel {
+    xor: usize,
+    pq: usize,
+    /// Whether P and Q are gone on with without being read as blocks.
+    continues: bool,
+}
+
+impl Limits for Channel {
+    // As dmaengine counts (dma_maxpq, async_xor).
+    fn most_sources(&self, kind: Kind, sums: Sums) -> usize {
+        match kind {
+            Kind::Copy => usize::from(!sums.more),
+            Kind::Xor => self.xor - usize::from(sums.more),
+            Kind::XorCheck => self.xor,
+            Kind::Pq | Kind::PqCheck if !sums.more || self.continues => self.pq,
+            Kind::Pq if sums.p && sums.q => self.pq - 3,
+            Kind::Pq => self.pq - 1,
+            Kind::PqCheck => 0,
+        }
+    }
+
+    fn takes_pages(&self, _kind: Kind) -> bool {
+        true
+    }
+}
+
+const CHANNELS: [Channel; 5] = [
+    channel(32, 32, true),
+    channel(8, 8, true),
+    channel(2, 4, false),
+    channel(3, 5, true),
+    channel(5, 4, true),
+];
+
+const fn channel(xor: usize, pq: usize, continues: bool) -> Channel {
+    Channel { xor, pq, continues }
+}
+
+/// One byte of each spare page.
+type Spare = Vec<Element>;
+
+/// How a job has gone on an engine.
+#[derive(Debug)]
+enum End {
+    /// It has made all there is to make, by as many operations.
+    Made(Spare, usize),
+    /// An operation has failed; what is in the spare pages is of no use.
+    Failed(Spare),
+}
+
+/// A job on an engine, whose operation number `fails` ends half done, with an error.
+struct Run<'a> {
+    channel: Channel,
+    old: &'a Strip,
+    new: &'a Strip,
+    columns: &'a [Column],
+    fails: Option<usize>,
+    operations: usize,
+    spare: Spare,
+}
+
+impl Run<'_> {
+    /// One more operation; whether it has ended well.
+    fn operation(&mut self) -> bool {
+        self.operations += 1;
+        self.fails != Some(self.operations - 1)
+    }
+
+    fn go(mut self, job: Job) -> End {
+        let recipe = Recipe {
+            job,
+            roles: self.old.roles,
+            columns: self.columns,
+            strip: STRIP,
+        };
+        // First stage: what is written.
+        let written = |(_, column): &(usize, &Column)| column.dirty.meets(STRIP);
+        if matches!(job, Job::Write(_)) {
+            for (member, _) in self.columns.iter().enumerate().filter(written) {
+                if !self.operation() {
+                    return End::Failed(self.spare);
+                }
+                self.spare[member] = self.new.bytes[member];
+            }
+        }
+        let mut sums: Vec<(Sum, Vec<Term>)> = Vec::new();
+        for target in recipe.targets().into_iter().flatten() {
+            let mut terms = Vec::new();
+            recipe.each_term(target, |term| terms.push(term));
+            sums.push((Sum::new(job, target, terms.len()), terms));
+        }
+        let planned: usize = sums
+            .iter()
+            .map(|(sum, _)| sum.operations(&self.channel).expect("it can be done"))
+            .sum();
+        let copied = self.operations;
+        // Then a stage for each step that there is left.
+        while sums.iter().any(|(sum, _)| !sum.is_done()) {
+            for (sum, terms) in sums.iter_mut().filter(|(sum, _)| !sum.is_done()) {
+                let step = sum.next(&self.channel).expect("a step");
+                sum.begin(&step);
+                if !self.step(&step, sum.target(), terms) {
+                    return End::Failed(self.spare);
+                }
+            }
+        }
+        assert_eq!(
+            self.operations - copied,
+            planned,
+            "{job:?}: as many as planned"
+        );
+        End::Made(self.spare, self.operations)
+    }
+
+    /// What hardware does: it keeps to its limits, and reads what it goes on with.
+    fn step(&mut self, step: &Step, target: Target, terms: &[Term]) -> bool {
+        let (kind, sums) = (step.kind, step.sums);
+        let count = step.terms.len();
+        assert!(
+            count > 0 && count <= self.channel.most_sources(kind, sums),
+            "{step:?}"
+        );
+        assert!(
+            kind != Kind::Xor || count + usize::from(sums.more) >= 2,
+            "{step:?}"
+        );
+        let well = self.operation();
+        let mut made = [target.p, target.q].map(|member| {
+            let there = member.filter(|_| sums.more);
+            there.map_or(Element(0), |member| self.spare[usize::from(member)])
+        });
+        for term in &terms[step.terms.clone()] {
+            let member = usize::from(term.member);
+            let byte = if term.new {
+                self.spare[member]
+            } else {
+                self.old.bytes[member]
+            };
+            made[0] = made[0].add(byte);
+            made[1] = made[1].add(byte.mul(term.factor));
+        }
+        for (member, sum) in [target.p, target.q].into_iter().zip(made) {
+            if let Some(member) = member {
+                // Half of an operation that fails is done.
+                let noise = if well { Element(0) } else { Element(0x5a) };
+                self.spare[usize::from(member)] = sum.add(noise);
+            }
+        }
+        well
+    }
+}
+
+/// Expects that a job makes the blocks of `new`, on each channel, and once more after it has failed in each place.
+fn expect(old: &Strip, new: &Strip, job: Job, columns: &[Column]) {
+    for channel in CHANNELS {
+        let run = |fails, spare| Run {
+            channel,
+            old,
+            new,
+            columns,
+            fails,
+            operations: 0,
+            spare,
+        };
+        let fresh = || vec![Element(0xee); old.bytes.len()];
+        let End::Made(made, operations) = run(None, fresh()).go(job) else {
+            panic!("{job:?} has failed");
+        };
+        for (member, column) in columns.iter().enumerate() {
+            let copied = matches!(job, Job::Write(_)) && column.dirty.meets(STRIP);
+            if copied || column.rebuild.meets(STRIP) {
+                assert_eq!(
+                    made[member], new.bytes[member],
+                    "{job:?} on {channel:?}, {member}"
+                );
+            }
+        }
+        for fails in 0..operations {
+            let End::Failed(left) = run(Some(fails), fresh()).go(job) else {
+                panic!("{job:?} has not failed in operation {fails}");
+            };
+            // The next job in these pages does not take what is left there for its own.
+            let End::Made(again, _) = run(None, left).go(job) else {
+                panic!("{job:?} has failed once more");
+            };
+            for (member, column) in columns.iter().enumerate() {
+                if column.rebuild.meets(STRIP) {
+                    assert_eq!(
+                        again[member], new.bytes[member],
+                        "{job:?} done again, {member}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn columns(old: &Strip) -> Vec<Column> {
+    let mut columns = vec![Column::default(); old.bytes.len()];
+    columns
+        .iter_mut()
+        .for_each(|column| column.uptodate = STRIP);
+    columns
+}
+
+/// Not as many as in the tests of recipes: each is done in all ways.
+fn some_strips() -> impl Iterator<Item = Strip> {
+    strips()
+        .into_iter()
+        .filter(|s| s.roles.members() < 20)
+        .step_by(3)
+}
+
+#[test]
+fn writes_come_out_right_whatever_a_channel_can_do_at_once() {
+    let mut seed = 99;
+    for old in some_strips() {
+        let mut new = old.clone();
+        let mut columns = columns(&old);
+        for (member, column) in columns.iter_mut().enumerate() {
+            if old.roles.is_data(member) && noise(&mut seed) % 3 != 0 {
+                column.dirty = STRIP;
+                new.bytes[member] = Element(noise(&mut seed) as u8);
+            }
+        }
+        new.make_parity();
+        for parity in parities(old.roles) {
+            columns[usize::from(parity)].rebuild = STRIP;
+        }
+        for method in [Method::Rmw, Method::Rcw] {
+            expect(&old, &new, Job::Write(method), &columns);
+        }
+    }
+}
+
+#[test]
+fn lost_blocks_come_out_right_whatever_a_channel_can_do_at_once() {
+    for strip in some_strips() {
+        let parity = parities(strip.roles).len();
+        for x in 0..strip.roles.members() {
+            let mut columns = columns(&strip);
+            // The second one is the next but one.
+            let y = (x + 2) % strip.roles.members();
+            for lost in [x, y].into_iter().take(parity) {
+                let column = &mut columns[usize::from(lost)];
+                (column.uptodate, column.rebuild) = (Strips::NONE, STRIP);
+            }
+            expect(&strip, &strip, Job::Recover, &columns);
+        }
+    }
+}
+
+#[test]
+fn checks_are_not_split() {
+    let sum = |terms, q| Sum::new(Job::Check, Target { p: Some(0), q }, terms);
+    for channel in CHANNELS {
+        for terms in 2..40 {
+            let one = sum(terms, None).operations(&channel);
+            assert_eq!(
+                one,
+                (terms <= channel.xor).then_some(1),
+                "{terms} by {channel:?}"
+            );
+            let two = sum(terms, Some(1)).operations(&channel);
+            assert_eq!(
+                two,
+                (terms <= channel.pq).then_some(1),
+                "{terms} by {channel:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn chunks_are_as_large_as_allowed_and_make_up_the_whole() {
+    for first in 0..9 {
+        for more in 0..9 {
+            for total in 1..40 {
+                let (mut done, mut sizes) = (0, Vec::new());
+                while done < total {
+                    let Some(size) = next_chunk(total - done, done != 0, first, more) else {
+                        break;
+                    };
+                    assert!(size > 0 && size <= if done == 0 { first } else { more });
+                    done += size;
+                    sizes.push(size);
+                }
+                let possible = first > 0 && (total <= first || more > 0);
+                assert_eq!(
+                    done == total,
+                    possible,
+                    "{total} blocks by {first} and {more}: {sizes:?}"
+                );
+                assert!(
+                    possible || done == 0,
+                    "{total} blocks by {first} and {more}: begun, and stuck"
+                );
+                if possible && total > first {
+                    assert_eq!(sizes.len(), 1 + (total - first).div_ceil(more));
+                }
+            }
+        }
+    }
+}
