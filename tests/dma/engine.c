@@ -39,6 +39,12 @@ static void load(struct channel *channel, dma_addr_t from, size_t len)
 	memcpy(channel->block, address(channel, from), len);
 }
 
+/* Whether an address, or a length, is what this engine asks for. */
+static bool is_aligned(u64 at)
+{
+	return IS_ALIGNED(at, 1ULL << param_align);
+}
+
 /* Adds a block to the sums that are wanted. */
 static void add(struct channel *channel, struct descriptor *desc, dma_addr_t from, bool p, bool q, u8 factor)
 {
@@ -221,6 +227,11 @@ static dma_cookie_t submit(struct dma_async_tx_descriptor *tx)
 	struct descriptor *desc = container_of(tx, struct descriptor, tx);
 	dma_cookie_t cookie;
 	unsigned long flags;
+	unsigned int i;
+
+	WARN_ON_ONCE(!is_aligned(desc->len) || !is_aligned(desc->to[0]) || !is_aligned(desc->to[1]));
+	for (i = 0; i < desc->count; i++)
+		WARN_ON_ONCE(!is_aligned(desc->from[i]));
 
 	spin_lock_irqsave(&channel->lock, flags);
 	cookie = dma_cookie_assign(tx);

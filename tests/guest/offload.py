@@ -165,7 +165,7 @@ def replaced(level):
 def cases():
     """All of them; the numbers in names are those of members. The debug kernel takes long: there ALL=1 is for those that add
     little."""
-    few = "channels=1 max_xor=2 max_pq=4 pq_continue=N align=9"
+    few, coarse = "channels=1 max_xor=2 max_pq=4 pq_continue=N align=9", "channels=1 max_xor=3 align=12"
     yield "raid5, 5 members, large writes and small ones", lambda: life("", 5)
     yield "raid6 ddf, 7 members, engines that read few blocks at once", lambda: life(few, 6, 7, layout="ddf-N-continue", all_by_engines=False)
     yield "raid4, 4 members, small chunk", lambda: life("", 4, 4, chunk=4)
@@ -176,7 +176,7 @@ def cases():
     if kernel.flavour() == "debug" and not os.environ.get("ALL"):
         return
     yield "raid6, 6 members, large writes and small ones", lambda: life("", 6, 6)
-    yield "raid5, 7 members, engines that read few blocks at once", lambda: life(few, 5, 7, all_by_engines=False)
+    yield "raid5, 7 members, engines that take whole pages, and few", lambda: life(coarse, 5, 7, all_by_engines=False)
     yield "raid6, engines that only copy and add", lambda: life("caps=3", 6, all_by_engines=False, least=50)
     yield "raid5, a member is replaced", lambda: replaced(5)
     yield "ends are told one by one", lambda: told(31, False)

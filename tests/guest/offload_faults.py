@@ -120,19 +120,30 @@ def hanging_at_the_end():
     kernel.use_driver("rust")
 
 
+def sum_of(counts):
+    """How many operations, but for interrupts."""
+    return sum(count for kind, count in counts.items() if kind != "interrupt")
+
+
 def switching():
     """The mode changes while fio writes and verifies."""
     with engines("engines=2 channels=1"):
         array = array_on("dma", level=6)
-        tell("jitter_us", 3000)
+        tell("delay_us", 30000)
         load = Load(array.path, array.size(), seconds=6, jobs=2, depth=16, largest="128k")
         count = 0
         while load.running():
-            for mode in ("cpu", "auto", "dma"):
+            for mode in ("auto", "dma", "cpu"):
                 array.set("offload", mode)
                 expect("the mode", mode, array.get("offload"))
+                before, ended = stats(array)["dma"], sum_of(done())
                 time.sleep(0.2)
                 count += 1
+                if mode == "cpu":
+                    # What was under way has been waited for.
+                    expect("operations that end when the mode is cpu", 0, sum_of(done()) - ended)
+                elif mode == "dma" and load.running():
+                    wait_for("jobs on engines again", lambda: stats(array)["dma"] > before or not load.running())
         load.finish()
         expect_range("changes of the mode", 3, 1 << 20, count)
         array.set("offload", "cpu")
