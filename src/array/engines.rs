@@ -9,7 +9,7 @@ use super::jobs::{self, Cpu};
 use super::object::SpanKits;
 use super::offload::{is_for_engines, Outcome};
 use super::part::PartList;
-use super::ticket::{Progress, Ticket};
+use super::ticket::{Progress, Ticket, Wave};
 use crate::mem::pages::Page;
 use crate::offload::backend::Backend;
 use crate::offload::batch::Batch;
@@ -20,10 +20,10 @@ use crate::raid::job::{self as raid, Job};
 use crate::raid::span::Span;
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use crate::ratelimited;
-use crate::sync::mailbox::Events;
 use core::sync::atomic::Ordering;
 use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use kernel::time::Delta;
 
 /// What a span's jobs on engines have.
@@ -72,13 +72,15 @@ fn hand_over(
     columns: &[Column],
     parts: &PartList,
 ) -> bool {
-    if !prepare(env, job, strips, columns) || !cover(env, job, strips, parts) {
+    let wave = Wave::new(env.span, env.entry);
+    let ready = prepare(env, job, strips, columns) && cover(env, job, strips, parts);
+    let (Ok(wave), true) = (wave, ready) else {
         for strip in strips.iter() {
             give(env, strip);
         }
         return false;
-    }
-    begin(env, job, strips, parts);
+    };
+    begin(env, job, strips, parts, &wave);
     let jobs = &env.span.jobs;
     jobs.store(
         jobs.load(Ordering::Relaxed).wrapping_add(strips.count()),
@@ -134,8 +136,9 @@ fn cover(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) -> bo
     fits
 }
 
-/// Begins what the tickets have planned. What cannot be begun has ended, and failed, when the span runs next.
-fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) {
+/// Begins what the tickets have planned. What cannot be begun has ended, and failed, when the span runs next, which it does when
+/// the wave is over.
+fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList, wave: &Arc<Wave>) {
     let array = env.array;
     let copies = matches!(job, Job::Write(_));
     if let Some(engaged) = env.tickets.as_mut() {
@@ -145,16 +148,13 @@ fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList) {
         let Some((ticket, batch, pages)) = strip(env.tickets, env.kits, index) else {
             continue;
         };
-        let begun = if copies {
-            ticket.begin_copies(env.span, env.entry, pages, batch)
+        // If not, it has no stage.
+        let _begun = if copies {
+            ticket.begin_copies(wave, pages, batch)
         } else {
-            let progress = ticket.advance(env.span, env.entry, pages, &array.offload, batch);
-            progress == Progress::Pending
+            let wave = || Some(wave.clone());
+            ticket.advance(wave, pages, &array.offload, batch) == Progress::Pending
         };
-        if !begun {
-            // Nobody else would tell.
-            let _none = env.span.actor.post(Events::JOB);
-        }
     }
     let Some(OnEngines { tickets, batch }) = env.tickets.as_deref_mut() else {
         return;
@@ -206,8 +206,9 @@ pub(super) fn collect(
         let many = env.span.jobs.load(Ordering::Relaxed) > 1;
         engaged.batch.expect_many(many);
     }
+    let mut wave = None;
     for (verdict, index) in verdicts.iter_mut().zip(0..) {
-        *verdict = look(env, index).unwrap_or(Verdict::Pending);
+        *verdict = look(env, index, &mut wave).unwrap_or(Verdict::Pending);
     }
     // What is begun comes before what this CPU does.
     if let Some(engaged) = env.tickets.as_mut() {
@@ -238,8 +239,8 @@ pub(super) fn collect(
     }
 }
 
-/// Looks how the job of a strip stands, and begins what comes next.
-fn look(env: &mut RunEnv<'_>, index: u32) -> Option<Verdict> {
+/// Looks how the job of a strip stands, and begins what comes next, in the wave.
+fn look(env: &mut RunEnv<'_>, index: u32, wave: &mut Option<Arc<Wave>>) -> Option<Verdict> {
     let offload = &env.array.offload;
     let (ticket, batch, pages) = strip(env.tickets, env.kits, index)?;
     let Some(stage) = ticket.stage() else {
@@ -253,7 +254,11 @@ fn look(env: &mut RunEnv<'_>, index: u32) -> Option<Verdict> {
         Standing::Failed => (Verdict::Again(Why::Failed), Outcome::Failed),
         Standing::Differs => (Verdict::Again(Why::Differs), Outcome::Well),
         Standing::Well => {
-            let verdict = match ticket.advance(env.span, env.entry, pages, offload, batch) {
+            let wave = || {
+                *wave = wave.take().or_else(|| Wave::new(env.span, env.entry).ok());
+                wave.clone()
+            };
+            let verdict = match ticket.advance(wave, pages, offload, batch) {
                 Progress::Pending => Verdict::Pending,
                 Progress::Done => Verdict::Done,
                 Progress::Failed => Verdict::Again(Why::Failed),

@@ -30,22 +30,44 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::time::{Delta, Instant, Monotonic};
 
-/// The span that a stage is for. It has work as long as it has, and so does the array.
-pub(super) struct Waiter {
+/// Stages of a span that were begun together: when all have ended, the span hears of it. It has work as long as there is one,
+/// and so does the array.
+pub(super) struct Wave {
     span: Arc<SpanObject>,
-    entry: Entry<Array>,
+    // Behind the span: whoever frees the array waits until nobody has an entry, so the former is not the span's end.
+    _entry: Entry<Array>,
 }
 
-impl Owner for Waiter {
-    fn ended(self) {
+impl Wave {
+    /// For a span's next stages. Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    pub(super) fn new(span: &Arc<SpanObject>, entry: &Entry<Array>) -> Result<Arc<Self>> {
+        let wave = Self {
+            span: span.clone(),
+            _entry: entry.clone(),
+        };
+        Ok(Arc::new(wave, GFP_NOWAIT | __GFP_NOWARN)?)
+    }
+}
+
+impl Drop for Wave {
+    /// All of its stages have ended, or were given up. Any context.
+    fn drop(&mut self) {
         if let Some(turn) = self.span.actor.post(Events::JOB) {
             // An engine tells us where vector registers may not be used, and perhaps softirqs wait.
             hand_over(&self.span, turn);
         }
-        // Whoever frees the array waits until nobody has an entry, so this is not the span's end.
-        drop(self.span);
-        drop(self.entry);
     }
+}
+
+/// Keeps the wave for as long as a stage is under way.
+pub(super) struct Waiter(#[expect(dead_code, reason = "it is held")] Arc<Wave>);
+
+impl Owner for Waiter {
+    fn ended(self) {}
 }
 
 /// A sum, if there is one, and what it is made of.
@@ -219,12 +241,8 @@ impl Ticket {
     }
 
     /// Begins a stage, which is to be closed. Returns false if there is no memory.
-    fn open(&mut self, span: &Arc<SpanObject>, entry: &Entry<Array>) -> bool {
-        let waiter = Waiter {
-            span: span.clone(),
-            entry: entry.clone(),
-        };
-        self.stage = Stage::new(waiter).ok();
+    fn open(&mut self, wave: &Arc<Wave>) -> bool {
+        self.stage = Stage::new(Waiter(wave.clone())).ok();
         self.began = Instant::now();
         self.stage.is_some()
     }
@@ -233,12 +251,11 @@ impl Ticket {
     /// written is copied from the one in `pages`.
     pub(super) fn begin_copies(
         &mut self,
-        span: &Arc<SpanObject>,
-        entry: &Entry<Array>,
+        wave: &Arc<Wave>,
         pages: &[Page],
         batch: &mut Batch,
     ) -> bool {
-        if !self.open(span, entry) {
+        if !self.open(wave) {
             return false;
         }
         let Some(stage) = &self.stage else {
@@ -297,11 +314,11 @@ impl Ticket {
         }
     }
 
-    /// Begins what comes next, once everything before has ended well; follow with the batch's end. `pages` are the strip's.
+    /// Begins what comes next, in a wave if there is something, once everything before has ended well; follow with the batch's
+    /// end. `pages` are the strip's.
     pub(super) fn advance(
         &mut self,
-        span: &Arc<SpanObject>,
-        entry: &Entry<Array>,
+        wave: impl FnOnce() -> Option<Arc<Wave>>,
         pages: &mut [Page],
         offload: &Offload,
         batch: &mut Batch,
@@ -309,7 +326,7 @@ impl Ticket {
         if self.works.iter().all(Work::is_done) {
             return self.hand_in(pages);
         }
-        if !self.open(span, entry) {
+        if !wave().is_some_and(|wave| self.open(&wave)) {
             return Progress::Failed;
         }
         let Some(stage) = &self.stage else {

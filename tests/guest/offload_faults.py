@@ -129,6 +129,7 @@ def switching():
     """The mode changes while fio writes and verifies."""
     with engines("engines=2 channels=1"):
         array = array_on("dma", level=6)
+        array.set("offload_late_ms", 60000)
         tell("delay_us", 30000)
         load = Load(array.path, array.size(), seconds=6, jobs=2, depth=16, largest="128k")
         count = 0
