@@ -3,8 +3,7 @@
 //! Operations that are submitted one after the other, of whose ends channels tell together.
 //!
 //! Each operation's end is heard of by itself, with what became of it. But the interrupt, or whatever else it is that has
-//! an engine's driver look what has ended, can be one for all: it comes from an operation of its own behind them. So a span's
-//! strips also go on together, and what they write are long bios.
+//! an engine's driver look what has ended, can be one for all: it comes from an operation of its own behind them.
 
 use super::channel::{Inputs, Kept, Targets};
 use super::course::Kind;
