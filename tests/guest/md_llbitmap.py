@@ -105,8 +105,12 @@ def lazy(level):
     expect("states", (number, "idle"), (counts(array)["unwritten"], array.action()))
     with Shadow(array.path) as shadow:
         row = BIT * SECTOR * data
-        # Less than a row: parity cannot be changed by what it was.
+        # Less than a row: parity cannot be changed by what it was, but is made anew from all data, at once.
+        array.set("rmw_level", 2)
+        array.set("sync_action", "frozen")
         shadow.write(10 * row + 8192, pattern("one", 4096))
+        expect("parity of what was written, before any sync", True, array.row_parity_right(10 * BIT + 16))
+        array.set("sync_action", "idle")
         settle(array)
         expect("states that are not unwritten", 1, number - counts(array)["unwritten"])
         expect_rows(array, True, [10])
