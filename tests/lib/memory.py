@@ -8,6 +8,7 @@ import re
 import threading
 import time
 
+from kmem import text_of
 from report import Failed
 
 _DEBUG = "/sys/kernel/debug"
@@ -79,7 +80,7 @@ class Shortage:
                   "ignore-gfp-highmem": "N", "min-order": 0, "task-filter": "Y" if self._only == "tasks" else "N",
                   "cache-filter": "N"}
         if self._only == "driver":
-            start, end = _text_of("raid456")
+            start, end = text_of("raid456")
             wanted.update({"require-start": hex(start), "require-end": hex(end), "stacktrace-depth": 32})
         for kind in _KINDS:
             for name in wanted:
@@ -187,16 +188,6 @@ class Point:
         while True:
             yield int(number)
             number = number + 1 if number < dense else number * factor
-
-
-def _text_of(module):
-    """The addresses between which a module's code lies."""
-    with open("/proc/modules", encoding="ascii") as file:
-        found = re.search(rf"^{module} (\d+) .* (0x[0-9a-f]+)", file.read(), re.M)
-    start, size = int(found.group(2), 16), int(found.group(1))
-    if not start:
-        raise Failed(f"/proc/modules does not tell where {module} is")
-    return start, start + size
 
 
 def patiently(action, timeout=20):

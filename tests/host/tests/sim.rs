@@ -2,7 +2,7 @@
 
 //! Seeds of the simulator: none fails, and together they reach everything that they should.
 
-use raid456_host::sim::{self, Failure};
+use raid456_host::sim::{self, Failure, Scenario};
 
 /// Seeds of the normal run.
 const SEEDS: u64 = 10_000;
@@ -21,7 +21,11 @@ fn no_seed_fails_and_all_is_reached() {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let told = |failure: &Failure| eprintln!("{failure}\n");
     let begun = std::time::Instant::now();
-    let (failures, summary) = sim::run_many(0..SEEDS, threads, false, told);
+    let scenario = |seed| Scenario {
+        seed,
+        ..Scenario::default()
+    };
+    let (failures, summary) = sim::run_many(0..SEEDS, scenario, threads, false, told);
     let _ = std::panic::take_hook();
 
     print!("{summary}");

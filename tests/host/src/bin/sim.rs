@@ -2,7 +2,7 @@
 
 //! Runs seeds of the simulator: one with its trace, or many on several threads.
 
-use raid456_host::sim::{self, Failure};
+use raid456_host::sim::{self, Failure, Scenario, Shortage};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,6 +14,9 @@ Runs the simulator of raid456's logic.
   sim [--seeds FROM..TO] [--threads T]    many seeds (0..10000 on all CPUs unless told otherwise), until one fails
       [--keep-going]                      all of them, and tell each failure
       [--quiet]                           no table of what happened how often
+      [--small]                           few requests to small arrays
+      [--chance N]                        N of 1000 who ask for memory get none
+      [--fail N,N...]                     those with these numbers get none, counted from 0
 ";
 
 struct Options {
@@ -23,6 +26,8 @@ struct Options {
     last: usize,
     keep_going: bool,
     quiet: bool,
+    small: bool,
+    shortage: Shortage,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -34,6 +39,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         last: usize::MAX,
         keep_going: false,
         quiet: false,
+        small: false,
+        shortage: Shortage::Never,
     };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} wants a value"));
@@ -53,6 +60,15 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--trace" => options.trace = true,
             "--keep-going" => options.keep_going = true,
             "--quiet" => options.quiet = true,
+            "--small" => options.small = true,
+            "--chance" => {
+                let chance = number(&value()?)?;
+                options.shortage = Shortage::Chance(u32::try_from(chance).unwrap_or(1000));
+            }
+            "--fail" => {
+                let points: Result<_, _> = value()?.split(',').map(number).collect();
+                options.shortage = Shortage::At(points?);
+            }
             "--help" | "-h" => return Err(HELP.into()),
             other => return Err(format!("{other} is not known\n\n{HELP}")),
         }
@@ -70,8 +86,13 @@ fn main() -> ExitCode {
     };
     // A panic is a failure of its seed, and is told as such.
     std::panic::set_hook(Box::new(|_| {}));
+    let scenario = |seed| Scenario {
+        seed,
+        small: options.small,
+        shortage: options.shortage.clone(),
+    };
     if options.trace {
-        let outcome = sim::run(options.seeds.start, true);
+        let outcome = sim::run_scenario(&scenario(options.seeds.start), true);
         let skip = outcome.trace.len().saturating_sub(options.last);
         for line in &outcome.trace[skip..] {
             println!("{line}");
@@ -86,8 +107,13 @@ fn main() -> ExitCode {
     }
     let begun = Instant::now();
     let told = |failure: &Failure| eprintln!("{failure}\n");
-    let (failures, summary) =
-        sim::run_many(options.seeds, options.threads, options.keep_going, told);
+    let (failures, summary) = sim::run_many(
+        options.seeds.clone(),
+        scenario,
+        options.threads,
+        options.keep_going,
+        told,
+    );
     if !options.quiet {
         print!("{summary}");
     }

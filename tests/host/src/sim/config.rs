@@ -200,6 +200,20 @@ impl Config {
         }
     }
 
+    /// Leaves so little of it that everything that may fail can be tried.
+    pub(crate) fn make_small(&mut self) {
+        self.chunk = self.chunk.min(16);
+        self.dev_sectors = 2 * self.chunk;
+        self.hot = self.array_sectors();
+        self.spans = self.spans.min(2);
+        self.kits = self.kits.min(4);
+        self.submitters = self.submitters.min(2);
+        self.depth = self.depth.min(4);
+        self.requests = 5;
+        self.power_cuts = 0;
+        self.replaces = 0;
+    }
+
     /// The dice for all that has to do with replacements.
     pub(crate) fn replace_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, REPLACE_SALT))

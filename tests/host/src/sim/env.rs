@@ -97,7 +97,10 @@ impl Env for World<'_> {
         }
         let mut taken = Strips::NONE;
         for strip in strips.iter() {
-            let Some((mut kit, evicted)) = self.sim.table.take_kit() else {
+            let found = (!self.sim.memory.fails())
+                .then(|| self.sim.table.take_kit())
+                .flatten();
+            let Some((mut kit, evicted)) = found else {
                 self.sim.count(Event::NoKit);
                 break;
             };
@@ -181,7 +184,10 @@ impl Env for World<'_> {
         self.sim
             .note(|| format!("span {}: {job:?} {strips:?}", self.key.sector));
 
-        if !self.sim.rng.chance(self.sim.config.pending_jobs) {
+        // An engine takes memory; the CPU needs none.
+        let by_engine =
+            self.sim.rng.chance(self.sim.config.pending_jobs) && !self.sim.memory.fails();
+        if !by_engine {
             let done = self.sim.perform_job(&work, self.kits);
             done.mark(strips, columns);
             return Outcome::Done {

@@ -3,16 +3,18 @@
 //! Many seeds on several threads.
 
 use super::report::{Failure, Summary};
+use super::shortage::Scenario;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 
-/// Runs the seeds of a range on `threads` threads, and calls `told` for each that fails. Unless it is told to keep going,
-/// it ends after the first.
+/// Runs what `scenario` makes of each seed of a range, on `threads` threads, and calls `told` for each that fails. Unless
+/// it is told to keep going, it ends after the first.
 ///
 /// Returns how many failed, and how often each thing happened.
 pub fn run_many(
     seeds: Range<u64>,
+    scenario: impl Fn(u64) -> Scenario + Sync,
     threads: usize,
     keep_going: bool,
     told: impl Fn(&Failure) + Sync,
@@ -28,7 +30,7 @@ pub fn run_many(
             if seed >= seeds.end {
                 break;
             }
-            let outcome = super::run(seed, false);
+            let outcome = super::run_scenario(&scenario(seed), false);
             summary.add(&outcome.summary);
             if let Some(failure) = outcome.failure {
                 failures.fetch_add(1, Ordering::Relaxed);

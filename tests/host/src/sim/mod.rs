@@ -23,6 +23,7 @@
 //! | `admin`     | failures, spares, quiesce, the shrinker                                                   |
 //! | `silent`    | corruption behind the array's back, and which blocks are to be located                    |
 //! | `power`     | power cuts and assembly                                                                   |
+//! | `shortage`  | memory that is not there when somebody asks for it                                        |
 //!
 //! and what judges it: `history` (what each sector may hold, going by the writes that were made), `oracle` (parity, the
 //! cache, refusals) and `held` (what members hold of what is said to be done). All is done in small steps, one actor at a time, chosen by the dice.
@@ -50,6 +51,7 @@ mod report;
 mod request;
 mod rng;
 mod runner;
+mod shortage;
 mod silent;
 mod start;
 mod submit;
@@ -58,6 +60,7 @@ mod table;
 
 pub use many::run_many;
 pub use report::{Failure, Outcome, Summary};
+pub use shortage::{Scenario, Shortage};
 
 use crate::raid::geometry::Geometry;
 use admin::Admin;
@@ -74,6 +77,7 @@ use oracle::{Excuse, Row};
 use report::Event;
 use request::Requests;
 use rng::Rng;
+use shortage::Memory;
 use silent::Scribble;
 use std::any::Any;
 use std::cell::RefCell;
@@ -95,6 +99,9 @@ type Act = fn(&mut Sim) -> bool;
 /// One run.
 struct Sim {
     seed: u64,
+    /// What this run is beside its seed, for who runs it again.
+    words: String,
+    memory: Memory,
     config: Config,
     geometry: Geometry,
     /// What parity says in each stripe.
@@ -141,17 +148,29 @@ struct Sim {
 ///
 /// With `trace`, the outcome tells everything that happened, in order.
 pub fn run(seed: u64, trace: bool) -> Outcome {
-    let mut sim = Sim::new(seed, trace);
+    let scenario = Scenario {
+        seed,
+        ..Scenario::default()
+    };
+    run_scenario(&scenario, trace)
+}
+
+/// Runs a seed, or a small array of it, with memory that may fail. `trace` as for [`run`].
+pub fn run_scenario(scenario: &Scenario, trace: bool) -> Outcome {
+    let mut sim = Sim::new(scenario, trace);
     // The logic may find fault with itself (debug assertions); that is a failure like any other.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| sim.run())) {
         sim.fail("no panic", panic_text(&*panic));
     }
     sim.summary.get_mut().seeds = 1;
     sim.summary.get_mut().steps = sim.step;
+    let (asked, failed) = sim.memory.counts();
     Outcome {
         failure: sim.failure.into_inner(),
         summary: sim.summary.into_inner(),
         trace: sim.trace.map(RefCell::into_inner).unwrap_or_default(),
+        asked,
+        failed,
     }
 }
 
@@ -280,6 +299,7 @@ impl Sim {
             *failure = Some(Failure {
                 seed: self.seed,
                 step: self.step,
+                words: self.words.clone(),
                 array: format!("{:?}", self.config),
                 expected: expected.into(),
                 came,

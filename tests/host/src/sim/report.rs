@@ -191,6 +191,8 @@ pub struct Failure {
     pub seed: u64,
     /// The scheduler step.
     pub step: u64,
+    /// What was asked for beside the seed, as words for the `sim` program.
+    pub words: String,
     /// What the array was.
     pub array: String,
     /// What should have been.
@@ -207,8 +209,8 @@ impl fmt::Display for Failure {
         writeln!(f, "  came:     {}", self.came)?;
         write!(
             f,
-            "  again:    cd tests/host && cargo run --release --bin sim -- --seed {} --trace",
-            self.seed
+            "  again:    cd tests/host && cargo run --release --bin sim -- --seed {}{} --trace",
+            self.seed, self.words
         )
     }
 }
@@ -222,4 +224,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// What happened, in order, if that was asked for.
     pub trace: Vec<String>,
+    /// How often somebody asked for memory without waiting.
+    pub asked: u64,
+    /// How often he got none because that was to be so.
+    pub failed: u64,
 }

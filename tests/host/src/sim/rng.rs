@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 /// A small, fast generator of random numbers (splitmix64).
+#[derive(Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {

@@ -12,6 +12,7 @@ use super::oracle::{Excuse, Row};
 use super::report::Summary;
 use super::request::Requests;
 use super::rng::Rng;
+use super::shortage::{Memory, Scenario};
 use super::submit::Submitter;
 use super::sync::Sync;
 use super::table::Table;
@@ -21,10 +22,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
 impl Sim {
-    /// The array of `seed`, assembled and idle.
-    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+    /// The array of a scenario, assembled and idle.
+    pub(crate) fn new(scenario: &Scenario, trace: bool) -> Self {
+        let seed = scenario.seed;
         let mut rng = Rng::new(seed);
-        let config = Config::draw(seed, &mut rng);
+        let mut config = Config::draw(seed, &mut rng);
+        if scenario.small {
+            config.make_small();
+        }
         let geometry = config.geometry();
         let members = config.members as usize;
         let stripes = config.dev_sectors / config.chunk;
@@ -48,6 +53,8 @@ impl Sim {
             .map(|(record, chunk)| Bitmap::load(record, chunk, u32::MAX - rng.below(40)));
         let mut sim = Self {
             seed,
+            words: scenario.words(),
+            memory: Memory::new(scenario),
             geometry,
             codes: codes.collect(),
             step: 0,
@@ -68,7 +75,7 @@ impl Sim {
             quiesced_by_sync: false,
             admin: Admin::Idle,
             budget: config.requests,
-            linger: 1 + rng.below(1500),
+            linger: 1 + rng.below(if scenario.small { 100 } else { 1500 }),
             draining: false,
             rows: vec![Row::NEW; config.rows()],
             silent: BTreeMap::new(),

@@ -358,11 +358,11 @@ impl Sim {
                 generation: 0,
             };
             if !call.reserved.iter().any(|(reserved, _)| *reserved == key) {
-                let full = call.reserved.len() == RESERVED;
+                let none = call.reserved.len() == RESERVED || self.memory.fails();
                 let entry = self
                     .table
                     .find_or_place(key, &self.geometry)
-                    .filter(|_| !full);
+                    .filter(|_| !none);
                 let Some(entry) = entry else {
                     self.count(Event::NoSpan);
                     let nowait = nowait && !call.is_rest;
@@ -381,6 +381,11 @@ impl Sim {
             let within = (place.member_sector - sector) as u32;
             call.at = (call.at + self.geometry.span_sectors() - within).min(call.end);
             return Some(Step::Reserve);
+        }
+        if nowait && !call.is_rest && self.memory.fails() {
+            // What md core accounts with is a clone, too.
+            self.release_reserved(call);
+            return self.or_again(call, true);
         }
         Some(self.account(call))
     }
@@ -575,7 +580,10 @@ impl Sim {
         let Some(Unposted { key, part }) = self.unposted.pop_front() else {
             return false;
         };
-        let Some(entry) = self.table.find_or_place(key, &self.geometry) else {
+        let found = (!self.memory.fails())
+            .then(|| self.table.find_or_place(key, &self.geometry))
+            .flatten();
+        let Some(entry) = found else {
             self.unposted.push_front(Unposted { key, part });
             return false;
         };

@@ -247,7 +247,10 @@ impl Sim {
             sector: self.geometry.span_of(u64::from(at)),
             generation: 0,
         };
-        let Some(entry) = self.table.find_or_place(key, &self.geometry) else {
+        let found = (!self.memory.fails())
+            .then(|| self.table.find_or_place(key, &self.geometry))
+            .flatten();
+        let Some(entry) = found else {
             self.count(Event::NoSpan);
             return false;
         };
