@@ -16,7 +16,7 @@ use crate::raid::column::Column;
 use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Method, Outcome, Replacement, RmwLevel};
-use crate::raid::strips::{Run, Strips, STRIP_SECTORS};
+use crate::raid::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
 use crate::ratelimited;
 use crate::sync::gate::Entry;
 use core::sync::atomic::Ordering;
@@ -62,6 +62,16 @@ impl RunEnv<'_> {
             self.array.kits.give_all(list);
             self.freed = true;
         }
+    }
+
+    /// Whether no strips but these have a kit, or a ticket for an engine.
+    pub(super) fn holds_only(&self, strips: Strips) -> bool {
+        let holds = |strip: u32| {
+            let tickets = self.tickets.iter().flat_map(|tickets| tickets.iter());
+            let kit = self.kits.get(strip as usize).is_some_and(Option::is_some);
+            kit || tickets.skip(strip as usize).take(1).any(Option::is_some)
+        };
+        (0..SPAN_STRIPS).all(|strip| strips.contains(Strips::one(strip)) || !holds(strip))
     }
 
     /// The pages of a run of strips on one member; `None` for a strip without a kit.

@@ -163,6 +163,10 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
 
     let mut ready = false;
     if waits.memory {
+        debug_assert!(
+            env.holds_only(logic.phases().busy()),
+            "a span that waits for memory must hold nothing that another one needs"
+        );
         array.wait_for_kits(span, granted);
     }
     if waits.superblock {

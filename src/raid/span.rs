@@ -146,6 +146,16 @@ impl Span {
         self.waits
     }
 
+    /// Of a span that waits for memory, the strips that have something without going on: a kit and no work, or writes that
+    /// wait for more to come. Another span may need that to finish, so there are none.
+    pub(crate) fn held_while_parked(&self) -> Strips {
+        if self.waits.memory {
+            (self.kits & self.phases.of(Phase::Idle)) | self.held
+        } else {
+            Strips::NONE
+        }
+    }
+
     /// Whether no strip has work. (Parts that wait for memory are not counted: see [`Waits::memory`].)
     pub(crate) fn is_idle(&self) -> bool {
         self.phases.busy().is_empty()
@@ -250,5 +260,9 @@ impl Span {
                 break;
             }
         }
+        debug_assert!(
+            self.held_while_parked().is_empty(),
+            "a span that waits for memory must hold nothing that another one needs"
+        );
     }
 }

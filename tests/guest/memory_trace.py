@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debug disks=6 disk-size=16 mem=1900 timeout=600
+# guest: kernels=debug disks=6 disk-size=16 mem=1900 timeout=900
 """What the array's threads and its submitters allocate while fio runs, a member fails and another one is rebuilt, by the
 kernel's kmem events. What the driver asks for is one page at most; what its threads ask for does not wait for memory; what
 submitters ask for starts no I/O. What members' drivers allocate below submit_bio(), and md core by itself, is listed apart."""

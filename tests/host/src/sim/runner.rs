@@ -548,13 +548,10 @@ impl Sim {
             self.fail("a span to know its kits", came);
         }
         let busy = span.phases().busy();
-        if span.waits().memory && !(span.kits() - busy).is_empty() {
-            let came = format!(
-                "span {} holds those of {:?}",
-                span.key().sector,
-                span.kits() - busy
-            );
-            self.fail("a starved span to hold no kit of an idle strip", came);
+        let idle = span.held_while_parked();
+        if !idle.is_empty() {
+            let came = format!("span {} holds {idle:?}", span.key().sector);
+            self.fail("a starved span to hold nothing that another one needs", came);
         }
         for (member, column) in actor.columns.iter().enumerate() {
             let at_work = column.wanted
