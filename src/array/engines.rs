@@ -28,7 +28,7 @@ use kernel::time::Delta;
 
 /// What a span's jobs on engines have.
 pub(super) struct OnEngines {
-    tickets: [Option<KBox<Ticket>>; SPAN_STRIPS as usize],
+    pub(super) tickets: [Option<KBox<Ticket>>; SPAN_STRIPS as usize],
     /// What is being submitted, and what channels had no room to tell of when that was.
     batch: Batch,
 }

@@ -67,7 +67,7 @@ impl RunEnv<'_> {
     /// Whether no strips but these have a kit, or a ticket for an engine.
     pub(super) fn holds_only(&self, strips: Strips) -> bool {
         let holds = |strip: u32| {
-            let tickets = self.tickets.iter().flat_map(|tickets| tickets.iter());
+            let tickets = self.tickets.iter().flat_map(|on| on.tickets.iter());
             let kit = self.kits.get(strip as usize).is_some_and(Option::is_some);
             kit || tickets.skip(strip as usize).take(1).any(Option::is_some)
         };

@@ -551,7 +551,10 @@ impl Sim {
         let idle = span.held_while_parked();
         if !idle.is_empty() {
             let came = format!("span {} holds {idle:?}", span.key().sector);
-            self.fail("a starved span to hold nothing that another one needs", came);
+            self.fail(
+                "a starved span to hold nothing that another one needs",
+                came,
+            );
         }
         for (member, column) in actor.columns.iter().enumerate() {
             let at_work = column.wanted

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml mem=480 timeout=300
+"""Arrays whose metadata user space keeps, in the formats IMSM and DDF, with mdmon: they are created, lose a member, are rebuilt
+on the container's spare, stopped and assembled; also while no thread of the array gets memory."""
+
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from memory import Shortage, patiently
+from raid import Array, mdstat_names, name_of, speed_limit, stop_all
+from report import Failed, expect, expect_match, expect_range, note, run, wait_for
+from torture import Check, Disks
+import kernel
+
+CONTAINER, VOLUME = "md127", "md126"
+# What a format keeps of each disk for itself, in MiB.
+RESERVED = {"imsm": 6, "ddf": 33}
+
+# For mdadm and mdmon: these are no Intel controller's disks, and have no serial numbers; no systemd runs here.
+os.environ.update({"IMSM_NO_PLATFORM": "1", "IMSM_DEVNAME_AS_SERIAL": "1", "MDADM_NO_SYSTEMCTL": "1"})
+
+
+class External:
+    """An array in a container with a spare."""
+
+    def __init__(self, form, level, members, mib=8):
+        os.makedirs("/run/mdadm", exist_ok=True)
+        self.disks = Disks(members + 1, mib + RESERVED[form], late=True)
+        speed_limit()
+        kernel.sh("mdadm", "--create", f"/dev/{CONTAINER}", "--run", "--quiet", f"--metadata={form}", f"--raid-devices={members + 1}",
+                  *self.disks.paths)
+        kernel.sh("mdadm", "--create", f"/dev/{VOLUME}", "--run", "--quiet", f"--level={level}", f"--raid-devices={members}",
+                  "--chunk=64", f"--size={mib}M", f"/dev/{CONTAINER}")
+        self.array = Array(self.disks.paths, VOLUME)
+        expect_match("metadata", r"^external:/md127/0$", self.array.get("metadata_version"))
+        self.array.wait_synced()
+        self.check = Check()
+        self.check.new(self.array.geometry(), self.array.size() // 512, seed=level)
+
+    def load(self, **words):
+        """Begins a load of requests of all sizes."""
+        self.check.run(self.array.path, "mix", **{"jobs": 2, "depth": 16, "longest": 256, "reads": 40, "fua": 5, "seed": 5, **words})
+
+    def lose(self):
+        """A member fails while it is written to: it dies, or if the format has a list of bad blocks, which mdmon would have to
+        write once for each, somebody says that it has failed. mdmon records that, takes it out, and has the spare rebuilt.
+        Returns its path, and the seconds until the failure was recorded."""
+        array = self.array
+        lost = array.slots()[1]
+        begin = time.monotonic()
+        if "external_bbl" in array.state(lost):
+            patiently(lambda: array.set(f"dev-{name_of(lost)}/state", "faulty"))
+        else:
+            self.disks.tell(lost, "dead", 1)
+        def recorded():
+            state = array.state(lost)
+            return not state or "faulty" in state and "blocked" not in state and array.get("array_state") != "write-pending"
+        wait_for(f"the failure of {lost} is recorded", lambda: patiently(recorded), 30)
+        seconds = time.monotonic() - begin
+        self.take_out(lost)
+        return lost, seconds
+
+    def take_out(self, lost):
+        """mdmon takes the member out of the array. What the one of mdadm 4.4 could not do at once it tries again when something
+        wakes its manager, which may be never: a signal does."""
+        end = time.monotonic() + 20
+        with open(f"/run/mdadm/{CONTAINER}.pid", encoding="ascii") as file:
+            manager = int(file.read())
+        while patiently(lambda: self.array.state(lost)):
+            if time.monotonic() > end:
+                raise Failed(f"mdmon does not take {lost} out: {self.array.state(lost)}")
+            os.kill(manager, signal.SIGUSR1)
+            time.sleep(0.3)
+
+    def wait_rebuilt(self):
+        """Until no member is missing."""
+        wait_for("rebuilt on the spare", lambda: patiently(
+            lambda: self.array.get("degraded") == "0" and self.array.idle()), 60)
+
+    def stop(self):
+        """Stops everything."""
+        stop_all()
+        expect("mdmon's socket is there", False, os.path.exists(f"/run/mdadm/{CONTAINER}.sock"))
+
+    def assemble(self):
+        """Assembles what the disks say."""
+        kernel.sh("mdadm", "--assemble", f"/dev/{CONTAINER}", "--quiet", *self.disks.paths)
+        kernel.sh("mdadm", "--incremental", "--run", "--quiet", f"/dev/{CONTAINER}")
+        names = [name for name in mdstat_names() if name != CONTAINER]
+        expect("arrays of the container", 1, len(names))
+        self.array = Array(self.disks.paths, names[0])
+        wait_for("mdmon runs", lambda: os.path.exists(f"/run/mdadm/{CONTAINER}.sock"), 10)
+
+    def expect_whole(self, degraded=0):
+        """Everything that was written is there, parity is right, nothing waits."""
+        array = self.array
+        array.expect_at_rest()
+        self.check.expect_right()
+        self.check.whole(array.path, "verify")
+        expect("degraded", str(degraded), array.get("degraded"))
+        if not degraded:
+            expect("mismatch_cnt after check", 0, array.scan())
+            array.expect_parity()
+
+
+def life(form, level, members):
+    """Create, fail, rebuild, stop, assemble."""
+    subject = External(form, level, members)
+    subject.check.whole(subject.array.path, "fill")
+    subject.load()
+    lost, seconds = subject.lose()
+    note(f"{lost}: the failure was recorded after {seconds:.2f} s")
+    subject.wait_rebuilt()
+    subject.check.command("stop")
+    expect("the lost disk is no member", set(), subject.array.state(lost))
+    subject.expect_whole()
+    # What it holds is old.
+    subject.disks.heal(lost)
+    subject.stop()
+    if form == "ddf":
+        # To assemble such a container mdadm 4.4 calls a null pointer.
+        _, text = kernel.sh("mdadm", "--examine", subject.disks.paths[0])
+        return expect_match("what the metadata say", r"state\[0\] : Optimal, Consistent", text)
+    subject.assemble()
+    subject.array.wait_idle()
+    subject.expect_whole()
+    expect("the lost disk is no member after all", set(), subject.array.state(lost))
+    return None
+
+
+def without_memory(form, percent):
+    """The same while allocations of the array's threads and of who writes fail."""
+    subject = External(form, 5, 3)
+    subject.check.whole(subject.array.path, "fill")
+    subject.load(jobs=3, depth=32)
+    with Shortage(percent, "tasks", array=VOLUME) as shortage:
+        time.sleep(0.2)
+        lost, seconds = subject.lose()
+        note(f"{lost}: the failure was recorded after {seconds:.2f} s")
+        subject.wait_rebuilt()
+    subject.check.command("stop")
+    expect("I/Os in flight afterwards", 0, subject.check.counts()["pending"])
+    expect_range("allocations that failed", 20, 1 << 40, shortage.failures())
+    subject.expect_whole()
+
+
+def cleanup():
+    """Everything goes."""
+    Check.remove()
+    stop_all()
+    Disks.remove()
+
+
+if __name__ == "__main__":
+    run([
+        ("imsm raid5 lives", lambda: life("imsm", 5, 3)),
+        ("ddf raid5 lives", lambda: life("ddf", 5, 4)),
+        ("ddf raid6 lives", lambda: life("ddf", 6, 4)),
+        ("imsm, no thread of the array gets memory", lambda: without_memory("imsm", 100)),
+        ("ddf, half of the array's threads' allocations fail", lambda: without_memory("ddf", 50)),
+    ], cleanup=cleanup)
