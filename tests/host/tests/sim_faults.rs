@@ -119,8 +119,9 @@ const FAULTS: &[Fault] = faults! {
         "            if !cached.is_empty() {" =>
         "            if !cached.is_empty() && !super::fault::on(\"starved-span-keeps-kits\") {";
     "evicted-blocks-stay-cached", "span.rs",
-        "column.reset(Strips(u16::MAX), true);" =>
-        "column.reset(Strips(u16::MAX), !super::fault::on(\"evicted-blocks-stay-cached\"));";
+        "            *column = Column::default();" =>
+        "            let stays = super::fault::on(\"evicted-blocks-stay-cached\");
+            *column = Column { uptodate: if stays { column.uptodate } else { Strips::NONE }, ..Column::default() };";
     "released-parts-are-held-again", "accept.rs",
         "            if released {" =>
         "            if released && !super::fault::on(\"released-parts-are-held-again\") {";
