@@ -90,6 +90,8 @@ fn hand_over(
 }
 
 /// Takes a ticket for each strip and plans what it does. Returns false if there are too few, or it cannot be done so.
+// Its own frame: what is made for the first ticket of a span must not lie below what begins the jobs.
+#[inline(never)]
 fn prepare(env: &mut RunEnv<'_>, job: Job, strips: Strips, columns: &[Column]) -> bool {
     let offload = &env.array.offload;
     let roles = jobs::roles(env);

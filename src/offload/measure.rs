@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Times what engines cost: see [`worth`](super::worth).
+//! Times what engines cost: see [`worth`].
 
 use super::channel::{Engines, Inputs, Lists, Targets};
 use super::course::Kind;
