@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debug,debian disks=8 disk-size=16 mem=1536 cpus=2 timeout=300 debug.timeout=900
+# guest: kernels=debug,debian disks=8 disk-size=16 mem=1536 cpus=2 timeout=400 debug.timeout=1500
 """Jobs on DMA engines in software: every level lives with them, also where they can do little."""
 
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=900
+# guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=1500
 """Faults of DMA engines, in software, under load: no byte is wrong, nothing is stuck and nothing is lost, and the engines can go
 at any time."""
 
