@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml mem=900 timeout=900
 """Random schedules of faults under a load that knows what every read may return: members that die, lose sectors, refuse
-writes, answer late or not at all for a while, are failed, removed, re-added, replaced and rebuilt; checks and repairs,
-settings changed, arrays stopped and assembled, power cuts, more members lost than there are parities; and drivers swapped
-in between, the C module's turns being part of the test. What is read is what was acknowledged last, or was in flight, or
-EIO where too much is lost; never anything else.
+writes, answer late or not at all for a while, are failed, removed, re-added, rebuilt, and replaced while they still work;
+checks and repairs, settings changed, arrays stopped and assembled, power cuts, more members lost than there are parities; and
+drivers swapped in between, the C module's turns being part of the test. What is read is what was acknowledged last, or was in
+flight, or EIO where too much is lost; never anything else.
 
 A case is a seed. FAULTS=FROM-TO chooses which seeds there are; one seed alone is a case by its name. SHOW=1 tells what
 happened also if all was right.
@@ -160,9 +160,15 @@ class Schedule:
     @staticmethod
     def writing_c():
         """Whether the C module has its turn. It is there for what it leaves to the other, and what it is left, and spared
-        what it was seen to lose data by: settings changed under load, members lost before a resync has ended, one of two
-        that are rebuilt failed again."""
+        what it was seen to lose data by: settings changed under load, members lost before a resync has ended, and syncs
+        that are interrupted before their first stripe (sync_interrupted.py): for those md says that they are at sector 3,
+        where the C module's stripes of the next one begin then. A member that is rebuilt from there keeps three sectors
+        of what it held before, at its beginning and where P or Q move, and a repair at level 6 writes parity over data."""
         return kernel.driver() == "c"
+
+    def may_not_interrupt(self):
+        """Whether something is synced, or about to be, that the C module must not begin again."""
+        return self.writing_c() and (self.array.action() != "idle" or "rebuilds" in self.lost.values())
 
     # What may happen. Each returns False if it cannot happen now.
 
@@ -187,7 +193,7 @@ class Schedule:
     def faulty(self):
         """A member is failed by hand."""
         path = self.victim()
-        if not path:
+        if not path or self.may_not_interrupt():
             return False
         self.lost[path] = "faulty"
         self.say(f"fail {path}")
@@ -268,12 +274,12 @@ class Schedule:
 
     def action(self):
         """A check or repair, perhaps interrupted."""
-        if self.needs_repair:
+        if self.needs_repair or self.may_not_interrupt():
             return False
         what = self.rng.choice(("check", "repair", "idle", "idle"))
         problem = self.array.try_set("sync_action", what)
         self.say(f"sync_action = {what}: {problem or 'ok'}")
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.3 and not self.may_not_interrupt():
             self.a_while()
             self.say(f"sync_action = idle: {self.array.try_set('sync_action', 'idle') or 'ok'}")
         return True
@@ -382,10 +388,61 @@ class Schedule:
         self.say(f"{' '.join(waiting)} whole")
         return True
 
+    def replace(self):
+        """Members that still work are replaced, one or two at a time. The old one or the new one may fail on the way."""
+        rng = self.rng
+        # Under load the C module copies to replacements, now and then, what it has not read: it warns of it (raid5.c,
+        # handle_stripe(): WARN_ON(!R5_UPTODATE)), and then goes on.
+        if self.writing_c() or self.lost or self.metadata == "0.90" or self.array.action() != "idle":
+            return False
+        count = rng.randint(1, len(self.spares))
+        pairs = list(zip(rng.sample(self.members, count), rng.sample(self.spares, count)))
+        for old, new in pairs:
+            self.say(f"replace {old} by {new}, full of garbage")
+            self.disks.tell(new, "garbage", rng.getrandbits(30))
+            kernel.sh("mdadm", "--quiet", "/dev/md0", "--add-spare", new)
+            kernel.sh("mdadm", "--quiet", "/dev/md0", "--replace", old, "--with", new)
+        victim = rng.choice((None, *pairs[0]))
+        if victim:
+            self.a_while(0.001, 0.08)
+            self.say(f"fail {victim}: {self.array.try_set(f'dev-{name_of(victim)}/state', 'faulty') or 'ok'}")
+
+        def done():
+            self.check.expect_right()
+            states = [self.array.state(new) for _, new in pairs]
+            return self.array.idle() and all(
+                not state or "faulty" in state or {"in_sync", "replacement"} & state == {"in_sync"} for state in states)
+        try:
+            wait_for("replaced", done, 60)
+        except Broken:
+            raise
+        except Failed as problem:
+            raise Failed(f"{problem}\n{self.array.mdstat()}") from None
+        for old, new in pairs:
+            self.replaced(old, new)
+        self.array.members = list(self.members)
+        return True
+
+    def replaced(self, old, new):
+        """One of two that were one member goes."""
+        goes = old
+        if "in_sync" not in self.array.state(new) and "in_sync" in self.array.state(old):
+            goes = new
+            self.array.try_set(f"dev-{name_of(old)}/state", "-want_replacement")
+        else:
+            self.members = [new if member == old else member for member in self.members]
+            self.spares = [old if spare == new else spare for spare in self.spares]
+            if "in_sync" not in self.array.state(new):
+                # It failed when it was the member already.
+                self.lost[new] = "faulty"
+        self.say(f"{goes} goes")
+        state = f"dev-{name_of(goes)}/state"
+        wait_for(f"{goes} removed", lambda: not self.array.state(goes) or not self.array.try_set(state, "remove"), 10, 0.002)
+
     def interrupt_rebuild(self):
         """A member that is being rebuilt fails."""
         waiting = [path for path, how in self.lost.items() if how == "rebuilds"]
-        if not waiting or (self.writing_c() and len(self.lost) > 1):
+        if not waiting or self.writing_c():
             return False
         path = self.rng.choice(waiting)
         self.say(f"fail {path}, which is being rebuilt or was")
@@ -395,6 +452,8 @@ class Schedule:
 
     def restart(self):
         """Stop and assemble; the driver may be another one."""
+        if self.may_not_interrupt():
+            return False
         if self.lost:
             # md has an interrupted repair followed by a resync; stopped in that, a degraded array does not start again.
             self.resynced()
@@ -407,7 +466,8 @@ class Schedule:
     def assemble_keeping(self, members, force=False):
         """Assembles under a driver that bears what is wrong with the members now."""
         pair = self.pair
-        if any(how in ("unreadable", "refuses") for how in self.lost.values()) and "rust" in pair:
+        # A rebuild goes on where it was interrupted, which may be where the C module must not begin.
+        if any(how in ("unreadable", "refuses", "rebuilds") for how in self.lost.values()) and "rust" in pair:
             self.pair = ("rust", "rust")
         try:
             self.assemble(members, force)
@@ -498,8 +558,8 @@ class Schedule:
         """Something happens."""
         chances = ((self.settings, 3), (self.faulty, 3), (self.dead, 2), (self.unreadable, 2), (self.refuse, 2),
                    (self.bad_blocks, 1), (self.hold, 2), (self.slow, 1), (self.action, 2), (self.bitmap_change, 1),
-                   (self.suspend, 1), (self.come_back, 8), (self.rebuilt, 3), (self.interrupt_rebuild, 1), (self.restart, 2),
-                   (self.power_cut, 2), (self.overkill, 1))
+                   (self.suspend, 1), (self.come_back, 8), (self.rebuilt, 3), (self.interrupt_rebuild, 1), (self.replace, 3),
+                   (self.restart, 2), (self.power_cut, 2), (self.overkill, 1))
         while True:
             event, = self.rng.choices([event for event, _ in chances], [weight for _, weight in chances])
             # With parity that may be wrong somewhere nothing else may be lost.
