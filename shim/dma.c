@@ -194,12 +194,14 @@ static bool raid456_dma_keep(struct raid456_dma_flight *flight, const void *addr
 static struct raid456_dma_flight *raid456_dma_hold(const struct raid456_dma_op *op)
 {
 	struct raid456_dma_flight *flight;
+	size_t size = struct_size(flight, from, op->count + 2);
 	bool kept = true;
 	unsigned int i;
 
-	flight = kzalloc(struct_size(flight, from, op->count + 2), GFP_NOWAIT | __GFP_NOWARN);
+	flight = raid456_take(size);
 	if (!flight)
 		return NULL;
+	memset(flight, 0, size);
 	flight->chan = op->chan;
 	flight->ended = op->ended;
 	flight->owner = op->owner;

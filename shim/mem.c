@@ -10,16 +10,6 @@
 
 #include "shim.h"
 
-static gfp_t raid456_gfp(enum raid456_wait wait)
-{
-	switch (wait) {
-	case RAID456_SETUP:
-		return GFP_KERNEL;
-	default:
-		return GFP_NOWAIT | __GFP_NOWARN;
-	}
-}
-
 /*
  * The users of a page are counted in its private word: the owner and bios that only read it as one each, bios that
  * change it (reads from a member) as CHANGER. The last one frees it.
@@ -39,13 +29,23 @@ static void raid456_page_drop(struct page *page, long users)
 }
 
 /* The caller is the only user of a new page. */
-void *raid456_page_alloc(enum raid456_wait wait)
+static void *raid456_page_own(unsigned long page)
 {
-	void *page = (void *)__get_free_page(raid456_gfp(wait));
-
 	if (page)
-		atomic_long_set(raid456_page_users(virt_to_page(page)), 1);
-	return page;
+		atomic_long_set(raid456_page_users(virt_to_page((void *)page)), 1);
+	return (void *)page;
+}
+
+/* May sleep. */
+void *raid456_page_alloc(void)
+{
+	return raid456_page_own(__get_free_page(GFP_KERNEL));
+}
+
+/* If there is one at once. */
+void *raid456_page_take(void)
+{
+	return raid456_page_own(__get_free_page(GFP_NOWAIT | __GFP_NOWARN));
 }
 
 /* Counts a bio as a user of a page that the caller is a user of. */
@@ -139,7 +139,13 @@ void *raid456_shrinker_free(struct raid456_shrinker *own)
 	return of;
 }
 
-/* Free memory, if there is some at once. For kfree(). */
+/* Memory for kfree(). May sleep. */
+void *raid456_alloc(size_t size)
+{
+	return kmalloc(size, GFP_KERNEL);
+}
+
+/* The same, if there is some at once. */
 void *raid456_take(size_t size)
 {
 	return kmalloc(size, GFP_NOWAIT | __GFP_NOWARN);

@@ -21,7 +21,11 @@ bool raid456_discard_is_safe(void)
 /* May sleep. */
 struct raid456_private *raid456_private_alloc(void)
 {
-	return kzalloc(sizeof(struct raid456_private), GFP_KERNEL);
+	struct raid456_private *private = raid456_alloc(sizeof(*private));
+
+	if (private)
+		memset(private, 0, sizeof(*private));
+	return private;
 }
 
 void raid456_private_free(struct raid456_private *private)

@@ -166,12 +166,8 @@ bool raid456_wait_timeout(struct wait_queue_head *queue, bool (*condition)(void 
 void raid456_wake_all(struct wait_queue_head *queue);
 
 /* mem.c: pages and pools */
-enum raid456_wait {
-	RAID456_NO_WAIT,
-	RAID456_SETUP,
-};
-
-void *raid456_page_alloc(enum raid456_wait wait);
+void *raid456_page_alloc(void);
+void *raid456_page_take(void);
 void raid456_page_hold(void *page, bool to_change);
 void raid456_page_unhold(void *page, bool to_change);
 void raid456_page_put(void *page);
@@ -183,6 +179,7 @@ struct raid456_shrinker;
 struct raid456_shrinker *raid456_shrinker_new(unsigned long (*count)(void *of),
 					      unsigned long (*shrink)(void *of, unsigned long most), void *of);
 void *raid456_shrinker_free(struct raid456_shrinker *own);
+void *raid456_alloc(size_t size);
 void *raid456_take(size_t size);
 void *raid456_mempool_take(mempool_t *pool);
 void *raid456_mempool_wait_take(mempool_t *pool);

@@ -17,6 +17,7 @@ use super::{control, Array};
 use crate::md::mddev::{BitmapKind, Handle, Locked, Mddev, Recovery};
 use crate::md::thread::{self, Thread};
 use crate::md::trace::{self, Reason};
+use crate::mem::{Ask, Setup};
 use crate::raid::geometry::Geometry;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::mailbox::Events;
@@ -46,11 +47,11 @@ pub(super) struct Bitmap {
 
 impl Bitmap {
     /// Nobody waits, and nothing is known. May sleep.
-    pub(super) fn new() -> impl PinInit<Self, Error> {
-        let slots = || -> Result<KVVec<AtomicU64>> {
-            let mut slots = KVVec::with_capacity(REMEMBERED, GFP_KERNEL)?;
+    pub(super) fn new(setup: &Setup) -> impl PinInit<Self, Error> + '_ {
+        let slots = move || -> Result<KVVec<AtomicU64>> {
+            let mut slots = KVVec::with_capacity(REMEMBERED, setup.flags())?;
             for _ in 0..REMEMBERED {
-                slots.push(AtomicU64::new(0), GFP_KERNEL)?;
+                slots.push(AtomicU64::new(0), setup.flags())?;
             }
             Ok(slots)
         };
@@ -155,7 +156,7 @@ impl Array {
     /// # Errors
     ///
     /// There is no memory for it.
-    pub(super) fn start_flushing(&self) -> Result {
+    pub(super) fn start_flushing(&self, setup: &Setup) -> Result {
         let flusher = Arc::new(
             Flusher {
                 bitmap: self.bitmap.clone(),
@@ -163,7 +164,7 @@ impl Array {
                 slab: self.table.slab().clone(),
                 lanes: self.lanes.clone(),
             },
-            GFP_KERNEL,
+            setup.flags(),
         )?;
         let thread = Thread::start(self.mddev.clone(), c"bitmap", flusher)?;
         self.flusher.populate(thread);

@@ -9,6 +9,7 @@
 use super::Array;
 use crate::block::context::{cpus, current_cpu};
 use crate::md::sysfs::{Attribute, Text};
+use crate::mem::{Ask, Setup};
 use crate::raid::count::Count;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -144,11 +145,11 @@ impl Counters {
     /// # Errors
     ///
     /// There is no memory.
-    pub(super) fn new() -> Result<Self> {
-        let mut slots = KVec::with_capacity(cpus() as usize, GFP_KERNEL)?;
+    pub(super) fn new(setup: &Setup) -> Result<Self> {
+        let mut slots = KVec::with_capacity(cpus() as usize, setup.flags())?;
         for _ in 0..cpus() {
             let slot = Slot([const { AtomicU64::new(0) }; EVENTS]);
-            slots.push(slot, GFP_KERNEL)?;
+            slots.push(slot, setup.flags())?;
         }
         Ok(Self(slots))
     }

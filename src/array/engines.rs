@@ -11,6 +11,7 @@ use super::offload::{is_for_engines, Outcome};
 use super::part::PartList;
 use super::ticket::{Progress, Ticket, Wave};
 use crate::mem::pages::Page;
+use crate::mem::{boxed, NoWait};
 use crate::offload::backend::Backend;
 use crate::offload::batch::Batch;
 use crate::offload::recipe::Recipe;
@@ -21,7 +22,6 @@ use crate::raid::span::Span;
 use crate::raid::strips::{Strips, SPAN_STRIPS};
 use crate::ratelimited;
 use core::sync::atomic::Ordering;
-use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::time::Delta;
@@ -100,7 +100,7 @@ fn prepare(env: &mut RunEnv<'_>, job: Job, strips: Strips, columns: &[Column]) -
             tickets: [const { None }; _],
             batch: Batch::new(),
         };
-        *env.tickets = KBox::new(nothing, GFP_NOWAIT | __GFP_NOWARN).ok();
+        *env.tickets = boxed(nothing, &NoWait).ok();
     }
     for index in strips.iter() {
         let Some(slot) = slot(env.tickets, index) else {

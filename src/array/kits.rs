@@ -13,8 +13,9 @@ use super::queue::{Pushed, END};
 use super::table::Slab;
 use crate::block::context::current_cpu;
 use crate::mem::kit::Kit;
-use crate::mem::Wait;
+use crate::mem::{boxed, Ask, NoWait, Setup};
 use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use kernel::alloc::AllocError;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, SpinLock};
 
@@ -101,19 +102,19 @@ pub(super) struct Kits {
 
 impl Kits {
     /// An initialiser of no kits, for `members` members. May sleep.
-    pub(super) fn new(members: u16, cpus: u32) -> impl PinInit<Self, Error> {
+    pub(super) fn new(members: u16, cpus: u32, setup: &Setup) -> impl PinInit<Self, Error> + '_ {
         let make_pools = move || -> Result<KVec<Pin<KBox<Pool>>>> {
             let count = cpus.clamp(1, MAX_POOLS);
-            let mut pools = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+            let mut pools = KVec::with_capacity(count as usize, setup.flags())?;
             for _ in 0..count {
                 let pool = KBox::pin_init(
                     pin_init!(Pool {
                         free <- new_spinlock!(KitList::default(), "raid456 kits"),
                         count: AtomicU32::new(0),
                     }),
-                    GFP_KERNEL,
+                    setup.flags(),
                 )?;
-                pools.push(pool, GFP_KERNEL)?;
+                pools.push(pool, setup.flags())?;
             }
             Ok(pools)
         };
@@ -198,9 +199,7 @@ impl Kits {
         if counted.is_err() {
             return false;
         }
-        let flags = GFP_NOWAIT | __GFP_NOWARN;
-        let node = Kit::new(self.members, Wait::NoWait)
-            .and_then(|kit| KBox::new(KitNode { kit, next: None }, flags));
+        let node = self.make(&NoWait);
         match node {
             Ok(node) => {
                 self.made_again.fetch_add(1, Ordering::Relaxed);
@@ -212,6 +211,12 @@ impl Kits {
                 false
             }
         }
+    }
+
+    /// A new kit, which is not counted.
+    fn make(&self, by: &impl Ask) -> Result<KBox<KitNode>, AllocError> {
+        let kit = Kit::new(self.members, by)?;
+        boxed(KitNode { kit, next: None }, by)
     }
 
     /// Takes a free kit out of a pool.
@@ -267,7 +272,7 @@ impl Kits {
     /// # Errors
     ///
     /// There is no memory; then there should be as many as there are.
-    pub(super) fn resize(&self, target: u32) -> Result {
+    pub(super) fn resize(&self, target: u32, setup: &Setup) -> Result {
         self.target.store(target, Ordering::Relaxed);
         while self.total() > target {
             match self.take() {
@@ -276,9 +281,7 @@ impl Kits {
             }
         }
         while self.total() < target {
-            let node = Kit::new(self.members, Wait::Setup)
-                .and_then(|kit| KBox::new(KitNode { kit, next: None }, GFP_KERNEL));
-            let Ok(node) = node else {
+            let Ok(node) = self.make(setup) else {
                 self.target.store(self.total(), Ordering::Relaxed);
                 return Err(ENOMEM);
             };

@@ -13,6 +13,7 @@ use super::table::Slab;
 use crate::block::{context, plug};
 use crate::md::mddev::{Handle, Locked};
 use crate::md::thread::{self, Thread};
+use crate::mem::{Ask, Setup};
 use crate::sync::actor::Turn;
 use crate::sync::mailbox::Events;
 use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
@@ -79,11 +80,11 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// Room for a lane on each of `cpus` CPUs, and no lane. May sleep.
-    pub(super) fn new(cpus: u32) -> Result<Self> {
+    pub(super) fn new(cpus: u32, setup: &Setup) -> Result<Self> {
         let cpus = cpus.max(1);
-        let mut lanes = KVec::with_capacity(cpus as usize, GFP_KERNEL)?;
+        let mut lanes = KVec::with_capacity(cpus as usize, setup.flags())?;
         for _ in 0..cpus {
-            lanes.push(SetOnce::new(), GFP_KERNEL)?;
+            lanes.push(SetOnce::new(), setup.flags())?;
         }
         Ok(Self {
             lanes,
@@ -98,7 +99,13 @@ impl Lanes {
     /// # Errors
     ///
     /// There is no memory for a thread; what was in use stays so.
-    pub(super) fn set_count(&self, count: u32, slab: &Arc<Slab>, mddev: &Handle) -> Result {
+    pub(super) fn set_count(
+        &self,
+        count: u32,
+        slab: &Arc<Slab>,
+        mddev: &Handle,
+        setup: &Setup,
+    ) -> Result {
         let most = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
         let count = if count == 0 { UNASKED } else { count };
         let count = count.clamp(1, most);
@@ -113,7 +120,7 @@ impl Lanes {
                     depth: AtomicU32::new(0),
                     wakeups: AtomicU64::new(0),
                 },
-                GFP_KERNEL,
+                setup.flags(),
             )?;
             let name = CString::try_from_fmt(fmt!("lane{number}"))?;
             let thread = Thread::start(mddev.clone(), &name, lane.clone())?;

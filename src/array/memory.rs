@@ -11,6 +11,7 @@ use super::queue::Link;
 use super::Array;
 use crate::md::sysfs::{Attribute, Text};
 use crate::mem::shrinker::{Shrink, Shrinker};
+use crate::mem::Setup;
 use crate::sync::gate::Gate;
 use core::fmt::{self, Write};
 use kernel::prelude::*;
@@ -45,8 +46,10 @@ impl Array {
     /// # Errors
     ///
     /// There is no memory.
-    pub(super) fn start_shrinking(array: &Arc<Gate<Self>>) -> Result {
-        array.shrinker.populate(Shrinker::start(array.clone())?);
+    pub(super) fn start_shrinking(array: &Arc<Gate<Self>>, setup: &Setup) -> Result {
+        array
+            .shrinker
+            .populate(Shrinker::start(array.clone(), setup)?);
         Ok(())
     }
 

@@ -70,7 +70,7 @@ use crate::md::slots::{Added, Seat, Slots};
 use crate::md::sysfs::Group;
 use crate::mem::mempool::Mempool;
 use crate::mem::shrinker::Shrinker;
-use crate::mem::MayBlock;
+use crate::mem::{MayBlock, Setup};
 use crate::offload::channel;
 use crate::parity::{engine, Engine};
 use crate::raid::geometry::Geometry;
@@ -130,8 +130,8 @@ pub(crate) struct Array {
 impl Personality for Array {
     const ATTRIBUTES: &'static Group<Self> = &settings::ATTRIBUTES;
 
-    fn load() -> Result {
-        engine::choose()
+    fn load(setup: &Setup) -> Result {
+        engine::choose(setup)
     }
 
     fn unload() {

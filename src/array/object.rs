@@ -17,6 +17,7 @@ use super::Array;
 use crate::block::member_bio::MemberBio;
 use crate::md::slots::Member;
 use crate::mem::mempool::Pooled;
+use crate::mem::{boxed, Ask, Setup};
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::span::{Span, SpanKey};
@@ -66,15 +67,20 @@ impl SpanObject {
     /// An object without a place, for `members` members. May sleep.
     // Made in its place, for it is large.
     #[inline(never)]
-    pub(super) fn new(index: u32, members: u16, faults: Arc<Faults>) -> Result<Arc<Self>> {
-        let mut ended = KVVec::with_capacity(usize::from(members), GFP_KERNEL)?;
+    pub(super) fn new(
+        index: u32,
+        members: u16,
+        faults: Arc<Faults>,
+        setup: &Setup,
+    ) -> Result<Arc<Self>> {
+        let mut ended = KVVec::with_capacity(usize::from(members), setup.flags())?;
         for _ in 0..members {
-            ended.push(CompletionWord::new(), GFP_KERNEL)?;
+            ended.push(CompletionWord::new(), setup.flags())?;
         }
         let span = try_init!(Self {
             index,
-            actor: Actor::new(Work::new(members)?),
-            counts: KBox::new(SpanCounts::new(), GFP_KERNEL)?,
+            actor: Actor::new(Work::new(members, setup)?),
+            counts: boxed(SpanCounts::new(), setup)?,
             posted: Stack::new(),
             ended,
             flights: Flights::new(),
@@ -87,7 +93,7 @@ impl SpanObject {
             for_superblock: Link::new(),
             deferred: AtomicU32::new(NOT_DEFERRED),
         }? Error);
-        Arc::init(span, GFP_KERNEL)
+        Arc::init(span, setup.flags())
     }
 
     /// The first sector on its members.
@@ -148,15 +154,15 @@ pub(super) struct Work {
 impl Work {
     // Its own frame, which has gone before the next is made.
     #[inline(never)]
-    fn new(members: u16) -> Result<Self> {
+    fn new(members: u16, setup: &Setup) -> Result<Self> {
         let count = usize::from(members);
-        let mut columns = KVVec::with_capacity(count, GFP_KERNEL)?;
-        let mut ports = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let mut columns = KVVec::with_capacity(count, setup.flags())?;
+        let mut ports = KVVec::with_capacity(count, setup.flags())?;
         for _ in 0..members {
-            columns.push(Column::default(), GFP_KERNEL)?;
+            columns.push(Column::default(), setup.flags())?;
             ports.push(
                 Port {
-                    bio: KBox::pin_init(MemberBio::new(), GFP_KERNEL)?,
+                    bio: KBox::pin_init(MemberBio::new(), setup.flags())?,
                     reread: Strips::NONE,
                     rewrite: Strips::NONE,
                     last_try: Strips::NONE,
@@ -166,7 +172,7 @@ impl Work {
                     heirs: Heirs::default(),
                     from_replacement: Strips::NONE,
                 },
-                GFP_KERNEL,
+                setup.flags(),
             )?;
         }
         Ok(Self {

@@ -11,7 +11,7 @@ use super::ticket::{Size, Ticket};
 use crate::md::mddev::{Handle, Locked};
 use crate::md::thread::{self, Thread};
 use crate::mem::pages::PAGE_SIZE;
-use crate::mem::Wait;
+use crate::mem::{Ask, NoWait, Setup};
 use crate::new_wait_queue;
 use crate::offload::channel::{self, Channel, Engines};
 use crate::offload::course::Kind;
@@ -238,7 +238,7 @@ impl Offload {
         drop(ticket);
         // Not more of them than there are tickets: else an engine that hangs would take one page after the other.
         if stage::abandoned() as usize <= tickets_for(self.members) {
-            if let Ok(ticket) = Ticket::new(engines, self.members, Wait::NoWait) {
+            if let Ok(ticket) = Ticket::new(engines, self.members, &NoWait) {
                 return self.give(ticket);
             }
         }
@@ -319,10 +319,10 @@ impl Offload {
             health.failures.store(0, Ordering::Relaxed);
         }
         if mode != Mode::Cpu {
-            self.prepare(slab, mddev)?;
+            self.prepare(slab, mddev, &locked.setup())?;
         }
         if mode == Mode::Auto {
-            self.measure();
+            self.measure(&locked.setup());
         }
         self.mode.store(mode as u32, Ordering::Relaxed);
         self.set_period(locked);
@@ -340,9 +340,9 @@ impl Offload {
     }
 
     /// Makes the tickets that are missing. Sleeps.
-    fn prepare(&self, slab: &Arc<Slab>, mddev: &Handle) -> Result {
+    fn prepare(&self, slab: &Arc<Slab>, mddev: &Handle, setup: &Setup) -> Result {
         if self.watch.as_ref().is_none() {
-            let watch = Arc::new(Watch { slab: slab.clone() }, GFP_KERNEL)?;
+            let watch = Arc::new(Watch { slab: slab.clone() }, setup.flags())?;
             let thread = Thread::start(mddev.clone(), c"offload", watch)?;
             if !self.watch.populate(thread) {
                 return Err(EBUSY);
@@ -351,23 +351,23 @@ impl Offload {
         if self.is_on() {
             return Ok(());
         }
-        let engines = Arc::new(Engines::get(), GFP_KERNEL)?;
+        let engines = Arc::new(Engines::get(), setup.flags())?;
         let count = tickets_for(self.members);
-        let mut free = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut free = KVec::with_capacity(count, setup.flags())?;
         for _ in 0..count {
-            let ticket = Ticket::new(engines.clone(), self.members, Wait::Setup)?;
-            free.push(ticket, GFP_KERNEL)?;
+            let ticket = Ticket::new(engines.clone(), self.members, setup)?;
+            free.push(ticket, setup.flags())?;
         }
         self.tickets.lock().free = free;
         Ok(())
     }
 
     /// Finds out from which size on engines pay. Sleeps.
-    fn measure(&self) {
+    fn measure(&self, setup: &Setup) {
         let tickets = self.tickets.lock();
         let engines = tickets.free.last().map(|ticket| ticket.engines().clone());
         drop(tickets);
-        if let Some(bytes) = engines.and_then(|engines| measure::break_even(&engines)) {
+        if let Some(bytes) = engines.and_then(|engines| measure::break_even(&engines, setup)) {
             self.set_least(bytes);
         }
     }

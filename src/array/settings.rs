@@ -11,6 +11,7 @@ use crate::md::limits;
 use crate::md::mddev::Locked;
 use crate::md::sysfs::{Attribute, Store, Suspended, Text};
 use crate::md_attributes;
+use crate::mem::Setup;
 use crate::raid::job::RmwLevel;
 use crate::raid::strips::STRIP_BYTES;
 use core::fmt::{self, Write};
@@ -236,7 +237,7 @@ impl Attribute for GroupThreadCnt {
         locked.allow_write();
         array
             .lanes
-            .set_count(count, array.table.slab(), &array.mddev)?;
+            .set_count(count, array.table.slab(), &array.mddev, &locked.setup())?;
         array.settings.threads.store(count, Ordering::Relaxed);
         Ok(())
     });
@@ -486,7 +487,7 @@ impl Array {
         }
         // Allocating may write pages to this very array, which must not wait for its superblock then.
         locked.allow_write();
-        let result = self.allot_cache(size);
+        let result = self.allot_cache(size, &locked.setup());
         // Kits that are there now may be waited for.
         self.grant_kits();
         result
@@ -497,11 +498,11 @@ impl Array {
     /// # Errors
     ///
     /// As for [`Self::resize_cache`].
-    pub(super) fn allot_cache(&self, size: u32) -> Result {
+    pub(super) fn allot_cache(&self, size: u32, setup: &Setup) -> Result {
         self.table
-            .grow(size, self.geometry.members(), &self.faults)?;
+            .grow(size, self.geometry.members(), &self.faults, setup)?;
         while self.kits.is_above(size) && self.table.reclaim_any(&self.kits) {}
-        let result = self.kits.resize(size);
+        let result = self.kits.resize(size, setup);
         self.faults.forgive(self.kits.target());
         result
     }

@@ -24,6 +24,7 @@ use crate::md::mddev::{Flag as ArrayFlag, Handle, Locked, MAX_SECTOR};
 use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Slot, Slots};
 use crate::mem::mempool::Mempool;
+use crate::mem::{Ask, Setup};
 use crate::new_irq_spinlock;
 use crate::offload::channel;
 use crate::parity::engine;
@@ -61,12 +62,13 @@ fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
     check_features(mddev)?;
     let geometry = geometry(mddev)?;
 
-    let slots = Slots::new(handle.clone(), geometry.members())?;
+    let setup = &mddev.setup();
+    let slots = Slots::new(handle.clone(), geometry.members(), setup)?;
     let full_sync = members::take(mddev, &slots)?;
     check_members(mddev, &geometry, &slots)?;
 
-    let array = allocate(handle, geometry, slots, full_sync)?;
-    if let Err(err) = bring_up(&array, mddev).and_then(|()| Array::start_shrinking(&array)) {
+    let array = allocate(handle, geometry, slots, full_sync, setup)?;
+    if let Err(err) = bring_up(&array, mddev).and_then(|()| Array::start_shrinking(&array, setup)) {
         // Threads end only so; the rest goes with the array.
         array.stop_shrinking();
         array.offload.stop(mddev);
@@ -217,6 +219,7 @@ fn allocate(
     geometry: Geometry,
     slots: Slots,
     full_sync: bool,
+    setup: &Setup,
 ) -> Result<Arc<Gate<Array>>> {
     let cpus = context::cpus();
     let trusted = handle.resync_offset();
@@ -224,7 +227,7 @@ fn allocate(
     let members = geometry.members();
     let faults = Arc::new(
         Faults::new(handle.clone(), geometry.parity_disks()),
-        GFP_KERNEL,
+        setup.flags(),
     )?;
     let array = try_pin_init!(Array {
         mddev: handle,
@@ -233,17 +236,17 @@ fn allocate(
         slots,
         engine: engine::selected(),
         settings: Settings::new(),
-        counters: Counters::new()?,
-        lanes: Arc::new(Lanes::new(cpus)?, GFP_KERNEL)?,
+        counters: Counters::new(setup)?,
+        lanes: Arc::new(Lanes::new(cpus, setup)?, setup.flags())?,
         offload <- Offload::new(members),
-        table <- Table::new(span_sectors, cpus),
-        kits <- Kits::new(members, cpus),
-        items: Mempool::new(RESERVED_PARTS)?,
-        keepers: Mempool::new(RESERVED_KEEPERS)?,
+        table <- Table::new(span_sectors, cpus, setup),
+        kits <- Kits::new(members, cpus, setup),
+        items: Mempool::new(RESERVED_PARTS, setup)?,
+        keepers: Mempool::new(RESERVED_KEEPERS, setup)?,
         // Each slot may have a replacement beside its member.
         reserve: Reserve::new(u32::from(members).saturating_mul(2))?,
         later <- Later::new(),
-        bitmap: Arc::pin_init(Bitmap::new(), GFP_KERNEL)?,
+        bitmap: Arc::pin_init(Bitmap::new(setup), setup.flags())?,
         flusher: FlushThread::new(),
         shrinker: SetOnce::new(),
         recording: IndexStack::new(),
@@ -253,13 +256,14 @@ fn allocate(
         trusted: AtomicU64::new(trusted),
         closing: AtomicBool::new(false),
     }? Error);
-    Arc::pin_init(Gate::new(array), GFP_KERNEL)
+    Arc::pin_init(Gate::new(array, setup), setup.flags())
 }
 
 /// Gives the array what it needs to take requests.
 fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     let geometry = &array.geometry;
-    if let Err(err) = array.allot_cache(DEFAULT_STRIPS) {
+    let setup = &mddev.setup();
+    if let Err(err) = array.allot_cache(DEFAULT_STRIPS, setup) {
         // A page for each member of each strip.
         let kib = DEFAULT_STRIPS.saturating_mul(geometry.members().into()) * 4;
         pr_warn!(
@@ -270,8 +274,8 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     }
     let started = array
         .lanes
-        .set_count(0, array.table.slab(), &array.mddev)
-        .and_then(|()| array.start_flushing());
+        .set_count(0, array.table.slab(), &array.mddev, setup)
+        .and_then(|()| array.start_flushing(setup));
     if let Err(err) = started {
         pr_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
         return Err(err);

@@ -16,7 +16,7 @@ use super::object::{SpanObject, Work};
 use super::part::Item;
 use super::queue::END;
 use crate::mem::mempool::Pooled;
-use crate::mem::MayBlock;
+use crate::mem::{Ask, MayBlock, Setup};
 use crate::new_wait_queue;
 use crate::raid::geometry::Geometry;
 use crate::raid::span::SpanKey;
@@ -46,11 +46,11 @@ pub(super) struct Slab {
 
 impl Slab {
     /// An empty slab. May sleep.
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(setup: &Setup) -> Result<Self> {
         let count = MAX_SPANS / CHUNK;
-        let mut chunks = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+        let mut chunks = KVec::with_capacity(count as usize, setup.flags())?;
         for _ in 0..count {
-            chunks.push(SetOnce::new(), GFP_KERNEL)?;
+            chunks.push(SetOnce::new(), setup.flags())?;
         }
         Ok(Self { chunks })
     }
@@ -110,9 +110,9 @@ struct Lists {
 }
 
 impl Lists {
-    fn new() -> Result<Self> {
+    fn new(setup: &Setup) -> Result<Self> {
         Ok(Self {
-            buckets: KVec::from_elem(END, BUCKETS as usize, GFP_KERNEL)?,
+            buckets: KVec::from_elem(END, BUCKETS as usize, setup.flags())?,
             free: END,
             oldest: END,
             newest: END,
@@ -259,27 +259,31 @@ pub(super) struct Table {
 
 impl Table {
     /// An initialiser of a table without spans, for spans of `span_sectors` sectors. May sleep.
-    pub(super) fn new(span_sectors: u32, cpus: u32) -> impl PinInit<Self, Error> {
+    pub(super) fn new(
+        span_sectors: u32,
+        cpus: u32,
+        setup: &Setup,
+    ) -> impl PinInit<Self, Error> + '_ {
         // Two for each CPU: posts to different spans seldom meet.
         let count = cpus.saturating_mul(2).clamp(1, MAX_SHARDS);
         let shard_bits = u32::BITS - 1 - count.leading_zeros();
         let make_shards = move || -> Result<KVec<Pin<KBox<Shard>>>> {
-            let mut shards = KVec::with_capacity(1 << shard_bits, GFP_KERNEL)?;
+            let mut shards = KVec::with_capacity(1 << shard_bits, setup.flags())?;
             for _ in 0..1u32 << shard_bits {
-                let lists = Lists::new()?;
+                let lists = Lists::new(setup)?;
                 let shard = KBox::pin_init(
                     pin_init!(Shard {
                         lists <- new_spinlock!(lists, "raid456 shard"),
                         active: AtomicU32::new(0),
                     }),
-                    GFP_KERNEL,
+                    setup.flags(),
                 )?;
-                shards.push(shard, GFP_KERNEL)?;
+                shards.push(shard, setup.flags())?;
             }
             Ok(shards)
         };
         try_pin_init!(Self {
-            slab: Arc::new(Slab::new()?, GFP_KERNEL)?,
+            slab: Arc::new(Slab::new(setup)?, setup.flags())?,
             shards: make_shards()?,
             shard_bits,
             span_shift: span_sectors.trailing_zeros(),
@@ -313,16 +317,22 @@ impl Table {
     /// # Errors
     ///
     /// There is no memory; those added so far stay.
-    pub(super) fn grow(&self, count: u32, members: u16, faults: &Arc<Faults>) -> Result {
+    pub(super) fn grow(
+        &self,
+        count: u32,
+        members: u16,
+        faults: &Arc<Faults>,
+        setup: &Setup,
+    ) -> Result {
         while self.len() < count.min(MAX_SPANS) {
             let first = self.len();
             let Some(slot) = self.slab.chunks.get((first / CHUNK) as usize) else {
                 return Err(EINVAL);
             };
-            let mut chunk = KVec::with_capacity(CHUNK as usize, GFP_KERNEL)?;
+            let mut chunk = KVec::with_capacity(CHUNK as usize, setup.flags())?;
             for index in first..first + CHUNK {
-                let span = SpanObject::new(index, members, faults.clone())?;
-                chunk.push(span, GFP_KERNEL)?;
+                let span = SpanObject::new(index, members, faults.clone(), setup)?;
+                chunk.push(span, setup.flags())?;
             }
             if !slot.populate(chunk) {
                 return Err(EBUSY);

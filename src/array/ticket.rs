@@ -12,7 +12,7 @@ use super::run::hand_over;
 use super::Array;
 use crate::mem::kit::Kit;
 use crate::mem::pages::{Page, PAGE_SIZE};
-use crate::mem::Wait;
+use crate::mem::{boxed, Ask, NoWait};
 use crate::offload::batch::Batch;
 use crate::offload::channel::{Engines, Inputs, Kept, Lists, Targets};
 use crate::offload::course::{Kind, Step, Sum};
@@ -25,7 +25,6 @@ use crate::raid::job::Job;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::sync::gate::Entry;
 use crate::sync::mailbox::Events;
-use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::time::{Delta, Instant, Monotonic};
@@ -49,7 +48,7 @@ impl Wave {
             span: span.clone(),
             _entry: entry.clone(),
         };
-        Ok(Arc::new(wave, GFP_NOWAIT | __GFP_NOWARN)?)
+        Ok(Arc::new(wave, NoWait.flags())?)
     }
 }
 
@@ -118,11 +117,8 @@ impl Ticket {
     /// # Errors
     ///
     /// There is no memory.
-    pub(super) fn new(engines: Arc<Engines>, members: u16, wait: Wait) -> Result<KBox<Self>> {
-        let flags = match wait {
-            Wait::NoWait => GFP_NOWAIT | __GFP_NOWARN,
-            Wait::Setup => GFP_KERNEL,
-        };
+    pub(super) fn new(engines: Arc<Engines>, members: u16, by: &impl Ask) -> Result<KBox<Self>> {
+        let flags = by.flags();
         // Old and new of each, and parity.
         let terms = usize::from(members).saturating_mul(2).saturating_add(1);
         let work = || -> Result<Work> {
@@ -133,8 +129,8 @@ impl Ticket {
         };
         let ticket = Self {
             engines,
-            spare: Kit::new(members, wait)?,
-            lists: Lists::new(terms, flags)?,
+            spare: Kit::new(members, by)?,
+            lists: Lists::new(terms, by)?,
             works: [work()?, work()?],
             covered: KVec::from_elem(0, usize::from(members), flags)?,
             copier: None,
@@ -142,7 +138,7 @@ impl Ticket {
             stage: None,
             began: Instant::now(),
         };
-        Ok(KBox::new(ticket, flags)?)
+        Ok(boxed(ticket, by)?)
     }
 
     /// The engines that it may use.

@@ -10,8 +10,8 @@ mod tests {
     use crate::block::{self, Flags, Op, Status};
     use crate::md::kunit::fake;
     use crate::md::slots::Slots;
+    use crate::mem::kunit::setup;
     use crate::mem::pages::{Page, PAGE_SIZE};
-    use crate::mem::Wait;
     use crate::parity::strip::Holder;
     use core::mem::ManuallyDrop;
     use core::ptr::NonNull;
@@ -147,7 +147,7 @@ mod tests {
     fn pages(count: usize, byte: u8) -> Result<KVec<Page>> {
         let mut pages = KVec::new();
         for _ in 0..count {
-            let mut page = Page::new(Wait::Setup)?;
+            let mut page = Page::new(&setup())?;
             page.view_mut::<[u8; PAGE_SIZE]>().ok_or(EBUSY)?.fill(byte);
             pages.push(page, GFP_KERNEL)?;
         }
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn bio_takes_one_to_sixteen_pages() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(array.handle(), 1)?;
+        let slots = Slots::new(array.handle(), 1, &setup())?;
         slots.add(0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(MAX_PAGES + 1, 0)?;
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn bio_takes_no_page_that_another_holds() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(array.handle(), 1)?;
+        let slots = Slots::new(array.handle(), 1, &setup())?;
         slots.add(0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(2, 0)?;

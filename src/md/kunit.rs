@@ -9,6 +9,7 @@ pub(crate) mod fake {
     use crate::md::mddev::{Handle, Handles, Mddev};
     use crate::md::rdev::Rdev;
     use crate::md::slots::Added;
+    use crate::mem::kunit::setup;
     use kernel::prelude::*;
     use kernel::sync::Arc;
 
@@ -25,7 +26,7 @@ pub(crate) mod fake {
             let mut this = Self {
                 mddev: KBox::new(bindings::mddev::default(), GFP_KERNEL)?,
                 rdev: KBox::new(bindings::md_rdev::default(), GFP_KERNEL)?,
-                handles: Handles::new()?,
+                handles: Handles::new(&setup())?,
             };
             let key = kernel::static_lock_class!();
             // SAFETY: The mutex is not in use, and the name and the key live for ever.
@@ -88,6 +89,7 @@ mod tests {
     use crate::md::rdev::{BadBlocks, Flag};
     use crate::md::slots::Slots;
     use crate::md::thread::{Thread, Work};
+    use crate::mem::kunit::setup;
     use crate::new_wait_queue;
     use crate::sync::waitqueue::WaitQueue;
     use core::sync::atomic::{AtomicU32, Ordering};
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn member_in_use_is_not_removed() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(array.handle(), 3)?;
+        let slots = Slots::new(array.handle(), 3, &setup())?;
         let rdev = array.rdev();
         assert_eq!(slots.add(3, array.added()), Err(EEXIST));
         slots.add(1, array.added())?;
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn faulty_member_is_seen_but_not_taken() -> Result {
         let array = fake::Array::new()?;
-        let slots = Slots::new(array.handle(), 1)?;
+        let slots = Slots::new(array.handle(), 1, &setup())?;
         slots.add(0, array.added())?;
         let member = slots[0].take().ok_or(EINVAL)?;
         array.rdev().set(Flag::Faulty);
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn thread_works_when_it_is_woken_until_it_is_stopped() -> Result {
         let array = fake::Array::new()?;
-        let handles = Handles::new()?;
+        let handles = Handles::new(&setup())?;
         let calls = Arc::pin_init(
             pin_init!(Calls {
                 count: AtomicU32::new(0),
@@ -290,7 +292,7 @@ mod tests {
     #[test]
     fn array_stays_until_the_last_handle_is_gone() -> Result {
         let array = fake::Array::new()?;
-        let handles = Handles::new()?;
+        let handles = Handles::new(&setup())?;
         let gone = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
         // SAFETY: The array lives until `wait_gone` has returned.
         let handle = unsafe { Handles::handle(&handles, array.mddev()) };

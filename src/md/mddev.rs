@@ -8,6 +8,7 @@
 use super::rdev::Rdev;
 use super::slots::Added;
 use crate::bindings;
+use crate::mem::{Ask, Setup};
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -458,6 +459,12 @@ impl<'a> Locked<'a> {
         unsafe { bindings::md_set_array_sectors(self.as_ptr(), sectors) }
     }
 
+    /// That memory may be waited for: requests to the array go on meanwhile, and nothing that frees memory takes the mutex.
+    pub(crate) fn setup(&self) -> Setup {
+        // SAFETY: The mutex is held; md core calls with requests stopped only where nothing is asked for by this.
+        unsafe { Setup::assume() }
+    }
+
     /// Makes the array active, so that allocations may write to it without waiting for the superblock. Sleeps.
     pub(crate) fn allow_write(&self) {
         // SAFETY: The array is valid, and the mutex is held as the function requires.
@@ -508,13 +515,13 @@ pub(super) struct Handles {
 
 impl Handles {
     /// A counter at zero. May sleep.
-    pub(super) fn new() -> Result<Arc<Self>> {
+    pub(super) fn new(setup: &Setup) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 count: AtomicUsize::new(0),
                 gone <- new_wait_queue!("Handles::gone"),
             }),
-            GFP_KERNEL,
+            setup.flags(),
         )
     }
 

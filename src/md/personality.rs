@@ -13,7 +13,7 @@ use super::sysfs::{self, Group, Suspended};
 use super::thread;
 use crate::bindings;
 use crate::block::request::Request;
-use crate::mem::MayBlock;
+use crate::mem::{Ask, MayBlock, Setup};
 use crate::sync::gate::Gate;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// What the one who loads the module gets.
-    fn load() -> Result;
+    fn load(setup: &Setup) -> Result;
 
     /// Gives up what was prepared, after the last array. When the module goes; may sleep.
     fn unload();
@@ -208,20 +208,22 @@ impl<P: Personality> kernel::Module for Driver<P> {
         if LOADED.swap(true, Ordering::Relaxed) {
             return Err(EBUSY);
         }
-        P::load().inspect_err(|_| LOADED.store(false, Ordering::Relaxed))?;
+        // SAFETY: Whoever loads a module may block.
+        let setup = unsafe { Setup::assume() };
+        P::load(&setup).inspect_err(|_| LOADED.store(false, Ordering::Relaxed))?;
         let mut this = Self {
-            registered: KVec::with_capacity(LEVELS.len(), GFP_KERNEL)?,
+            registered: KVec::with_capacity(LEVELS.len(), setup.flags())?,
             _personality: PhantomData,
         };
         for (id, name) in LEVELS {
-            let mut personality = KBox::pin(Self::personality(module, id, name), GFP_KERNEL)?;
+            let mut personality = KBox::pin(Self::personality(module, id, name), setup.flags())?;
             // SAFETY: The personality stays where it is until it is unregistered when the module goes, which md core does
             // not let happen while an array runs.
             to_result(unsafe { bindings::register_md_submodule(&mut personality.head) })
                 .inspect_err(|err| {
                     pr_err!("cannot register {}: {:?}\n", name, err);
                 })?;
-            this.registered.push(personality, GFP_KERNEL)?;
+            this.registered.push(personality, setup.flags())?;
         }
         Ok(this)
     }
@@ -330,7 +332,7 @@ impl<P: Personality> Driver<P> {
             );
             return Err(EINVAL);
         }
-        let handles = Handles::new()?;
+        let handles = Handles::new(&mddev.setup())?;
         // SAFETY: The array stays until `free` has returned, or this function if it fails: both wait for the handles.
         let handle = unsafe { Handles::handle(&handles, mddev) };
         let array = P::run(handle, mddev).inspect_err(|_| handles.wait_gone())?;

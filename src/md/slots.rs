@@ -9,6 +9,7 @@
 use super::mddev::Handle;
 use super::rdev::{Flag, Rdev};
 use crate::bindings;
+use crate::mem::{Ask, Setup};
 use crate::sync::rcu;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -125,10 +126,10 @@ impl Slots {
     /// # Errors
     ///
     /// There is no memory.
-    pub(crate) fn new(mddev: Handle, count: u16) -> Result<Self, AllocError> {
-        let mut slots = KVVec::with_capacity(usize::from(count), GFP_KERNEL)?;
+    pub(crate) fn new(mddev: Handle, count: u16, setup: &Setup) -> Result<Self, AllocError> {
+        let mut slots = KVVec::with_capacity(usize::from(count), setup.flags())?;
         for _ in 0..count {
-            slots.push(Slot::new(), GFP_KERNEL)?;
+            slots.push(Slot::new(), setup.flags())?;
         }
         Ok(Self {
             slots,

@@ -3,7 +3,7 @@
 //! What a strip needs, all or nothing.
 
 use super::pages::{Page, PAGE_SIZE};
-use super::Wait;
+use super::Ask;
 use crate::parity::Source;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -36,14 +36,13 @@ impl Kit {
     /// # Errors
     ///
     /// There is no memory; nothing is kept then.
-    pub(crate) fn new(members: u16, wait: Wait) -> Result<Self, AllocError> {
-        let flags = match wait {
-            Wait::NoWait => GFP_NOWAIT | __GFP_NOWARN,
-            Wait::Setup => GFP_KERNEL,
-        };
+    pub(crate) fn new(members: u16, by: &impl Ask) -> Result<Self, AllocError> {
+        let flags = by.flags();
         let mut pages = KVec::with_capacity(usize::from(members), flags)?;
         for _ in 0..members {
-            pages.push(Page::new(wait)?, flags)?;
+            // There is room for each.
+            let page = Page::new(by)?;
+            pages.push_within_capacity(page).map_err(|_| AllocError)?;
         }
         let sources = KVec::from_elem(Place(None), usize::from(members), flags)?;
         Ok(Self { pages, sources })

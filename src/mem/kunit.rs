@@ -2,13 +2,21 @@
 
 //! Tests in the kernel of pages, kits and pools.
 
+/// For all tests in the kernel: they run while the module is loaded.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn setup() -> super::Setup {
+    // SAFETY: Who loads a module may block.
+    unsafe { super::Setup::assume() }
+}
+
 #[kernel::macros::kunit_tests(raid456_mem)]
 mod tests {
     use crate::bindings;
     use crate::mem::kit::Kit;
+    use crate::mem::kunit::setup;
     use crate::mem::mempool::{Mempool, Pooled};
     use crate::mem::pages::Page;
-    use crate::mem::Wait;
+    use crate::mem::NoWait;
     use crate::sync::stack::Stack;
     use kernel::prelude::*;
     use kernel::sync::Arc;
@@ -33,8 +41,8 @@ mod tests {
 
     #[test]
     fn page_is_seen_only_while_nobody_changes_it() -> Result {
-        for wait in [Wait::NoWait, Wait::Setup] {
-            let mut page = Page::new(wait)?;
+        for page in [Page::new(&NoWait), Page::new(&setup())] {
+            let mut page = page?;
             let view = |page: &mut Page| page.view::<Words>().is_some();
             let change = |page: &mut Page| page.view_mut::<Words>().is_some();
             assert_eq!(held(&mut page, false, view)?, [true, true, true]);
@@ -47,8 +55,8 @@ mod tests {
 
     #[test]
     fn page_keeps_what_was_written() -> Result {
-        let mut page = Page::new(Wait::Setup)?;
-        let other = Page::new(Wait::Setup)?;
+        let mut page = Page::new(&setup())?;
+        let other = Page::new(&setup())?;
         for (word, value) in page
             .view_mut::<Words>()
             .ok_or(EBUSY)?
@@ -65,7 +73,7 @@ mod tests {
 
     #[test]
     fn page_outlives_its_owner_while_it_is_held() -> Result {
-        let page = Page::new(Wait::Setup)?;
+        let page = Page::new(&setup())?;
         let address = page.address().ok_or(EBUSY)?.as_ptr();
         let address: *mut kernel::ffi::c_void = address.cast();
         // SAFETY: It is a page of ours, and written to while we are its only user.
@@ -76,7 +84,7 @@ mod tests {
         // Somebody would get it if it had been freed.
         let mut others = KVec::new();
         for _ in 0..64 {
-            let mut other = Page::new(Wait::Setup)?;
+            let mut other = Page::new(&setup())?;
             other.view_mut::<Words>().ok_or(EBUSY)?.fill(0);
             others.push(other, GFP_KERNEL)?;
         }
@@ -91,7 +99,7 @@ mod tests {
     #[test]
     fn kit_has_a_page_for_each_member() -> Result {
         for members in [1, 3, 255] {
-            let mut kit = Kit::new(members, Wait::Setup)?;
+            let mut kit = Kit::new(members, &setup())?;
             assert_eq!(kit.pages_mut().len(), usize::from(members));
             assert!(kit.page(members).is_none());
             assert!(kit.page_mut(members).is_none());
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn pool_hands_out_objects_and_takes_them_back() -> Result {
-        let pool = Mempool::<Arc<u32>>::new(4)?;
+        let pool = Mempool::<Arc<u32>>::new(4, &setup())?;
         let counted = Arc::new(5, GFP_KERNEL)?;
         let mut objects = KVec::new();
         for _ in 0..64 {
@@ -140,7 +148,7 @@ mod tests {
     #[cfg(CONFIG_FAILSLAB)]
     fn pool_without_memory_lives_on_its_reserve() -> Result {
         const RESERVE: u16 = 3;
-        let pool = Mempool::<u32>::new(RESERVE)?;
+        let pool = Mempool::<u32>::new(RESERVE, &setup())?;
         let take = |value| without_memory(|| pool.take(value));
         let mut objects = KVec::new();
         for value in 0..RESERVE {
@@ -156,13 +164,13 @@ mod tests {
     #[test]
     #[cfg(CONFIG_FAILSLAB)]
     fn kit_without_memory_is_refused() {
-        assert!(without_memory(|| Kit::new(3, Wait::NoWait)).is_err());
-        assert!(Kit::new(3, Wait::NoWait).is_ok());
+        assert!(without_memory(|| Kit::new(3, &NoWait)).is_err());
+        assert!(Kit::new(3, &NoWait).is_ok());
     }
 
     #[test]
     fn objects_of_a_pool_come_off_a_stack_in_order() -> Result {
-        let pool = Mempool::<u32>::new(1)?;
+        let pool = Mempool::<u32>::new(1, &setup())?;
         let stack = Stack::<Pooled<u32>>::new();
         for value in 0..10 {
             let first = stack.push(pool.take(value).map_err(|_| ENOMEM)?);

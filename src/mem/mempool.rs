@@ -4,7 +4,7 @@
 //!
 //! While there is free memory the pool is not touched: an object that comes from it counts itself in and out.
 
-use super::MayBlock;
+use super::{Ask, MayBlock, Setup};
 use crate::bindings;
 use crate::sync::gate::{Entry, Gate};
 use crate::sync::stack::{Node, Stacked};
@@ -57,14 +57,17 @@ impl<T> Mempool<T> {
     /// # Errors
     ///
     /// There is no memory.
-    pub(crate) fn new(reserve: u16) -> Result<Self> {
+    pub(crate) fn new(reserve: u16, setup: &Setup) -> Result<Self> {
         let size = core::mem::size_of::<Slot<T>>();
         // SAFETY: The function has no requirements but a context that may sleep.
         let pool = unsafe { bindings::raid456_mempool_create(i32::from(reserve), size) };
         // INVARIANT: the pool is new, and ours.
         let raw = Raw(NonNull::new(pool).ok_or(ENOMEM)?);
         Ok(Self {
-            gate: KBox::pin_init(Gate::new::<core::convert::Infallible>(raw), GFP_KERNEL)?,
+            gate: KBox::pin_init(
+                Gate::new::<core::convert::Infallible>(raw, setup),
+                setup.flags(),
+            )?,
             _objects: PhantomData,
         })
     }

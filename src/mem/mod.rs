@@ -3,13 +3,16 @@
 //! Memory that the driver reserves: pages, the kits of strips, and pools of small objects.
 
 pub(crate) mod kit;
-mod kunit;
+pub(crate) mod kunit;
 pub(crate) mod mempool;
 pub(crate) mod pages;
 pub(crate) mod shrinker;
 
 use crate::bindings;
 use core::marker::PhantomData;
+use core::ptr::NonNull;
+use kernel::alloc::flags::{GFP_KERNEL, GFP_NOWAIT, __GFP_NOWARN};
+use kernel::alloc::{AllocError, Flags, KBox};
 
 /// Proof that the caller may block: it is a submitter before its first member bio, or md core's sync thread.
 ///
@@ -46,21 +49,85 @@ impl Drop for MayBlock {
     }
 }
 
-/// How pages and kits are allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// Never blocks; fails, without a message, if there is no free memory. Any context.
-    NoWait,
-    /// May block and start I/O: for setting up an array. Not while I/O to it is stopped, for that could be waited for.
-    Setup,
+/// By what right memory is asked for: what may block takes a [`Setup`] for a proof, what may not a [`NoWait`].
+///
+/// Lanes, completions and the array's own thread have no [`Setup`] and cannot make one, so nothing they write compiles but
+/// what does not block. Nobody outside this layer names the kernel's flags (`make lint`).
+pub(crate) trait Ask {
+    /// The kernel's flags for it.
+    fn flags(&self) -> Flags;
+
+    /// A page of the shim's; null without memory.
+    fn page(&self) -> *mut kernel::ffi::c_void;
+
+    /// Memory for an object, for `kfree`, aligned to a word at least; null if there is none.
+    fn room(&self, bytes: usize) -> *mut kernel::ffi::c_void;
 }
 
-impl Wait {
-    /// The shim's word for it.
-    fn to_raw(self) -> bindings::raid456_wait {
-        match self {
-            Self::NoWait => bindings::raid456_wait_RAID456_NO_WAIT,
-            Self::Setup => bindings::raid456_wait_RAID456_SETUP,
-        }
+/// Puts a value into memory of its own.
+///
+/// # Errors
+///
+/// There is no memory; the value is dropped.
+pub(crate) fn boxed<T>(value: T, by: &impl Ask) -> Result<KBox<T>, AllocError> {
+    const { assert!(core::mem::align_of::<T>() <= 8 && core::mem::size_of::<T>() != 0) };
+
+    let room = by.room(core::mem::size_of::<T>()).cast::<T>();
+    let room = NonNull::new(room).ok_or(AllocError)?;
+    // SAFETY: The memory is new, as large as the value, and aligned.
+    unsafe { room.write(value) };
+    // SAFETY: It was allocated as `Kmalloc` does, holds a value, and is ours.
+    Ok(unsafe { KBox::from_raw(room.as_ptr()) })
+}
+
+/// Never blocks; fails, without a message, if there is no free memory. Any context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoWait;
+
+impl Ask for NoWait {
+    fn flags(&self) -> Flags {
+        GFP_NOWAIT | __GFP_NOWARN
+    }
+
+    fn page(&self) -> *mut kernel::ffi::c_void {
+        // SAFETY: The function has no requirements.
+        unsafe { bindings::raid456_page_take() }
+    }
+
+    fn room(&self, bytes: usize) -> *mut kernel::ffi::c_void {
+        // SAFETY: The function has no requirements.
+        unsafe { bindings::raid456_take(bytes) }
+    }
+}
+
+/// May block and start I/O: the module is being loaded, or an array is set up or changed with its `reconfig_mutex` held. Not
+/// while I/O to it is stopped, for that could be waited for.
+#[derive(Debug)]
+pub(crate) struct Setup(PhantomData<*mut ()>);
+
+impl Setup {
+    /// Says that it is so.
+    ///
+    /// # Safety
+    ///
+    /// It is so until the value is dropped, and nobody waits for the caller to free memory.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl Ask for Setup {
+    fn flags(&self) -> Flags {
+        GFP_KERNEL
+    }
+
+    fn page(&self) -> *mut kernel::ffi::c_void {
+        // SAFETY: It may block, as this value proves.
+        unsafe { bindings::raid456_page_alloc() }
+    }
+
+    fn room(&self, bytes: usize) -> *mut kernel::ffi::c_void {
+        // SAFETY: As above.
+        unsafe { bindings::raid456_alloc(bytes) }
     }
 }

@@ -2,7 +2,7 @@
 
 //! Order-0 pages with an address.
 
-use super::Wait;
+use super::Ask;
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::alloc::AllocError;
@@ -32,12 +32,10 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// There is no memory; never with [`Wait::Setup`] in practice, for a single page.
-    pub(crate) fn new(wait: Wait) -> Result<Self, AllocError> {
-        // SAFETY: The function has no requirements but the context that `wait` names.
-        let page = unsafe { bindings::raid456_page_alloc(wait.to_raw()) };
+    /// There is no memory; never for who may block in practice, for a single page.
+    pub(crate) fn new(by: &impl Ask) -> Result<Self, AllocError> {
         // INVARIANT: the one user of a new page is us.
-        NonNull::new(page.cast()).map(Self).ok_or(AllocError)
+        NonNull::new(by.page().cast()).map(Self).ok_or(AllocError)
     }
 
     /// The address of [`PAGE_SIZE`] bytes that may be read while the page is borrowed; `None` while a bio reads into it.

@@ -2,6 +2,7 @@
 
 //! Memory that is given back when the kernel is short of it.
 
+use super::Setup;
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::null_mut;
@@ -31,7 +32,7 @@ impl<T: Shrink> Shrinker<T> {
     /// # Errors
     ///
     /// There is no memory.
-    pub(crate) fn start(of: Arc<T>) -> Result<Self> {
+    pub(crate) fn start(of: Arc<T>, _setup: &Setup) -> Result<Self> {
         let object = Arc::into_raw(of);
         // SAFETY: The object stays until the shrinker is freed; it is shared and may be used by any task.
         let shrinker = unsafe {

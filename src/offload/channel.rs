@@ -10,6 +10,7 @@ use super::course::{Kind, Limits, Sums};
 use super::stage::{self, Owner, Stage};
 use crate::bindings;
 use crate::mem::pages::{Page, PAGE_SIZE};
+use crate::mem::Ask;
 use crate::parity::gf::Element;
 use crate::parity::Source;
 use core::marker::PhantomData;
@@ -287,7 +288,8 @@ impl Lists {
     /// # Errors
     ///
     /// There is no memory.
-    pub(crate) fn new(blocks: usize, flags: kernel::alloc::Flags) -> Result<Self> {
+    pub(crate) fn new(blocks: usize, by: &impl Ask) -> Result<Self> {
+        let flags = by.flags();
         Ok(Self {
             from: KVec::with_capacity(blocks, flags)?,
             factors: KVec::with_capacity(blocks, flags)?,

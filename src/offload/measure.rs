@@ -7,7 +7,7 @@ use super::course::Kind;
 use super::stage::{Owner, Stage};
 use super::worth::{self, Timed};
 use crate::mem::pages::{Page, PAGE_SIZE};
-use crate::mem::Wait;
+use crate::mem::{Ask, Setup};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::time::delay::fsleep;
@@ -28,17 +28,17 @@ impl Owner for Nobody {
 
 /// How many bytes an operation reads and writes at least for engines to be worth it; `None` if there is no engine that copies,
 /// or it does not answer. Sleeps.
-pub(crate) fn break_even(engines: &Engines) -> Option<u32> {
-    let mut pages = KVec::with_capacity(PAIRS, GFP_KERNEL).ok()?;
+pub(crate) fn break_even(engines: &Engines, setup: &Setup) -> Option<u32> {
+    let mut pages = KVec::with_capacity(PAIRS, setup.flags()).ok()?;
     for _ in 0..PAIRS {
-        let pair = [Page::new(Wait::Setup).ok()?, Page::new(Wait::Setup).ok()?];
-        pages.push(pair, GFP_KERNEL).ok()?;
+        let pair = [Page::new(setup).ok()?, Page::new(setup).ok()?];
+        pages.push(pair, setup.flags()).ok()?;
     }
     worth::break_even(&mut Probe {
         engines,
         pages,
         turn: 0,
-        lists: Lists::new(1, GFP_KERNEL).ok()?,
+        lists: Lists::new(1, setup).ok()?,
     })
 }
 

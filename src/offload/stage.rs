@@ -9,10 +9,10 @@
 //! Locks: the owner's, in any context, taken alone.
 
 use crate::bindings;
+use crate::mem::{Ask, NoWait};
 use crate::new_irq_spinlock;
 use crate::sync::irqlock::IrqSpinLock;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use kernel::alloc::flags::{GFP_NOWAIT, __GFP_NOWARN};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -74,7 +74,7 @@ impl<O: Owner> Stage<O> {
             channel: AtomicUsize::new(0),
             owner <- new_irq_spinlock!(Some(owner), "raid456 offload stage"),
         });
-        Arc::pin_init(stage, GFP_NOWAIT | __GFP_NOWARN)
+        Arc::pin_init(stage, NoWait.flags())
     }
 
     /// One more operation.

@@ -11,7 +11,7 @@ use super::{Block, Engine, Line, Source, LINE_BYTES};
 use crate::bindings;
 use crate::mem::kit::Kit;
 use crate::mem::pages::PAGE_SIZE;
-use crate::mem::Wait;
+use crate::mem::Setup;
 use crate::raid::roles::{Roles, Slots};
 use core::fmt;
 use kernel::prelude::*;
@@ -43,9 +43,9 @@ pub(crate) fn selected() -> &'static dyn Engine {
 /// # Errors
 ///
 /// `EINVAL`: the parameter names none. `ENODEV`: it names one that this CPU cannot run. `ENOMEM`.
-pub(crate) fn choose() -> Result {
+pub(crate) fn choose(setup: &Setup) -> Result {
     let engine = match wanted()? {
-        "" | "auto" => fastest()?,
+        "" | "auto" => fastest(setup)?,
         name => {
             let engine = find(name)?;
             pr_info!("parity engine {}, as parity_engine says\n", engine.name());
@@ -116,8 +116,8 @@ impl kernel::fmt::Display for Names {
 }
 
 /// Times all engines, and says how fast they are.
-fn fastest() -> Result<&'static dyn Engine> {
-    let mut bench = Bench::new()?;
+fn fastest(setup: &Setup) -> Result<&'static dyn Engine> {
+    let mut bench = Bench::new(setup)?;
     let mut times = [None; 8];
     for (place, engine) in times.iter_mut().zip(usable()) {
         *place = Some((engine, bench.time(engine)));
@@ -172,9 +172,9 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
+    fn new(setup: &Setup) -> Result<Self> {
         let kit = |members: u16| -> Result<Kit> {
-            let mut kit = Kit::new(members, Wait::Setup)?;
+            let mut kit = Kit::new(members, setup)?;
             for (page, number) in kit.pages_mut().iter_mut().zip(1..) {
                 let block: &mut Block = page.view_mut().ok_or(EBUSY)?;
                 block.fill(Line([number; LINE_BYTES / 8]));

@@ -7,7 +7,7 @@
 mod tests {
     use crate::bindings;
     use crate::mem::kit::Kit;
-    use crate::mem::Wait;
+    use crate::mem::kunit::setup;
     use crate::parity::engine;
     use crate::parity::gf::Element;
     use crate::parity::locate::Located;
@@ -560,7 +560,7 @@ mod tests {
         let mut noise = Noise(9);
         let right = strip(&mut noise, MEMBERS, roles)?;
         for engine in engine::usable() {
-            let mut kit = Kit::new(MEMBERS, Wait::Setup)?;
+            let mut kit = Kit::new(MEMBERS, &setup())?;
             let is_right = |kit: &mut Kit| {
                 let mut pages = kit.pages_mut().iter().zip(&right);
                 pages.all(|(page, right)| page.block() == Some(right))

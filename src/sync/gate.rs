@@ -9,6 +9,7 @@ use super::rcu;
 use super::tally::{Slot, Tally};
 use super::waitqueue::WaitQueue;
 use crate::block::context::{cpus, current_cpu};
+use crate::mem::{Ask, Setup};
 use crate::new_wait_queue;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -37,12 +38,12 @@ struct Count {
 }
 
 impl Count {
-    fn new() -> impl PinInit<Self, Error> {
-        let slots = || -> Result<KVec<Slot>> {
+    fn new(setup: &Setup) -> impl PinInit<Self, Error> + '_ {
+        let slots = move || -> Result<KVec<Slot>> {
             let cpus = cpus().max(1);
-            let mut slots = KVec::with_capacity(cpus as usize, GFP_KERNEL)?;
+            let mut slots = KVec::with_capacity(cpus as usize, setup.flags())?;
             for _ in 0..cpus {
-                slots.push(Slot::new(), GFP_KERNEL)?;
+                slots.push(Slot::new(), setup.flags())?;
             }
             Ok(slots)
         };
@@ -121,12 +122,17 @@ unsafe impl<T: Send + Sync> Sync for Gate<T> {}
 
 impl<T> Gate<T> {
     /// An initialiser of an open gate before `value`. May sleep.
-    pub(crate) fn new<E>(value: impl PinInit<T, E>) -> impl PinInit<Self, Error>
+    pub(crate) fn new<'a, E>(
+        value: impl PinInit<T, E> + 'a,
+        setup: &'a Setup,
+    ) -> impl PinInit<Self, Error> + 'a
     where
+        T: 'a,
+        E: 'a,
         Error: From<E>,
     {
         try_pin_init!(Self {
-            count <- Count::new(),
+            count <- Count::new(setup),
             value <- value,
         }? Error)
     }

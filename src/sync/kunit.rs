@@ -4,6 +4,7 @@
 
 #[kernel::macros::kunit_tests(raid456_sync)]
 mod tests {
+    use crate::mem::kunit::setup;
     use crate::sync::gate::Gate;
     use crate::sync::mailbox::{Events, Mailbox};
     use crate::sync::waitqueue::WaitQueue;
@@ -21,7 +22,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
 
     fn gate(value: u32) -> Result<Arc<Gate<u32>>> {
-        Arc::pin_init(Gate::new::<Infallible>(value), GFP_KERNEL)
+        Arc::pin_init(Gate::new::<Infallible>(value, &setup()), GFP_KERNEL)
     }
 
     /// Calls `work` in another thread, some time later.
