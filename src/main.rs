@@ -7,6 +7,7 @@ use kernel::prelude::*;
 mod array;
 mod bindings;
 mod block;
+mod log;
 mod md;
 mod mem;
 mod offload;

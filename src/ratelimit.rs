@@ -45,7 +45,7 @@ impl RateLimit {
 /// Calls a print macro, unless this place has called it too often lately.
 ///
 /// ```ignore
-/// ratelimited!(pr_warn!("md/raid:{}: mismatch at {}\n", name, sector));
+/// ratelimited!(md_warn!("md/raid:{}: mismatch at {}\n", name, sector));
 /// ```
 #[macro_export]
 macro_rules! ratelimited {

@@ -10,6 +10,7 @@ use super::object::SpanKits;
 use super::offload::{is_for_engines, Outcome};
 use super::part::PartList;
 use super::ticket::{Progress, Ticket, Wave};
+use crate::md_warn;
 use crate::mem::pages::Page;
 use crate::mem::{boxed, NoWait};
 use crate::offload::backend::Backend;
@@ -305,7 +306,7 @@ fn again(
     };
     count.fetch_add(1, Ordering::Relaxed);
     if why != Why::Differs || mismatch.is_empty() {
-        ratelimited!(pr_warn!(
+        ratelimited!(md_warn!(
             "md/raid:{}: offload: an engine's {job:?} job {}, and was done by the CPU\n",
             env.array.mddev.name(),
             match why {
@@ -321,7 +322,7 @@ fn again(
 /// Takes note of how a channel has done.
 fn note(env: &RunEnv<'_>, channel: usize, outcome: Outcome) {
     if env.array.offload.note(channel, outcome) {
-        pr_warn!(
+        md_warn!(
             "md/raid:{}: offload: a channel has failed time after time and is not used any more; write to md/offload to try it again\n",
             env.array.mddev.name()
         );

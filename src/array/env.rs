@@ -19,6 +19,7 @@ use crate::raid::job::{Env, Job, Method, Outcome, Replacement, RmwLevel};
 use crate::raid::strips::{Run, Strips, SPAN_STRIPS, STRIP_SECTORS};
 use crate::ratelimited;
 use crate::sync::gate::Entry;
+use crate::{md_info, md_warn};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -199,8 +200,8 @@ impl Env for RunEnv<'_> {
 
     fn mismatch(&mut self, strips: Strips) {
         let mddev = &*self.array.mddev;
-        if mddev.test_recovery(Recovery::Recover) {
-            // A lockless bitmap has parity made late, and calls that a rebuild: nothing is wrong.
+        if mddev.test_recovery(Recovery::Recover) && mddev.bitmap_is_lockless() {
+            // With such a bitmap parity is made late, which is called a rebuild: nothing is wrong.
             return;
         }
         mddev.add_mismatches(strips.count().wrapping_mul(STRIP_SECTORS));
@@ -210,7 +211,7 @@ impl Env for RunEnv<'_> {
         for run in strips.runs() {
             let first = self.strip_sector(run.first);
             let behind = self.strip_sector(run.first.wrapping_add(run.count));
-            ratelimited!(pr_warn!(
+            ratelimited!(md_warn!(
                 "{}: mismatch sector in range {first}-{behind}\n",
                 mddev.name()
             ));
@@ -222,7 +223,7 @@ impl Env for RunEnv<'_> {
         let before = located.fetch_add(strips.count(), Ordering::Relaxed);
         let name = self.array.mddev.name();
         if before >= LOGGED {
-            ratelimited!(pr_warn!(
+            ratelimited!(md_warn!(
                 "md/raid:{name}: more wrong blocks located: mismatch_located counts them\n"
             ));
             return;
@@ -235,7 +236,7 @@ impl Env for RunEnv<'_> {
                 let first = self.strip_sector(run.first);
                 let behind = self.strip_sector(run.first.wrapping_add(run.count));
                 // Each of them: the administrator has asked, and wants to know which device lies.
-                pr_warn!(
+                md_warn!(
                     "md/raid:{name}: wrong block located: member {rdev} (slot {member}), sectors {first}-{behind}\n"
                 );
             }
@@ -251,7 +252,7 @@ impl Env for RunEnv<'_> {
         for run in strips.runs() {
             let first = self.strip_sector(run.first);
             let behind = self.strip_sector(run.first.wrapping_add(run.count));
-            ratelimited!(pr_warn!(
+            ratelimited!(md_warn!(
                 "md/raid:{name}: wrong blocks cannot be located: more than one in sectors {first}-{behind}, left as they are; restore the data, then repair with mismatch_method parity\n"
             ));
         }
@@ -269,8 +270,8 @@ impl Env for RunEnv<'_> {
                     .strip_sector(run.first)
                     .wrapping_add(rdev.data_offset());
                 rdev.add_corrected(sectors);
-                ratelimited!(pr_info!(
-                    "md/raid:{name}: read error corrected ({sectors} sectors at {at} on {rdev}).\n"
+                ratelimited!(md_info!(
+                    "md/raid:{name}: read error corrected ({sectors} sectors at {at} on {rdev})\n"
                 ));
             }
         });

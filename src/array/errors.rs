@@ -15,8 +15,8 @@ use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::md::slots::{Seat, Slot};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
+use crate::{md_crit, md_warn};
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::prelude::*;
 
 /// What it takes to take note of a member's failed I/O. Spans share it, so that a bio under way need not keep the array.
 pub(super) struct Faults {
@@ -45,7 +45,7 @@ impl Array {
     /// Fails a member: md core's error handler. Any context.
     pub(super) fn fail_member(&self, rdev: &Rdev) {
         let mddev = &*self.mddev;
-        pr_crit!(
+        md_crit!(
             "md/raid:{}: Disk failure on {rdev}, disabling device.\n",
             mddev.name()
         );
@@ -67,12 +67,12 @@ impl Array {
         mddev.set_recovery(Recovery::Interrupted);
         let members = self.geometry.members();
         if failed {
-            pr_crit!(
+            md_crit!(
                 "md/raid:{}: Cannot continue operation ({degraded}/{members} failed).\n",
                 mddev.name()
             );
         } else {
-            pr_crit!(
+            md_crit!(
                 "md/raid:{}: Operation continuing on {} devices.\n",
                 mddev.name(),
                 members.saturating_sub(degraded)
@@ -168,12 +168,12 @@ impl Faults {
         let most = limit.unwrap_or(i32::try_from(forgiven).unwrap_or(i32::MAX));
         if rdev.test(Flag::Replacement) {
             // Its member has the block, as a rule.
-            ratelimited!(pr_warn!(
+            ratelimited!(md_warn!(
                 "md/raid:{name}: read error on replacement device (sector {at} on {rdev}).\n"
             ));
             self.record_bad_blocks(rdev, sector, sectors);
         } else if self.mddev.degraded() >= i32::from(self.parity_disks) {
-            ratelimited!(pr_warn!(
+            ratelimited!(md_warn!(
                 "md/raid:{name}: read error not correctable (sector {at} on {rdev}).\n"
             ));
             if rdev.test(Flag::InSync) {
@@ -182,11 +182,11 @@ impl Faults {
         } else if errors > most && !rdev.test(Flag::Faulty) {
             match limit {
                 Some(_) => {
-                    pr_warn!("md/raid:{name}: {errors} read_errors > max_read_errors {most}\n")
+                    md_warn!("md/raid:{name}: {errors} read_errors > max_read_errors {most}\n")
                 }
-                None => pr_warn!("md/raid:{name}: {errors} read_errors > {forgiven} stripes\n"),
+                None => md_warn!("md/raid:{name}: {errors} read_errors > {forgiven} stripes\n"),
             }
-            pr_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
+            md_warn!("md/raid:{name}: Too many read errors, failing device {rdev}.\n");
             self.mddev.error(rdev);
         }
     }
@@ -203,7 +203,7 @@ impl Faults {
     pub(super) fn rewrite_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
         rdev.add_read_error();
         let at = sector.wrapping_add(rdev.data_offset());
-        ratelimited!(pr_warn!(
+        ratelimited!(md_warn!(
             "md/raid:{}: read error NOT corrected!! (sector {at} on {rdev}).\n",
             self.mddev.name()
         ));

@@ -8,6 +8,7 @@ use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::md::slots::{Added, Member, Seat, Slot, Slots};
 use crate::raid::job::Replacement;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
+use crate::{md_info, md_warn};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -115,7 +116,7 @@ impl Array {
     /// for it.
     pub(super) fn add_member(&self, added: Added<'_>) -> Result {
         if added.test(Flag::Journal) {
-            pr_warn!(
+            md_warn!(
                 "md/raid:{}: a journal is not supported.\n",
                 self.mddev.name()
             );
@@ -313,10 +314,12 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
             // So that it is known to lack nothing when a lockless bitmap has it not be in sync, to make parity late.
             added.set_recovery_offset(MAX_SECTOR);
         }
+        // The C driver leaves others, after a sync that was interrupted before its first stripe.
+        rdev.round_recovery_offset(u64::from(STRIP_SECTORS));
         let added = if rdev.test(Flag::Replacement) {
             if mddev.resync_offset() != MAX_SECTOR {
                 // Writes may have got to one of the two alone, and nobody compares them.
-                pr_info!("md/raid:{name}: {rdev} replaces a member from the start again, as the array is not clean\n");
+                md_info!("md/raid:{name}: {rdev} replaces a member from the start again, as the array is not clean\n");
                 added.set_recovery_offset(0);
             }
             slots.add_replacement(slot, added)
@@ -324,11 +327,11 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
             slots.add(slot, added)
         };
         if added.is_err() {
-            pr_warn!("md/raid:{name}: {rdev} has slot {slot}, which another device has already.\n");
+            md_warn!("md/raid:{name}: {rdev} has slot {slot}, which another device has already.\n");
             return Err(EIO);
         }
         if rdev.test(Flag::InSync) {
-            pr_info!("md/raid:{name}: device {rdev} operational as raid disk {slot}\n");
+            md_info!("md/raid:{name}: device {rdev} operational as raid disk {slot}\n");
         } else if usize::try_from(rdev.saved_raid_disk()) != Ok(slot) {
             full_sync = true;
         }
@@ -341,11 +344,16 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
 ///
 /// While parity is made late, as a lockless bitmap wants it, one member is not in sync that lacks nothing: it is not lost.
 pub(super) fn count_degraded(slots: &Slots) -> u16 {
+    let lost = slots.iter().filter(|slot| is_lost(slot));
+    // CAST: there are no more members than a u16 counts.
+    lost.count() as u16
+}
+
+/// Whether nobody in this slot holds all that its member should.
+pub(super) fn is_lost(slot: &Slot) -> bool {
     let whole = |seat: &&Seat| {
         let holds_all = |rdev: &Rdev| rdev.test(Flag::InSync) || is_rebuilt(rdev);
         seat.with(|rdev| !rdev.test(Flag::Faulty) && holds_all(rdev)) == Some(true)
     };
-    let lost = slots.iter().filter(|slot| !slot.seats().iter().any(whole));
-    // CAST: there are no more members than a u16 counts.
-    lost.count() as u16
+    !slot.seats().iter().any(whole)
 }

@@ -4,6 +4,7 @@
 
 use super::Array;
 use crate::md::mddev::{Locked, Mddev, Recovery};
+use crate::md_warn;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
@@ -67,7 +68,7 @@ impl Array {
         {
             return Ok(());
         }
-        pr_warn!("md/raid:{}: reshaping is not supported.\n", locked.name());
+        md_warn!("md/raid:{}: reshaping is not supported.\n", locked.name());
         Err(EINVAL)
     }
 

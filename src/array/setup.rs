@@ -29,7 +29,9 @@ use crate::new_irq_spinlock;
 use crate::offload::channel;
 use crate::parity::engine;
 use crate::raid::geometry::{Geometry, InvalidGeometry, Level};
+use crate::raid::strips::STRIP_SECTORS;
 use crate::sync::gate::Gate;
+use crate::{md_crit, md_info, md_notice, md_warn};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use kernel::prelude::*;
@@ -50,23 +52,35 @@ const MAX_SECTORS: u32 = 256 * 8;
 ///
 /// What the one who starts the array gets.
 pub(super) fn run(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
-    start(handle, mddev)
-        .inspect_err(|_| pr_warn!("md/raid:{}: failed to run raid set.\n", mddev.name()))
-}
-
-fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
     let name = mddev.name();
     if mddev.resync_offset() != MAX_SECTOR {
-        pr_notice!("md/raid:{name}: not clean -- starting background reconstruction\n");
+        md_notice!("md/raid:{name}: not clean -- starting background reconstruction\n");
     }
     check_features(mddev)?;
     let geometry = geometry(mddev)?;
 
-    let setup = &mddev.setup();
-    let slots = Slots::new(handle.clone(), geometry.members(), setup)?;
+    // See `members::take()`.
+    let synced = mddev.resync_offset();
+    if synced != MAX_SECTOR {
+        mddev.set_resync_offset(synced - synced % u64::from(STRIP_SECTORS));
+    }
+    let slots = Slots::new(handle.clone(), geometry.members(), &mddev.setup())?;
     let full_sync = members::take(mddev, &slots)?;
-    check_members(mddev, &geometry, &slots)?;
+    start(handle, mddev, geometry, slots, full_sync)
+        .inspect_err(|_| md_warn!("md/raid:{name}: failed to run raid set.\n"))
+}
 
+/// Starts an array of these members.
+fn start(
+    handle: Handle,
+    mddev: &Locked<'_>,
+    geometry: Geometry,
+    slots: Slots,
+    full_sync: bool,
+) -> Result<Arc<Gate<Array>>> {
+    let name = mddev.name();
+    check_members(mddev, &geometry, &slots)?;
+    let setup = &mddev.setup();
     let array = allocate(handle, geometry, slots, full_sync, setup)?;
     if let Err(err) = bring_up(&array, mddev).and_then(|()| Array::start_shrinking(&array, setup)) {
         // Threads end only so; the rest goes with the array.
@@ -79,7 +93,7 @@ fn start(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
 
     let degraded = mddev.degraded();
     let members = mddev.raid_disks();
-    pr_info!(
+    md_info!(
         "md/raid:{name}: raid level {} active with {} out of {members} devices, algorithm {}\n",
         mddev.level(),
         members.saturating_sub(degraded),
@@ -94,11 +108,11 @@ fn check_features(mddev: &Locked<'_>) -> Result {
     let has = |flag| mddev.rdevs().any(|rdev: &Rdev| rdev.test(flag));
     let journal = mddev.test(ArrayFlag::HasJournal) || has(Flag::Journal);
     if journal && mddev.has_bitmap() {
-        pr_notice!("md/raid:{name}: array cannot have both journal and bitmap\n");
+        md_notice!("md/raid:{name}: array cannot have both journal and bitmap\n");
         return Err(EINVAL);
     }
     if mddev.reshape_position() != MAX_SECTOR {
-        pr_warn!("md/raid:{name}: a reshape is in progress, which is not supported - aborting.\n");
+        md_warn!("md/raid:{name}: a reshape is in progress, which is not supported - aborting.\n");
         return Err(EINVAL);
     }
     if mddev.level() != mddev.new_level()
@@ -106,15 +120,15 @@ fn check_features(mddev: &Locked<'_>) -> Result {
         || mddev.chunk_sectors() != mddev.new_chunk_sectors()
         || mddev.delta_disks() != 0
     {
-        pr_warn!("md/raid:{name}: a reshape is asked for, which is not supported - aborting.\n");
+        md_warn!("md/raid:{name}: a reshape is asked for, which is not supported - aborting.\n");
         return Err(EINVAL);
     }
     if journal {
-        pr_warn!("md/raid:{name}: the array has a journal, which is not supported - aborting.\n");
+        md_warn!("md/raid:{name}: the array has a journal, which is not supported - aborting.\n");
         return Err(EINVAL);
     }
     if mddev.test(ArrayFlag::HasPpl) || mddev.test(ArrayFlag::HasMultiplePpls) {
-        pr_warn!(
+        md_warn!(
             "md/raid:{name}: the array has a partial parity log, which is not supported - aborting.\n"
         );
         return Err(EINVAL);
@@ -132,7 +146,7 @@ impl kernel::fmt::Display for InvalidGeometry {
 fn geometry(mddev: &Locked<'_>) -> Result<Geometry> {
     let name = mddev.name();
     let Some(level) = Level::from_number(mddev.level()) else {
-        pr_warn!(
+        md_warn!(
             "md/raid:{name}: raid level not set to 4/5/6 ({})\n",
             mddev.level()
         );
@@ -142,16 +156,16 @@ fn geometry(mddev: &Locked<'_>) -> Result<Geometry> {
     let chunk = u32::try_from(mddev.chunk_sectors()).unwrap_or(0);
     Geometry::new(level, mddev.layout(), members, chunk).map_err(|invalid| match invalid {
         InvalidGeometry::Layout(_, layout) => {
-            pr_warn!("md/raid:{name}: layout {layout} not supported\n");
+            md_warn!("md/raid:{name}: layout {layout} not supported\n");
             EIO
         }
         InvalidGeometry::Members(..) => {
-            pr_warn!("md/raid:{name}: {invalid}\n");
+            md_warn!("md/raid:{name}: {invalid}\n");
             EINVAL
         }
         InvalidGeometry::Chunk(sectors) => {
             let bytes = u64::from(sectors) << 9;
-            pr_warn!("md/raid:{name}: invalid chunk size {bytes}\n");
+            md_warn!("md/raid:{name}: invalid chunk size {bytes}\n");
             EINVAL
         }
     })
@@ -164,7 +178,7 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
     let degraded = members::count_degraded(slots);
     mddev.set_degraded(i32::from(degraded));
     if degraded > geometry.parity_disks() {
-        pr_crit!("md/raid:{name}: not enough operational devices ({degraded}/{members} failed)\n");
+        md_crit!("md/raid:{name}: not enough operational devices ({degraded}/{members} failed)\n");
         return Err(EIO);
     }
 
@@ -178,7 +192,7 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
             .is_some_and(|room| room != 0 && room < sectors)
         {
             slot.with(|rdev| {
-                pr_warn!(
+                md_warn!(
                     "md/raid:{name}: {rdev} has room for {} sectors, but the array needs {sectors}\n",
                     rdev.sectors()
                 );
@@ -188,12 +202,12 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
     }
     let size = geometry.array_sectors(sectors).ok_or(EINVAL)?;
 
-    if mddev.resync_offset() != MAX_SECTOR && degraded > count_dirty_parity(geometry, slots) {
+    if mddev.resync_offset() != MAX_SECTOR && lacks_data(geometry, slots) {
         if mddev.ok_start_degraded() == 0 {
-            pr_crit!("md/raid:{name}: cannot start dirty degraded array.\n");
+            md_crit!("md/raid:{name}: cannot start dirty degraded array.\n");
             return Err(EIO);
         }
-        pr_crit!("md/raid:{name}: starting dirty degraded array - data corruption possible.\n");
+        md_crit!("md/raid:{name}: starting dirty degraded array - data corruption possible.\n");
     }
     mddev.set_dev_sectors(sectors);
     mddev.set_resync_max_sectors(sectors);
@@ -201,16 +215,15 @@ fn check_members(mddev: &Locked<'_>, geometry: &Geometry, slots: &Slots) -> Resu
     Ok(())
 }
 
-/// Members that are there, are not in sync, and hold nothing but parity: that they lack it does not matter.
-fn count_dirty_parity(geometry: &Geometry, slots: &Slots) -> u16 {
+/// Whether a member is lost that holds data, so that parity is needed which may be wrong. Who holds nothing but parity is not
+/// missed, and mdadm takes an array of level 4 without it for complete.
+fn lacks_data(geometry: &Geometry, slots: &Slots) -> bool {
     let only_parity = |slot: u16| {
         (0..u64::from(geometry.members())).all(|stripe| geometry.roles(stripe).is_parity(slot))
     };
-    let dirty = (0..).zip(slots.iter()).filter(|(number, slot)| {
-        slot.with(|rdev| !rdev.test(Flag::InSync)) == Some(true) && only_parity(*number)
-    });
-    // CAST: there are no more members than a u16 counts.
-    dirty.count() as u16
+    (0..)
+        .zip(slots.iter())
+        .any(|(number, slot)| members::is_lost(slot) && !only_parity(number))
 }
 
 /// Makes the array, without threads, spans and kits.
@@ -266,7 +279,7 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     if let Err(err) = array.allot_cache(DEFAULT_STRIPS, setup) {
         // A page for each member of each strip.
         let kib = DEFAULT_STRIPS.saturating_mul(geometry.members().into()) * 4;
-        pr_warn!(
+        md_warn!(
             "md/raid:{}: couldn't allocate {kib}kB for buffers\n",
             mddev.name()
         );
@@ -277,7 +290,7 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
         .set_count(0, array.table.slab(), &array.mddev, setup)
         .and_then(|()| array.start_flushing(setup));
     if let Err(err) = started {
-        pr_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
+        md_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
         return Err(err);
     }
     offload(array, mddev);
@@ -308,7 +321,7 @@ fn offload(array: &Gate<Array>, mddev: &Locked<'_>) {
     let mut text = [0; 8];
     let mode = channel::default_mode(&mut text).and_then(Mode::from_name);
     let Ok(mode) = mode else {
-        pr_warn!("md/raid:{name}: offload: the module's parameter is none of cpu, auto and dma: cpu it is\n");
+        md_warn!("md/raid:{name}: offload: the module's parameter is none of cpu, auto and dma: cpu it is\n");
         return;
     };
     let set = |mode| {
@@ -318,8 +331,8 @@ fn offload(array: &Gate<Array>, mddev: &Locked<'_>) {
     match set(mode) {
         Ok(()) => {}
         Err(err) if err == NO_ENGINES => {
-            pr_warn!("md/raid:{name}: offload: this kernel has no DMA engines: the CPU does all\n")
+            md_warn!("md/raid:{name}: offload: this kernel has no DMA engines: the CPU does all\n")
         }
-        Err(err) => pr_warn!("md/raid:{name}: offload: {mode:?} could not be set: {err:?}\n"),
+        Err(err) => md_warn!("md/raid:{name}: offload: {mode:?} could not be set: {err:?}\n"),
     }
 }

@@ -5,8 +5,9 @@
 use super::part::{Item, Origin, Unit};
 use super::run::run;
 use super::Array;
-use crate::md::mddev::{Locked, Recovery};
+use crate::md::mddev::{Locked, Recovery, SYNC_BEGUN};
 use crate::md::personality::Synced;
+use crate::md::slots::Slot;
 use crate::mem::MayBlock;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::span::SpanKey;
@@ -41,6 +42,14 @@ impl Array {
     fn end_sync(&self, max_sector: u64) {
         let mddev = &*self.mddev;
         let reached = mddev.curr_resync();
+        if reached <= SYNC_BEGUN {
+            // md core takes its number for a sector, and would begin there the next time, or record that a member is in sync
+            // up to there.
+            mddev.set_curr_resync_completed(0);
+            for seat in self.slots.iter().flat_map(Slot::seats) {
+                seat.with(|rdev| rdev.round_recovery_offset(u64::from(STRIP_SECTORS)));
+            }
+        }
         if reached < max_sector {
             mddev.bitmap_end_sync(reached);
             mddev.bitmap_close_sync();

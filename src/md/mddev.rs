@@ -24,6 +24,9 @@ use crate::sync::waitqueue::WaitQueue;
 /// A sector number that is past every other: no resync is needed, no reshape is going on, a member is in sync.
 pub(crate) const MAX_SECTOR: u64 = u64::MAX;
 
+/// How far a sync is that has begun and has not got anywhere yet, as md core has it.
+pub(crate) const SYNC_BEGUN: u64 = bindings::MD_RESYNC_ACTIVE as u64;
+
 /// What md core sets as the number of read errors that are allowed (`MD_DEFAULT_MAX_CORRECTED_READ_ERRORS` in md.c).
 const DEFAULT_MAX_READ_ERRORS: i32 = 20;
 
@@ -136,7 +139,7 @@ fields! {
     resync_offset: u64 = resync_offset;
     /// Where a sync pauses.
     resync_max: u64 = resync_max;
-    /// How far the sync has been scheduled.
+    /// How far the sync has been scheduled; below [`SYNC_BEGUN`] it is a state.
     curr_resync: u64 = curr_resync;
     /// Number of members that are lost.
     degraded: i32 = degraded;
@@ -151,6 +154,8 @@ setters! {
     set_degraded: i32 = degraded;
     /// Sets how far parity is right.
     set_resync_offset: u64 = resync_offset;
+    /// Sets up to where the sync has ended. For the sync thread.
+    set_curr_resync_completed: u64 = curr_resync_completed;
     /// Sets the sectors of a member that a resync goes through.
     set_resync_max_sectors: u64 = resync_max_sectors;
 }

@@ -13,6 +13,7 @@ use super::sysfs::{self, Group, Suspended};
 use super::thread;
 use crate::bindings;
 use crate::block::request::Request;
+use crate::md_warn;
 use crate::mem::{Ask, MayBlock, Setup};
 use crate::sync::gate::Gate;
 use core::marker::PhantomData;
@@ -326,7 +327,7 @@ impl<P: Personality> Driver<P> {
     fn start(mddev: &Locked<'_>) -> Result {
         if !load!(mddev, private).is_null() {
             // Only a takeover presets it, and there is none.
-            pr_err!(
+            md_warn!(
                 "md/raid:{}: the array has private data already\n",
                 mddev.name()
             );
@@ -350,7 +351,7 @@ impl<P: Personality> Driver<P> {
             }
         };
         if let Err(err) = P::ATTRIBUTES.add(mddev) {
-            pr_warn!(
+            md_warn!(
                 "md/raid:{}: failed to create sysfs attributes: {:?}\n",
                 mddev.name(),
                 err

@@ -2,7 +2,7 @@
 
 //! A device of an array as md core knows it: `struct md_rdev`.
 
-use super::mddev::is_set;
+use super::mddev::{is_set, MAX_SECTOR};
 use crate::bindings;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -121,6 +121,17 @@ impl Rdev {
         let field = field!(self, __bindgen_anon_1);
         // SAFETY: The field is a word, by either name, that others may read.
         unsafe { field.cast::<u64>().write_volatile(sector) }
+    }
+
+    /// Says that it is in sync up to a whole multiple of `unit` sectors, and no further, if it is said to be in sync up to the
+    /// middle of one. For `run`, and the sync thread.
+    pub(crate) fn round_recovery_offset(&self, unit: u64) {
+        let sector = self.recovery_offset();
+        let beyond = sector.checked_rem(unit).unwrap_or(0);
+        let is_journal = self.test(Flag::Journal);
+        if sector != MAX_SECTOR && beyond != 0 && !is_journal && !self.test(Flag::InSync) {
+            self.set_recovery_offset(sector - beyond);
+        }
     }
 
     /// Sectors that it can hold for the array.

@@ -84,11 +84,15 @@ impl fmt::Display for InvalidGeometry {
                     level.number()
                 )
             }
+            Self::Members(level, members) if members < min_members(level) => write!(
+                f,
+                "not enough configured devices ({members}, minimum {})",
+                min_members(level)
+            ),
             Self::Members(level, members) => write!(
                 f,
-                "{members} members are too few or too many for level {} ({} to {MAX_MEMBERS})",
-                level.number(),
-                min_members(level)
+                "{members} members are too many for level {}: at most {MAX_MEMBERS}",
+                level.number()
             ),
             Self::Chunk(sectors) => write!(
                 f,

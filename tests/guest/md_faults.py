@@ -139,6 +139,10 @@ class Schedule:
         if self.rng.random() < 0.5:
             kernel.use_driver(self.rng.choice((*self.pair, self.pair[1])))
             discard_is_safe()
+        if force and self.level == 4 and self.members[-1] not in members and "rust" in self.pair and kernel.driver() == "c":
+            # mdadm leaves such an array dirty, as it holds it for complete without its parity; and the C module refuses it.
+            kernel.use_driver("rust")
+            discard_is_safe()
         self.say(f"assemble under {kernel.driver()}{', forced' if force else ''}: {' '.join(members)}")
         kernel.sh("mdadm", "--assemble", "/dev/md0", "--quiet", "--run", *(["--force"] if force else []), *members)
         self.array = Array(members)

@@ -32,16 +32,21 @@ class Log:
 
     def text(self):
         """Everything logged so far, one message a line, without the times."""
+        return "\n".join(line for _, line in self.lines())
+
+    def lines(self):
+        """The same as pairs: how important (3 an error, 4 a warning, 6 information), and the message."""
         while True:
             try:
                 record = os.read(self._file, 8192).decode(errors="replace")
             except BlockingIOError:
-                return "\n".join(self._lines)
+                return self._lines
             except OSError as problem:
                 if problem.errno != errno.EPIPE:  # EPIPE: older messages were overwritten meanwhile.
                     raise
                 continue
-            self._lines.append(record.split(";", 1)[1].split("\n", 1)[0])
+            head, _, message = record.partition(";")
+            self._lines.append((int(head.split(",")[0]) % 8, message.split("\n", 1)[0]))
 
     def __del__(self):
         os.close(self._file)

@@ -276,9 +276,14 @@ static void power_off(u32 seed)
 
 		spin_lock(&disk->lock);
 		/* The cache, which is as the last flush left it where it is not marked; what is on its way reaches the disk or not. */
-		bio_list_for_each(bio, &disk->waiting)
-			if (!disk->dead && !disk->held && op_is_write(bio_op(bio)) && bio_sectors(bio))
-				copy(disk, bio, &rnd);
+		bio_list_for_each(bio, &disk->waiting) {
+			if (disk->dead || disk->held || !op_is_write(bio_op(bio)) || !bio_sectors(bio))
+				continue;
+			copy(disk, bio, &rnd);
+			/* What reached it has to be there after the next cut, too. */
+			if (disk->durable)
+				bitmap_set(disk->unflushed, bio->bi_iter.bi_sector, bio_sectors(bio));
+		}
 		if (disk->durable) {
 			for_each_set_bit(sector, disk->unflushed, sectors)
 				if (prandom_u32_state(&rnd) & 1)

@@ -139,11 +139,11 @@ fn refusals_say_what_is_wrong() {
     );
     assert_eq!(
         text(InvalidGeometry::Members(Level::Raid5, 1)),
-        "1 members are too few or too many for level 5 (2 to 255)"
+        "not enough configured devices (1, minimum 2)"
     );
     assert_eq!(
         text(InvalidGeometry::Members(Level::Raid6, 256)),
-        "256 members are too few or too many for level 6 (4 to 255)"
+        "256 members are too many for level 6: at most 255"
     );
     assert_eq!(
         text(InvalidGeometry::Layout(Level::Raid6, 7)),
