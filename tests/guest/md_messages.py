@@ -297,12 +297,11 @@ def replacement():
 if __name__ == "__main__":
     speed_limit()
     run([
-        *((f"raid{level}: made, stopped, assembled, refused", lambda level=level: life(level)) for level in (5, 6)),
+        ("raid6: made, stopped, assembled, refused", lambda: life(6)),
         ("raid5: dirty and degraded, as the administrator says", forced_parameter),
         ("shapes that no array has", refused),
         *((f"raid{level}: {title}", lambda body=body, level=level: body(level)) for title, level, body in (
-            ("members fail", 6, failures), ("a sector is mended", 5, mended), ("a sector is mended", 6, mended),
-            ("a sector is lost", 5, not_correctable), ("a sector stays unreadable", 5, not_corrected),
-            ("mismatches", 5, mismatches), ("mismatches", 6, mismatches))),
+            ("members fail", 6, failures), ("a sector is mended", 6, mended), ("a sector is lost", 5, not_correctable),
+            ("a sector stays unreadable", 5, not_corrected), ("mismatches", 5, mismatches), ("mismatches", 6, mismatches))),
         ("raid5: a replacement that cannot be read", replacement),
     ], cleanup=stop_all)
