@@ -4,6 +4,7 @@
  */
 #include <linux/gfp.h>
 #include <linux/mempool.h>
+#include <linux/moduleparam.h>
 #include <linux/sched/mm.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
@@ -78,9 +79,26 @@ bool raid456_page_may_change(void *page)
 	return atomic_long_read_acquire(raid456_page_users(virt_to_page(page))) == 1;
 }
 
+static bool least_memory;
+module_param(least_memory, bool, 0644);
+MODULE_PARM_DESC(least_memory, "For tests: arrays that are started get the least memory that they can work with, and are slow");
+
+bool raid456_least_memory(void)
+{
+	return READ_ONCE(least_memory);
+}
+
+/* Fills a pool when it is made. After that there is nothing but what it has. */
+static void *raid456_mempool_fill(gfp_t gfp, void *size)
+{
+	return gfp & __GFP_FS ? kmalloc((size_t)size, gfp) : NULL;
+}
+
 /* May sleep. */
 mempool_t *raid456_mempool_create(int min, size_t size)
 {
+	if (raid456_least_memory())
+		return mempool_create(1, raid456_mempool_fill, mempool_kfree, (void *)size);
 	return mempool_create_kmalloc_pool(min, size);
 }
 

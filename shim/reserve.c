@@ -55,7 +55,7 @@ struct raid456_reserve *raid456_reserve_new(unsigned int devices)
 
 	if (!reserve)
 		return NULL;
-	if (bioset_init(&reserve->cuts, BIO_POOL_SIZE, offsetof(struct cut, bio), 0))
+	if (bioset_init(&reserve->cuts, raid456_least_memory() ? 1 : BIO_POOL_SIZE, offsetof(struct cut, bio), 0))
 		goto no_cuts;
 	if (bioset_init(&reserve->flushes, devices, offsetof(struct member_flush, bio), 0))
 		goto no_flushes;

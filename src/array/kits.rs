@@ -13,7 +13,7 @@ use super::queue::{Pushed, END};
 use super::table::Slab;
 use crate::block::context::current_cpu;
 use crate::mem::kit::Kit;
-use crate::mem::{boxed, Ask, NoWait, Setup};
+use crate::mem::{self, boxed, Ask, NoWait, Setup};
 use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use kernel::alloc::AllocError;
 use kernel::prelude::*;
@@ -55,7 +55,7 @@ impl Drop for KitList {
     }
 }
 
-/// Kits that an array keeps however short memory is: as many as the smallest cache has.
+/// Kits that an array keeps however short memory is: as many as the smallest cache has. One would do: see [`mem::least`].
 const KEPT: u32 = 17;
 
 /// The most pools of free kits.
@@ -86,6 +86,9 @@ const GRANTED: u32 = END - 2;
 #[pin_data]
 pub(super) struct Kits {
     members: u16,
+    /// How many it keeps, and the most that it has.
+    kept: u32,
+    most: u32,
     pools: KVec<Pin<KBox<Pool>>>,
     /// Kits that exist, in spans and in pools.
     total: AtomicU32,
@@ -118,8 +121,15 @@ impl Kits {
             }
             Ok(pools)
         };
+        let (kept, most) = if mem::least() {
+            (1, 1)
+        } else {
+            (KEPT, u32::MAX)
+        };
         try_pin_init!(Self {
             members,
+            kept,
+            most,
             pools: make_pools()?,
             total: AtomicU32::new(0),
             target: AtomicU32::new(0),
@@ -140,6 +150,11 @@ impl Kits {
         self.target.load(Ordering::Relaxed)
     }
 
+    /// The same, as far as there may be so many.
+    pub(super) fn wanted(&self) -> u32 {
+        self.target().min(self.most)
+    }
+
     /// Number of kits that are in no span.
     pub(super) fn free(&self) -> u32 {
         let pools = self.pools.iter();
@@ -153,7 +168,7 @@ impl Kits {
 
     /// Number of kits that the array can do without.
     pub(super) fn spare(&self) -> u32 {
-        self.total().saturating_sub(KEPT)
+        self.total().saturating_sub(self.kept)
     }
 
     /// Number of kits that [`Self::shrink`] has freed.
@@ -176,7 +191,7 @@ impl Kits {
         let Some(node) = self.take() else {
             return false;
         };
-        let spare = |total: u32| (total > KEPT).then(|| total - 1);
+        let spare = |total: u32| (total > self.kept).then(|| total - 1);
         let freed = self
             .total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spare)
@@ -192,7 +207,7 @@ impl Kits {
 
     /// Makes a kit, of memory that is free at once, if there should be more than there are. Returns whether it did.
     pub(super) fn regrow(&self) -> bool {
-        let lacks = |total: u32| (total < self.target()).then(|| total + 1);
+        let lacks = |total: u32| (total < self.wanted()).then(|| total + 1);
         let counted = self
             .total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lacks);
@@ -236,9 +251,8 @@ impl Kits {
 
     /// Puts a kit into a pool, or frees it if there are more than there should be.
     pub(super) fn give(&self, node: KBox<KitNode>) {
-        if self.total() > self.target.load(Ordering::Relaxed) {
-            let above =
-                |total: u32| (total > self.target.load(Ordering::Relaxed)).then(|| total - 1);
+        if self.total() > self.wanted() {
+            let above = |total: u32| (total > self.wanted()).then(|| total - 1);
             if self
                 .total
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, above)
@@ -274,13 +288,13 @@ impl Kits {
     /// There is no memory; then there should be as many as there are.
     pub(super) fn resize(&self, target: u32, setup: &Setup) -> Result {
         self.target.store(target, Ordering::Relaxed);
-        while self.total() > target {
+        while self.total() > self.wanted() {
             match self.take() {
                 Some(node) => self.give(node),
                 None => return Ok(()),
             }
         }
-        while self.total() < target {
+        while self.total() < self.wanted() {
             let Ok(node) = self.make(setup) else {
                 self.target.store(self.total(), Ordering::Relaxed);
                 return Err(ENOMEM);

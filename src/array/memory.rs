@@ -62,7 +62,7 @@ impl Array {
 
     /// Makes some of the kits anew that were given back, if there is free memory. For who may block; does not.
     pub(super) fn regrow(&self) {
-        if self.kits.total() < self.kits.target() {
+        if self.kits.total() < self.kits.wanted() {
             for _ in 0..REGROWN {
                 if !self.kits.regrow() {
                     break;

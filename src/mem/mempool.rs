@@ -4,7 +4,7 @@
 //!
 //! While there is free memory the pool is not touched: an object that comes from it counts itself in and out.
 
-use super::{Ask, MayBlock, Setup};
+use super::{Ask, MayBlock, NoWait, Setup};
 use crate::bindings;
 use crate::sync::gate::{Entry, Gate};
 use crate::sync::stack::{Node, Stacked};
@@ -48,6 +48,8 @@ struct Slot<T> {
 /// pool waits until every object of the reserve is back, so it must be dropped where one may sleep.
 pub(crate) struct Mempool<T> {
     gate: Pin<KBox<Gate<Raw>>>,
+    /// Free memory is not looked for.
+    only_reserve: bool,
     _objects: PhantomData<fn(T) -> T>,
 }
 
@@ -68,6 +70,7 @@ impl<T> Mempool<T> {
                 Gate::new::<core::convert::Infallible>(raw, setup),
                 setup.flags(),
             )?,
+            only_reserve: super::least(),
             _objects: PhantomData,
         })
     }
@@ -98,8 +101,11 @@ impl<T> Mempool<T> {
         // Kmalloc aligns to this much at least.
         const { assert!(core::mem::align_of::<Slot<T>>() <= 8) };
 
-        // SAFETY: The function has no requirements.
-        let free = unsafe { bindings::raid456_take(core::mem::size_of::<Slot<T>>()) };
+        let free = if self.only_reserve {
+            core::ptr::null_mut()
+        } else {
+            NoWait.room(core::mem::size_of::<Slot<T>>())
+        };
         let (memory, pool) = if free.is_null() {
             let Some(pool) = self.gate.enter() else {
                 return Err(value);

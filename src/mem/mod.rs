@@ -49,6 +49,13 @@ impl Drop for MayBlock {
     }
 }
 
+/// Whether arrays that are started now are to have the least memory that they can work with: one strip's kit, one object of each
+/// pool and no other. For tests: it is the module's parameter.
+pub(crate) fn least() -> bool {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_least_memory() }
+}
+
 /// By what right memory is asked for: what may block takes a [`Setup`] for a proof, what may not a [`NoWait`].
 ///
 /// Lanes, completions and the array's own thread have no [`Setup`] and cannot make one, so nothing they write compiles but

@@ -20,6 +20,7 @@ SECTOR = 512
 # What one system call takes.
 MOST = 1024
 SIZE = 8  # MiB of each member
+NARROW = 2  # And of each of those that take little at a time: every piece is a write of its own.
 
 
 class Scattered:
@@ -73,9 +74,9 @@ def limits(path):
             if os.path.exists(f"/sys/block/{os.path.basename(path)}/queue/{name}")}
 
 
-def scattered(members, spare, level):
+def scattered(members, spare, level, size=SIZE):
     """Whole stripes, small pieces, odd places; a lost member, a rebuild."""
-    array = Array.create(members, level=level, size=SIZE, chunk=32)
+    array = Array.create(members, level=level, size=size, chunk=32)
     note(f"limits: {limits(array.path)}")
     dice = random.Random(level)
     content = bytearray(dice.randbytes(array.size()))
@@ -106,11 +107,22 @@ def scattered(members, spare, level):
     array.expect_parity(bytes(content))
 
 
+def written(path):
+    """How many writes a device has done, and of how many sectors they were."""
+    with open(f"/sys/block/{os.path.basename(path)}/stat", encoding="ascii") as file:
+        words = file.read().split()
+    return int(words[4]), int(words[6])
+
+
 def narrow(level):
     """On members that take 8 sectors at a time."""
-    members = [nullb(f"narrow{number}", SIZE + 4, max_sectors=8, virt_boundary=1) for number in range(5)]
+    members = [nullb(f"narrow{number}", NARROW + 4, max_sectors=8, virt_boundary=1) for number in range(5)]
     expect_range("KiB at a time that a member takes", 1, 4, limits(members[0])["max_sectors_kb"])
-    scattered(members[:4], members[4], level)
+    scattered(members[:4], members[4], level, NARROW)
+    for path in members:
+        writes, sectors = written(path)
+        expect_range(f"sectors that {path} has written", NARROW * 2048, 1 << 40, sectors)
+        expect_range("writes that this took it, at most 8 sectors each", -(-sectors // 8), sectors, writes)
 
 
 def cleanup():

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml mem=480 timeout=200
+"""Arrays that have the least memory that they can work with: one strip's kit, one part of a request, one request that waits for
+its turn, and no other, however much memory is free. All that arrays do they do with that, one strip after the other: requests
+of all sizes at once, with flushes, also by way of a plug and of a file system; members fail and are rebuilt; checks."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from raid import Array, speed_limit, stop_all
+from report import Skipped, expect, expect_range, note, run
+from torture import Check, Disks
+import kernel
+
+LEAST = "/sys/module/raid456/parameters/least_memory"
+
+
+def memory_of(array):
+    """The numbers of md/memory."""
+    return {name: int(value) for name, value in (line.split() for line in array.get("memory").splitlines())}
+
+
+def parks(array):
+    """How often a span has waited for a kit."""
+    return next(int(line.split()[1]) for line in array.get("counters").splitlines() if line.startswith("parks_memory "))
+
+
+def create(level, mib=2, **words):
+    """An array of five members with the least memory, and a sixth one."""
+    if not os.path.exists(LEAST):
+        raise Skipped("only this driver can do with so little")
+    with open(LEAST, "w", encoding="ascii") as file:
+        file.write("Y")
+    disks = Disks(6, mib + 2, late=True, cached=True)
+    speed_limit()
+    array = Array.create(disks.paths[:5], level=level, size=mib, chunk=16, **words)
+    expect("kits, however many are wanted", (1, 256), tuple(memory_of(array)[name] for name in ("kits", "kits_wanted")))
+    return array, disks.paths[5]
+
+
+def whole_life(level, **words):
+    """Requests of all sizes, a member that is lost and another one that is rebuilt, checks."""
+    array, spare = create(level, **words)
+    array.wait_synced()
+    check = Check()
+    check.new(array.geometry(), array.size() // 512, seed=level)
+    check.whole(array.path, "fill")
+    check.run(array.path, "mix", jobs=3, depth=16, longest=256, reads=40, fua=5, flush=5, nowait=5, seed=level)
+    lost = array.members[1]
+    array.fail(lost)
+    check.expect_right()
+    array.remove(lost)
+    array.add(spare)
+    array.wait_rebuilt(100)
+    array.members[1] = spare
+    expect("mismatch_cnt after check", 0, array.scan())
+    check.command("stop")
+    counts = check.counts()
+    note(f"{counts['reads']} reads and {counts['writes']} writes, {parks(array)} times a span has waited for the kit")
+    expect("I/Os in flight afterwards", 0, counts["pending"])
+    expect_range("times that a span has waited for the kit", 100, 1 << 40, parks(array))
+    array.expect_at_rest()
+    left = memory_of(array)
+    expect("kits, and spans that wait", [1, 0, 0, 0], [left[name] for name in (
+        "kits", "parked_memory", "parked_superblock", "parked_bitmap")])
+    check.expect_right()
+    check.whole(array.path, "verify")
+    array.expect_parity()
+
+
+def file_system():
+    """ext4, with many writers at once, synced and checked."""
+    array, _ = create(5, 6)
+    kernel.sh("mkfs.ext4", "-q", "-F", array.path)
+    os.makedirs("/tmp/fs", exist_ok=True)
+    kernel.sh("mount", array.path, "/tmp/fs")
+    try:
+        kernel.sh("sh", "-c", "for i in 1 2 3 4; do (dd if=/dev/urandom of=/tmp/fs/$i bs=1M count=2 && sync /tmp/fs/$i) 2>/dev/null & done;"
+                  " wait; cat /tmp/fs/? | sha256sum > /tmp/sum; sync")
+        kernel.sh("umount", "/tmp/fs")
+        kernel.sh("mount", array.path, "/tmp/fs")
+        _, text = kernel.sh("sh", "-c", "cat /tmp/fs/? | sha256sum | cmp - /tmp/sum && echo same")
+        expect("what the files hold", "same", text.strip())
+    finally:
+        kernel.sh("umount", "/tmp/fs")
+    kernel.sh("fsck.ext4", "-f", "-n", array.path)
+    array.expect_clean()
+
+
+def cleanup():
+    """Everything goes."""
+    Check.remove()
+    stop_all()
+    Disks.remove()
+    if os.path.exists(LEAST):
+        with open(LEAST, "w", encoding="ascii") as file:
+            file.write("N")
+
+
+if __name__ == "__main__":
+    run([
+        ("raid6 with a bitmap", lambda: whole_life(6, bitmap="internal")),
+        ("a file system on raid5", file_system),
+    ], cleanup=cleanup)
