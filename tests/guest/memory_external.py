@@ -2,21 +2,26 @@
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml mem=480 timeout=300
 """Arrays whose metadata user space keeps, in the formats IMSM and DDF, with mdmon: they are created, lose a member, are rebuilt
-on the container's spare, stopped and assembled; also while no thread of the array gets memory."""
+on the container's spare, stopped and assembled; also while no thread of the array gets memory, and while memory is really short.
+Nothing is acknowledged before mdmon has recorded a failure, and neither it, where it does that, nor the array waits for memory."""
 
+import mmap
 import os
+import re
 import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from kmem import Reclaims
 from memory import Shortage, patiently
 from raid import Array, mdstat_names, name_of, speed_limit, stop_all
 from report import Failed, expect, expect_match, expect_range, note, run, wait_for
 from torture import Check, Disks
 import kernel
 
+MIB = 1 << 20
 CONTAINER, VOLUME = "md127", "md126"
 # What a format keeps of each disk for itself, in MiB.
 RESERVED = {"imsm": 6, "ddf": 33}
@@ -64,6 +69,15 @@ class External:
         seconds = time.monotonic() - begin
         self.take_out(lost)
         return lost, seconds
+
+    @staticmethod
+    def monitor():
+        """mdmon's thread that records failures. The other one, which may wait for memory, is the process."""
+        with open(f"/run/mdadm/{CONTAINER}.pid", encoding="ascii") as file:
+            manager = int(file.read())
+        others = [int(task) for task in os.listdir(f"/proc/{manager}/task") if int(task) != manager]
+        expect("mdmon's threads beside the one that manages", 1, len(others))
+        return manager, others[0]
 
     def take_out(self, lost):
         """mdmon takes the member out of the array. What the one of mdadm 4.4 could not do at once it tries again when something
@@ -149,6 +163,97 @@ def without_memory(form, percent):
     subject.expect_whole()
 
 
+def ended():
+    """How many writes of the array have ended."""
+    with open(f"/sys/block/{VOLUME}/stat", encoding="ascii") as file:
+        return int(file.read().split()[4])
+
+
+def still():
+    """Whether no write ends for a while."""
+    before = ended()
+    time.sleep(1)
+    return ended() == before
+
+
+def unrecorded(form):
+    """mdmon does not run: no write ends that the lost member should have taken, and those that wait end when it has
+    recorded that."""
+    subject = External(form, 5, 3)
+    array = subject.array
+    subject.check.whole(array.path, "fill")
+    manager, _ = subject.monitor()
+    lost = array.slots()[1]
+    subject.load(reads=0, jobs=2, depth=32, fua=0)
+    time.sleep(0.3)
+    os.kill(manager, signal.SIGSTOP)
+    try:
+        array.set(f"dev-{name_of(lost)}/state", "faulty")
+        expect("the lost member is blocked", True, "blocked" in array.state(lost))
+        # What lies on others alone may end, and md core lets no other begin.
+        wait_for("no write ends any more", still, 20)
+        before = ended()
+        expect_range("writes that wait for the record", 3, 64, subject.check.counts()["pending"])
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    wait_for("writes end again", lambda: ended() > before + 100, 20)
+    subject.take_out(lost)
+    subject.wait_rebuilt()
+    subject.check.command("stop")
+    subject.expect_whole()
+
+
+def available():
+    """Bytes of memory that programs could have."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
+
+
+def short_of_pages(form, level, members):
+    """A member dies while a program has nearly all memory and another one writes more than the rest holds: the failure is recorded
+    soon, and of all who look for memory themselves no thread of the array is one. mdmon's monitor may be: what it asks for is told."""
+    subject = External(form, level, members, mib=14)
+    array = subject.array
+    manager, monitor = subject.monitor()
+    with open(f"/proc/{manager}/status", encoding="ascii") as file:
+        locked = int(re.search(r"VmLck:\s*(\d+)", file.read())[1])
+    expect_range("KiB that mdmon has locked", 1000, 1 << 30, locked)
+    for name, value in (("dirty_ratio", 90), ("dirty_background_ratio", 80)):
+        with open(f"/proc/sys/vm/{name}", "w", encoding="ascii") as setting:
+            setting.write(str(value))
+    hog = mmap.mmap(-1, max(4096, available() - 24 * MIB))
+    for at in range(0, len(hog), 4096):
+        hog[at] = 1
+    writer = os.fork()
+    if not writer:
+        with open(array.path, "r+b", buffering=0) as disk:
+            block, place, size = os.urandom(MIB), 0, array.size() // MIB
+            while True:
+                disk.seek(place % size * MIB)
+                disk.write(block)
+                place += 1
+    try:
+        with Reclaims(VOLUME, monitor) as reclaims:
+            time.sleep(2)
+            lost, seconds = subject.lose()
+            time.sleep(1)
+        note(f"{lost}: the failure was recorded after {seconds:.2f} s")
+        for (event, caller), number in sorted(reclaims.may_wait.items()):
+            note(f"mdmon's monitor: {number} times {event} by {caller}, which might have had to")
+        for way, number in reclaims.ways.items():
+            note(f"mdmon's monitor had to look for memory {number} times: {way}")
+        reclaims.expect_others_only(20)
+        expect_range("seconds until the failure was recorded", 0, 10, seconds)
+        subject.wait_rebuilt()
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        hog.close()
+    array.expect_at_rest()
+    expect("mismatch_cnt after check", 0, array.scan())
+    array.expect_parity()
+
+
 def cleanup():
     """Everything goes."""
     Check.remove()
@@ -161,6 +266,10 @@ if __name__ == "__main__":
         ("imsm raid5 lives", lambda: life("imsm", 5, 3)),
         ("ddf raid5 lives", lambda: life("ddf", 5, 4)),
         ("ddf raid6 lives", lambda: life("ddf", 6, 4)),
+        ("imsm, nothing is acknowledged before the record", lambda: unrecorded("imsm")),
+        ("ddf, nothing is acknowledged before the record", lambda: unrecorded("ddf")),
+        ("imsm, memory is really short", lambda: short_of_pages("imsm", 5, 3)),
+        ("ddf, memory is really short", lambda: short_of_pages("ddf", 6, 4)),
         ("imsm, no thread of the array gets memory", lambda: without_memory("imsm", 100)),
         ("ddf, half of the array's threads' allocations fail", lambda: without_memory("ddf", 50)),
     ], cleanup=cleanup)

@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from kmem import Reclaims
 from raid import Array, speed_limit, stop_all
 from report import Failed, Skipped, expect, expect_range, note, run, wait_for
 from torture import Check, Disks
@@ -114,12 +115,14 @@ def swap_on_array(level):
         memory = mmap.mmap(-1, size)
         seen, thread = [], None
         stamp = bytes(range(256)) * 8
-        for turn in range(2):
-            for at in range(0, size, PAGE):
-                memory[at:at + 2064] = (at + turn).to_bytes(16, "little") + stamp
-                if thread is None and at > size // 2:
-                    thread = lose_and_rebuild(array, spare, seen)
-        thread.join(150)
+        with Reclaims("md0") as reclaims:
+            for turn in range(2):
+                for at in range(0, size, PAGE):
+                    memory[at:at + 2064] = (at + turn).to_bytes(16, "little") + stamp
+                    if thread is None and at > size // 2:
+                        thread = lose_and_rebuild(array, spare, seen)
+            thread.join(150)
+        reclaims.expect_others_only(100)
         expect("a member lost and rebuilt", ["rebuilt"], seen)
         with open("/proc/swaps", encoding="ascii") as file:
             used = int(file.read().splitlines()[1].split()[3]) * 1024
@@ -144,19 +147,21 @@ def dirty_pages(level):
         for name, value in (("dirty_ratio", 90), ("dirty_background_ratio", 80)):
             with open(f"/proc/sys/vm/{name}", "w", encoding="ascii") as setting:
                 setting.write(str(value))
-        hog = mmap.mmap(-1, max(PAGE, available() - 60 * MIB))
+        hog = mmap.mmap(-1, max(PAGE, available() - 28 * MIB))
         for at in range(0, len(hog), PAGE):
             hog[at] = 1
         block = os.urandom(MIB)
-        for number in range(array.size() * 7 // 10 // (4 * MIB)):
-            data = hashlib.sha256(str(number).encode()).digest() + block * 4
-            with open(f"/tmp/fs/{number}", "wb") as file:
-                file.write(data[:4 * MIB])
-            sums[number] = hashlib.sha256(data[:4 * MIB]).digest()
-            if number == 6:
-                thread = lose_and_rebuild(array, spare, seen)
-        kernel.sh("sync")
-        thread.join(150)
+        with Reclaims("md0") as reclaims:
+            for number in range(array.size() * 7 // 10 // (4 * MIB)):
+                data = hashlib.sha256(str(number).encode()).digest() + block * 4
+                with open(f"/tmp/fs/{number}", "wb") as file:
+                    file.write(data[:4 * MIB])
+                sums[number] = hashlib.sha256(data[:4 * MIB]).digest()
+                if number == 6:
+                    thread = lose_and_rebuild(array, spare, seen)
+            kernel.sh("sync")
+            thread.join(150)
+        reclaims.expect_others_only(10)
         expect("a member lost and rebuilt", ["rebuilt"], seen)
         hog.close()
     finally:

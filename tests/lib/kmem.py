@@ -7,7 +7,7 @@ import os
 import re
 
 from kernel import sh
-from report import Failed
+from report import Failed, expect, expect_range
 
 _TRACING = "/sys/kernel/tracing"
 
@@ -72,7 +72,7 @@ class Allocation:
         return f"{self.comm}: {self.event}: {self.text}\n{way}"
 
 
-class _Instance:
+class Instance:
     """A trace of its own."""
 
     def __init__(self, name, kilobytes):
@@ -85,10 +85,10 @@ class _Instance:
         with open(f"{self._path}/{name}", "w", encoding="ascii") as file:
             file.write(str(value))
 
-    def trace(self, event, condition):
+    def trace(self, event, condition, group="kmem"):
         """Traces an event where a condition holds."""
-        self.write(f"events/kmem/{event}/filter", condition)
-        self.write(f"events/kmem/{event}/enable", 1)
+        self.write(f"events/{group}/{event}/filter", condition)
+        self.write(f"events/{group}/{event}/enable", 1)
 
     def lines(self):
         """What was traced, CPU by CPU: a stack stands behind its event."""
@@ -138,7 +138,7 @@ class Allocations:
             raise Failed("this kernel has no kmem events")
         start, end = text_of("raid456")
         ours = f"call_site >= {start} && call_site < {end}"
-        self._ways, self._all = _Instance("ways", 16384), _Instance("all", 8192)
+        self._ways, self._all = Instance("ways", 16384), Instance("all", 8192)
         # With an offset a module's name comes.
         for option in ("stacktrace", "sym-offset"):
             self._ways.write(f"options/{option}", 1)
@@ -179,6 +179,65 @@ class Allocations:
                 caller = re.search(r"call_site=(\S+?)(?:\+0x\S+)?(?: (\[\w+\]))? ", found["text"])
                 comm = re.sub(r"\d+$", "", found["comm"].strip())
                 self.counts[comm, " ".join(filter(None, caller.groups())), found["event"]] += 1
+
+
+class Reclaims:
+    """Whether threads of an array have to look for memory themselves, because none is free, within a `with` block.
+
+    who         {(task's name, its number): how often} of these threads, and of one thread beside
+    ways        of that thread, what it wanted: {the way there: how often}
+    may_wait    and what it has allocated that might have led there: {(event, caller): how often}
+    others      how often anybody had to
+    """
+
+    def __init__(self, array, thread=0):
+        self._array, self._thread, self.others = array, thread, 0
+        self.who, self.may_wait, self.ways = collections.Counter(), collections.Counter(), collections.Counter()
+        self._trace = None
+
+    @staticmethod
+    def _stalls():
+        with open("/proc/vmstat", encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("allocstall_"))
+
+    def __enter__(self):
+        if not os.path.exists(f"{_TRACING}/trace"):
+            sh("mount", "-t", "tracefs", "tracefs", _TRACING)
+        self._trace = Instance("reclaims", 4096)
+        self._trace.write("options/stacktrace", 1)
+        self._trace.trace("mm_vmscan_direct_reclaim_begin", f'comm ~ "{self._array}_*" || common_pid == {self._thread or -1}', "vmscan")
+        if self._thread:
+            for event in _LARGE:
+                self._trace.trace(event, f"common_pid == {self._thread} && gfp_flags & {_DIRECT_RECLAIM}")
+        self.others = -self._stalls()
+        return self
+
+    def __exit__(self, *_):
+        self._trace.write("tracing_on", 0)
+        self.others += self._stalls()
+        way = None
+        for line in [*self._trace.lines(), ""]:
+            if found := _FRAME.match(line):
+                if way is not None:
+                    way.append(found["name"])
+                continue
+            if way:
+                self.ways[" < ".join(way[:14])] += 1
+            way = None
+            found = _LINE.match(line)
+            if found and found["event"] in _LARGE:
+                site = re.search(r"call_site=(\S+?)(?:\+0x\S+)? ", found["text"])
+                self.may_wait[found["event"], site[1] if site else "?"] += 1
+            elif found:
+                self.who[found["comm"].strip(), int(found["pid"])] += 1
+                way = [] if int(found["pid"]) == self._thread else None
+        self._trace.end()
+
+    def expect_others_only(self, least):
+        """Ends the case unless somebody had to, at least so often, and no thread of the array had to."""
+        expect_range("times that somebody had to look for memory", least, 1 << 40, self.others)
+        expect("threads of the array that had to", {}, {
+            name: number for (name, _), number in self.who.items() if name.startswith(f"{self._array}_")})
 
 
 def text_of(module):
