@@ -68,6 +68,8 @@ counters! {
         RunsInline = "runs_inline",
         /// Times that a span was run by a lane.
         RunsLane = "runs_lane",
+        /// Times that a span began to wait for the rest of a stream's stripe.
+        StreamHolds = "stream_holds",
         /// Times that a span began to wait for a strip's pages.
         ParksMemory = "parks_memory",
         /// Times that a span began to wait for the superblock.

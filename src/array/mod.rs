@@ -43,8 +43,10 @@ mod pump;
 mod queue;
 mod resize;
 mod run;
+mod sequence;
 mod settings;
 mod setup;
+mod streams;
 mod submit;
 mod sync;
 mod table;
@@ -60,6 +62,7 @@ use self::offload::Offload;
 use self::part::Item;
 use self::queue::IndexStack;
 use self::settings::Settings;
+use self::streams::{Streams, WatchThread};
 use self::table::Table;
 use crate::block::request::Request;
 use crate::block::reserve::Reserve;
@@ -110,6 +113,8 @@ pub(crate) struct Array {
     later: Later,
     bitmap: Arc<Bitmap>,
     flusher: FlushThread,
+    streams: Arc<Streams>,
+    watch: WatchThread,
     /// Keeps the array until [`Personality::free`] stops it.
     shrinker: SetOnce<Shrinker<Gate<Array>>>,
     /// Spans that wait for failures to be recorded in the superblock.
@@ -150,6 +155,7 @@ impl Personality for Array {
         array.offload.stop(locked);
         array.lanes.stop(locked);
         array.stop_flushing(locked);
+        array.stop_watching(locked);
     }
 
     fn control(array: Running<'_, Self>) {

@@ -12,6 +12,7 @@ use super::kits::{KitList, KitNode, NOT_DEFERRED};
 use super::part::{Item, PartList};
 use super::pump::Flight;
 use super::queue::Link;
+use super::streams::NO_STREAM;
 use super::table::Place;
 use super::Array;
 use crate::block::member_bio::MemberBio;
@@ -27,7 +28,7 @@ use crate::sync::flights::Flights;
 use crate::sync::gate::Entry;
 use crate::sync::mailbox::CompletionWord;
 use crate::sync::stack::Stack;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -55,6 +56,10 @@ pub(super) struct SpanObject {
     pub(super) pins: AtomicU32,
     /// Its place in the queue of a lane.
     pub(super) run: Link,
+    /// Which stream it is held for, as of its last run.
+    pub(super) stream: AtomicU32,
+    /// Its place among those that are held for streams.
+    pub(super) held: Link,
     /// Its place among those that wait for a flush of the write-intent bitmap.
     pub(super) for_bitmap: Link,
     /// Its place among those that wait for the superblock.
@@ -89,11 +94,18 @@ impl SpanObject {
             place: Place::new(),
             pins: AtomicU32::new(0),
             run: Link::new(),
+            stream: AtomicU32::new(NO_STREAM),
+            held: Link::new(),
             for_bitmap: Link::new(),
             for_superblock: Link::new(),
             deferred: AtomicU32::new(NOT_DEFERRED),
         }? Error);
         Arc::init(span, setup.flags())
+    }
+
+    /// Whether it waits for kits; by the time the caller looks at the answer it may be out of date.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed) != NOT_DEFERRED
     }
 
     /// The first sector on its members.
@@ -147,6 +159,8 @@ pub(super) struct Work {
     pub(super) kits: SpanKits,
     /// What its jobs on engines have.
     pub(super) tickets: SpanTickets,
+    /// The stream that has written to it last.
+    pub(super) stream: u32,
     /// Keeps the array while the span has work; its runner has it meanwhile.
     pub(super) entry: Option<Entry<Array>>,
 }
@@ -182,6 +196,7 @@ impl Work {
             parts: PartList::default(),
             kits: [const { None }; SPAN_STRIPS as usize],
             tickets: None,
+            stream: NO_STREAM,
             entry: None,
         })
     }

@@ -2,6 +2,7 @@
 
 //! Parts as the driver holds them: a part of `raid/` with the request, or the sync unit, that it belongs to.
 
+use super::streams::NO_STREAM;
 use super::Array;
 use crate::block::request::Slice;
 use crate::block::Status;
@@ -35,6 +36,8 @@ pub(super) struct Unit {
 pub(super) struct Item {
     pub(super) part: Part,
     pub(super) origin: Origin,
+    /// Which stream it is held for.
+    pub(super) stream: u32,
     /// Keeps the array. A span takes it over from the first part that it accepts.
     pub(super) entry: Option<Entry<Array>>,
     next: Option<Pooled<Item>>,
@@ -46,6 +49,7 @@ impl Item {
         Self {
             part,
             origin,
+            stream: NO_STREAM,
             entry,
             next: None,
         }

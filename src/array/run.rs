@@ -13,6 +13,7 @@ use super::lanes;
 use super::object::{SpanObject, Work};
 use super::pump;
 use super::queue::Pushed;
+use super::streams::NO_STREAM;
 use super::Array;
 use crate::md::trace::{self, Reason};
 use crate::raid::phase::{Phase, Phases};
@@ -120,6 +121,7 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
         parts,
         kits,
         tickets,
+        stream,
         ..
     } = work;
     let mut env = RunEnv {
@@ -150,6 +152,7 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
     let sector = env.sector;
     trace::span_step(&array.mddev, || step_of(sector, events, logic.phases()));
     let waits = logic.waits();
+    array.watch_held(span, waits.rest.then_some(*stream));
     if array.kits.anybody_waits() {
         let shed = logic.shed(columns);
         env.free_kits(shed);
@@ -200,7 +203,12 @@ impl Work {
             return;
         }
         let sector = self.span.key().sector;
-        let Self { parts, entry, .. } = self;
+        let Self {
+            parts,
+            entry,
+            stream,
+            ..
+        } = self;
         parts.append(span.posted.take_all().map(|mut item| {
             if let Some(brought) = item.entry.take() {
                 entry.get_or_insert_with(|| {
@@ -209,6 +217,9 @@ impl Work {
                 });
             }
             span.counts.add(counters::Work::Parts, 1);
+            if item.stream != NO_STREAM {
+                *stream = item.stream;
+            }
             // The part came with its poster's pin.
             span.pins.fetch_sub(1, Ordering::Release);
             item
@@ -266,7 +277,7 @@ impl Array {
     /// Forgets what the active spans that nobody runs have cached, until some kit has come free. Who runs one of the others
     /// does it there.
     fn shed_active(&self) {
-        for span in self.table.active_spans() {
+        for span in self.table.slab().active() {
             let Some(mut turn) = span.actor.claim() else {
                 // Its runner may have looked before somebody waited: it is to look again.
                 if let Some(turn) = span.actor.post(Events::MEMORY) {

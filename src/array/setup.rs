@@ -15,6 +15,7 @@ use super::members;
 use super::offload::{Mode, Offload, NO_ENGINES};
 use super::queue::IndexStack;
 use super::settings::{Settings, DEFAULT_STRIPS};
+use super::streams::{Streams, WatchThread};
 use super::table::Table;
 use super::Array;
 use crate::block::context;
@@ -88,6 +89,7 @@ fn start(
         array.offload.stop(mddev);
         array.lanes.stop(mddev);
         array.stop_flushing(mddev);
+        array.stop_watching(mddev);
         return Err(err);
     }
 
@@ -261,6 +263,8 @@ fn allocate(
         later <- Later::new(),
         bitmap: Arc::pin_init(Bitmap::new(setup), setup.flags())?,
         flusher: FlushThread::new(),
+        streams: Arc::new(Streams::new(setup)?, setup.flags())?,
+        watch: WatchThread::new(),
         shrinker: SetOnce::new(),
         recording: IndexStack::new(),
         device <- new_irq_spinlock!((), "raid456 device"),
@@ -288,7 +292,8 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     let started = array
         .lanes
         .set_count(0, array.table.slab(), &array.mddev, setup)
-        .and_then(|()| array.start_flushing(setup));
+        .and_then(|()| array.start_flushing(setup))
+        .and_then(|()| array.start_watching(setup));
     if let Err(err) = started {
         md_warn!("md/raid:{}: couldn't allocate thread.\n", mddev.name());
         return Err(err);

@@ -11,6 +11,7 @@ use super::direct;
 use super::object::{SpanObject, Work};
 use super::part::{Item, Origin};
 use super::run::{give, hand_over, run};
+use super::streams::NO_STREAM;
 use super::table::Pinned;
 use super::Array;
 use crate::block::plug::{self, Plugged};
@@ -20,7 +21,7 @@ use crate::block::{Flags, Op, Status};
 use crate::md::mddev::Mddev;
 use crate::mem::mempool::Pooled;
 use crate::mem::MayBlock;
-use crate::raid::part::{Part, PartKind};
+use crate::raid::part::{Hold, Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::sync::gate::{Entry, Gate};
 use crate::sync::mailbox::Events;
@@ -326,6 +327,9 @@ impl Array {
     /// Posts the parts of a slice to the spans that were reserved for it, and runs them.
     fn post_slice(&self, slice: Slice, reserved: &mut Reserved<'_>, entry: Entry<Array>) {
         let template = self.template(&slice);
+        let stream = (template.kind == PartKind::Write)
+            .then(|| self.stream_of(&slice))
+            .flatten();
         let mut keep = Some((slice, entry));
         let last = reserved.count.wrapping_sub(1);
         for (index, (pinned, mut item)) in reserved.take().enumerate() {
@@ -339,8 +343,16 @@ impl Array {
             item.part = self.part(&template, pinned.key().sector);
             item.origin = Origin::Request(slice);
             item.entry = Some(entry);
-            // The plug first: a part that is held must have somebody who lets it go.
-            item.part.hold = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
+            // A part that is held must have somebody who lets it go: who watches streams, or the plug.
+            let stream = stream.filter(|_| self.leaves_rest(&item.part));
+            item.stream = stream.unwrap_or(NO_STREAM);
+            item.part.hold = if stream.is_some() {
+                Hold::Stream
+            } else if self.may_hold(&item.part) && plug::hold(span.clone()).is_ok() {
+                Hold::Plug
+            } else {
+                Hold::No
+            };
             let much = item.part.strips().count() >= MUCH;
             if let Some(turn) = pinned.post(item) {
                 if much && (more || plug::active()) && self.lanes.may_help(MUCH_TAKEN) {

@@ -179,7 +179,7 @@ impl Array {
 /// instead.
 pub(super) fn quiesce(gate: &Gate<Array>, locked: Option<&Locked<'_>>) {
     gate.close();
-    for span in gate.table.active_spans() {
+    for span in gate.table.slab().active() {
         if let Some(turn) = span.actor.post(Events::FLUSH) {
             run(span, turn);
         }

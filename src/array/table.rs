@@ -60,6 +60,14 @@ impl Slab {
         let chunk = self.chunks.get((index / CHUNK) as usize)?.as_ref()?;
         chunk.get((index % CHUNK) as usize)
     }
+
+    /// The spans that are active. Those that become so meanwhile may be missed.
+    pub(super) fn active(&self) -> impl Iterator<Item = &Arc<SpanObject>> {
+        let chunks = self.chunks.iter().map_while(SetOnce::as_ref);
+        chunks
+            .flat_map(|chunk| chunk.iter())
+            .filter(|span| span.place.active.load(Ordering::Relaxed))
+    }
 }
 
 /// Where a span object is in its shard. Changed under the shard's lock.
@@ -540,13 +548,6 @@ impl Table {
         }
         self.waiters.wake_all();
         Ok(())
-    }
-
-    /// The spans that are active. Those that become so meanwhile may be missed.
-    pub(super) fn active_spans(&self) -> impl Iterator<Item = &Arc<SpanObject>> {
-        (0..self.len())
-            .filter_map(|index| self.slab.get(index))
-            .filter(|span| span.place.active.load(Ordering::Relaxed))
     }
 }
 

@@ -8,7 +8,7 @@
 use super::column::Column;
 use super::count::Count;
 use super::job::Env;
-use super::part::{Part, PartKind, Parts};
+use super::part::{Hold, Part, PartKind, Parts};
 use super::phase::Phase;
 use super::span::Span;
 use super::strips::{Strips, STRIP_SECTORS};
@@ -27,7 +27,7 @@ impl Span {
         let released = core::mem::take(&mut self.released);
         parts.retain(&mut |part| {
             if released {
-                part.hold = false;
+                part.hold = Hold::No;
             }
             if part.todo.is_empty() {
                 return !part.is_complete();
@@ -134,10 +134,13 @@ impl Span {
                         column.cover(sectors, strips);
                     }
                 });
-                if part.hold {
-                    self.held |= fresh;
-                } else {
-                    self.held -= strips;
+                match part.hold {
+                    Hold::No => self.held -= strips,
+                    Hold::Plug => self.held |= fresh,
+                    Hold::Stream => {
+                        self.held |= fresh;
+                        self.watched |= strips;
+                    }
                 }
             }
             PartKind::Discard => {

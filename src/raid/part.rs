@@ -25,6 +25,18 @@ pub(crate) enum PartKind {
     },
 }
 
+/// Whether strips that a write does not fill may wait for more writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// They start at once.
+    No,
+    /// More may come at once: the submitter holds a plug, and has the span released when he lets go.
+    Plug,
+    /// The submitter writes in sequence. Who runs the span has it looked after, and released in time: see
+    /// [`Waits::rest`](super::span::Waits::rest).
+    Stream,
+}
+
 /// What one request wants of one span, strip by strip.
 ///
 /// A part belongs to exactly one of its strips' queues at a time: a strip of it is first `todo`, then `active`, then in
@@ -41,8 +53,8 @@ pub(crate) struct Part {
     pub(crate) fua: bool,
     /// The submitter waits for it: member writes are marked synchronous.
     pub(crate) sync: bool,
-    /// More writes may follow at once (the submitter holds a plug): strips that are not full need not start yet.
-    pub(crate) hold: bool,
+    /// More writes may follow: strips that are not full need not start yet.
+    pub(crate) hold: Hold,
     /// The flush of the write-intent bitmap that must have ended before its blocks are written.
     pub(crate) bitmap_seq: Option<u32>,
     /// It was counted among those that waited for others.
@@ -66,7 +78,7 @@ impl Part {
             end,
             fua: false,
             sync: false,
-            hold: false,
+            hold: Hold::No,
             bitmap_seq: None,
             waited: false,
             todo: strips,

@@ -31,6 +31,9 @@ pub(crate) struct Waits {
     pub(crate) superblock: bool,
     /// Some strips wait for this flush of the write-intent bitmap (the latest one waited for).
     pub(crate) bitmap: Option<u32>,
+    /// Some strips wait for the rest of what is written in sequence. Nobody tells when it does not come: the span is to be
+    /// released ([`Span::release`]) after a while.
+    pub(crate) rest: bool,
 }
 
 /// The state of a span that is not a member's; see [`Column`] for that.
@@ -65,6 +68,8 @@ pub(crate) struct Span {
     pub(super) replace: Strips,
     /// Gathering strips that need not start yet: more writes may come.
     pub(super) held: Strips,
+    /// Those of them that wait for the rest of a stream.
+    pub(super) watched: Strips,
     /// The parts that wait at the next step must not be held either, once they are accepted.
     pub(super) released: bool,
     /// Strips at work that have been planned once: what of them was in memory has been counted.
@@ -260,6 +265,8 @@ impl Span {
                 break;
             }
         }
+        self.watched &= self.held;
+        self.waits.rest = !self.watched.is_empty();
         debug_assert!(
             self.held_while_parked().is_empty(),
             "a span that waits for memory must hold nothing that another one needs"

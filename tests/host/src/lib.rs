@@ -42,6 +42,7 @@ pub mod array {
 
     pub(crate) mod durable;
     pub(crate) mod flushes;
+    pub(crate) mod sequence;
 }
 
 pub mod sim;

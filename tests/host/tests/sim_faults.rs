@@ -85,7 +85,7 @@ const FAULTS: &[Fault] = faults! {
         "if env.bitmap_flushed(seq) || super::fault::on(\"bitmap-not-waited-for\") {";
     "held-writes-wait-for-no-bitmap", "accept.rs",
         "self.note_bitmap(part, strips);" =>
-        "if !(part.hold && super::fault::on(\"held-writes-wait-for-no-bitmap\")) { self.note_bitmap(part, strips); }";
+        "if !(part.hold != super::part::Hold::No && super::fault::on(\"held-writes-wait-for-no-bitmap\")) { self.note_bitmap(part, strips); }";
 
     // Joining, ending.
     "read-joins-too-late", "accept.rs",
@@ -122,6 +122,12 @@ const FAULTS: &[Fault] = faults! {
         "            *column = Column::default();" =>
         "            let stays = super::fault::on(\"evicted-blocks-stay-cached\");
             *column = Column { uptodate: if stays { column.uptodate } else { Strips::NONE }, ..Column::default() };";
+    "nobody-watches-a-stream", "accept.rs",
+        "self.watched |= strips;" =>
+        "if !super::fault::on(\"nobody-watches-a-stream\") { self.watched |= strips; }";
+    "rest-of-a-stream-not-told", "span.rs",
+        "self.watched &= self.held;" =>
+        "self.watched &= if super::fault::on(\"rest-of-a-stream-not-told\") { self.held & self.syncs } else { self.held };";
     "released-parts-are-held-again", "accept.rs",
         "            if released {" =>
         "            if released && !super::fault::on(\"released-parts-are-held-again\") {";

@@ -24,6 +24,9 @@ const LEVEL_SALT: u64 = 144;
 /// What of the dice decides whether members are replaced while they work: seeds without that do what they did before.
 const REPLACE_SALT: u64 = 231;
 
+/// What of the dice decides whether writes are held as those of streams are: not in the seeds that are kept.
+const STREAM_SALT: u64 = 1;
+
 /// All layouts of level 6.
 const LAYOUTS_6: [i32; 14] = [0, 1, 2, 3, 4, 5, 8, 9, 10, 16, 17, 18, 19, 20];
 
@@ -37,6 +40,7 @@ pub(crate) struct Pace {
     pub(crate) daemon: u32,
     pub(crate) sync: u32,
     pub(crate) admin: u32,
+    pub(crate) streams: u32,
 }
 
 /// Everything that is fixed for a run. Chances are in thousandths.
@@ -77,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) discards: u32,
     /// A submitter plugs its next few requests.
     pub(crate) plugs: u32,
+    /// A write that leaves some of its last stripe is taken for one of a stream.
+    pub(crate) streams: u32,
     /// A read that may go straight to its member does.
     pub(crate) direct: u32,
     /// A write is FUA, and likewise a request flushes.
@@ -111,6 +117,12 @@ impl Config {
         let mut six = Rng::new(mix(seed, LEVEL_SALT));
         let is_six = six.chance(450);
         let mut replace = Self::replace_dice(seed);
+        let mut stream = Rng::new(mix(seed, STREAM_SALT));
+        let streams = if stream.chance(250) {
+            stream.pick(&[300, 800])
+        } else {
+            0
+        };
         let mut level = if rng.chance(125) {
             Level::Raid4
         } else {
@@ -172,6 +184,7 @@ impl Config {
             reads: rng.within(100..600),
             discards: rng.pick(&[0, 50, 200]),
             plugs: rng.pick(&[0, 200, 500]),
+            streams,
             direct: rng.pick(&[0, 500, 1000]),
             durable: rng.pick(&[50, 200, 400]),
             pending_jobs: rng.pick(&[0, 0, 200, 600]),
@@ -196,6 +209,7 @@ impl Config {
                 daemon: rng.pick(&slow) * 3,
                 sync: rng.pick(&slow) * 2,
                 admin: 2,
+                streams: u32::from(streams > 0),
             },
         }
     }

@@ -210,7 +210,7 @@ impl Sim {
     /// Lets some actor go on. Returns false if it could not.
     fn schedule(&mut self) -> bool {
         let pace = self.config.pace;
-        let actors: [(u32, Act); 7] = [
+        let actors: [(u32, Act); 8] = [
             (pace.io, Self::end_some_io),
             (pace.lane, Self::run_lane),
             (pace.job, Self::end_some_job),
@@ -218,6 +218,7 @@ impl Sim {
             (pace.daemon, Self::daemon),
             (pace.sync, Self::sync),
             (pace.admin, Self::admin),
+            (pace.streams, Self::look_at_streams),
         ];
         let total = actors.iter().map(|(weight, _)| weight).sum();
         let mut dice = self.rng.below(total);

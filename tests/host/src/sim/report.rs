@@ -72,6 +72,7 @@ events! {
     NoKit "times that no kit was free",
     Evicted "kits taken from an inactive span",
     Starved "spans parked for lack of kits",
+    WaitsRest "spans held for the rest of a stream",
     WaitsBitmap "spans parked for a bitmap flush",
     WaitsSuperblock "spans parked for a superblock write",
     NotIssued "member bios that found the member gone",

@@ -484,6 +484,24 @@ impl Sim {
             self.count(Event::WaitsBitmap);
             self.table.parked_bitmap.push(entry);
         }
+        if waits.rest && !self.table.watched.contains(&entry) {
+            self.count(Event::WaitsRest);
+            self.table.watched.push(entry);
+        }
+    }
+
+    /// Some of the spans that wait for the rest of a stream have waited for long enough. Returns false if there are none.
+    pub(crate) fn look_at_streams(&mut self) -> bool {
+        let watched = std::mem::take(&mut self.table.watched);
+        let any = !watched.is_empty();
+        for entry in watched {
+            if self.rng.chance(300) {
+                self.post(entry, Events::FLUSH);
+            } else {
+                self.table.watched.push(entry);
+            }
+        }
+        any
     }
 
     /// The first span that waits for kits is told to try.

@@ -11,7 +11,7 @@ use super::request::{Account, Kind};
 use super::runner::Runner;
 use super::table::{Events, PartOwner, SimPart};
 use super::Sim;
-use crate::raid::part::{Part, PartKind};
+use crate::raid::part::{Hold, Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::Strips;
 use std::collections::VecDeque;
@@ -477,9 +477,15 @@ impl Sim {
             return Step::Return;
         };
         if let (PartKind::Write, Some(plug)) = (part.kind, &mut self.submitters[index].plug) {
-            part.hold = part.end - part.start < self.geometry.stripe_sectors();
-            if part.hold {
+            if part.end - part.start < self.geometry.stripe_sectors() {
+                part.hold = Hold::Plug;
                 plug.0.push(entry);
+            }
+        }
+        if self.config.streams > 0 && part.kind == PartKind::Write && !part.fua {
+            let whole = part.end % self.geometry.stripe_sectors() == 0;
+            if !whole && self.rng.chance(self.config.streams) {
+                part.hold = Hold::Stream;
             }
         }
         let part = SimPart::of_user(call.request, part);

@@ -191,6 +191,8 @@ pub(crate) struct Table {
     /// Spans that wait for a flush of the bitmap, and for the superblock.
     pub(crate) parked_bitmap: Vec<usize>,
     pub(crate) parked_super: Vec<usize>,
+    /// Spans that wait for the rest of a stream.
+    pub(crate) watched: Vec<usize>,
     clock: u64,
 }
 
@@ -230,6 +232,7 @@ impl Table {
             lanes: VecDeque::new(),
             parked_bitmap: Vec::new(),
             parked_super: Vec::new(),
+            watched: Vec::new(),
             clock: 0,
         }
     }

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml disks=6 disk-size=40 cpus=2 timeout=240
+"""Sequential writes: stripes are held until they are full, and nothing waits for what does not come."""
+
+import mmap
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from mapper import dm, need_target, sectors_of
+from raid import Array, rams, stop_all
+from report import expect, expect_range, run
+import generator
+
+KIB = 1024
+
+
+def counters(array):
+    """{name: value}"""
+    return {name: int(value) for name, value in (line.split() for line in array.get("counters").splitlines())}
+
+
+def load(array, words):
+    """What the array's counters grow by while a load runs."""
+    before = counters(array)
+    generator.load(array.path, words)
+    return {name: value - before[name] for name, value in counters(array).items()}
+
+
+def slow_array(chunk, milliseconds=4, cache=4096):
+    """An array with nothing in memory, of six members that take their time."""
+    need_target("delay")
+
+    def slow(delay):
+        return [dm(f"slow{n}", f"0 {sectors_of(disk)} delay {disk} 0 {delay}") for n, disk in enumerate(rams(6))]
+
+    array = Array.create(slow(0), size=32, chunk=chunk).reassemble()
+    array.set("stripe_cache_size", cache)
+    slow(milliseconds)
+    return array
+
+
+def expect_full(grown, most):
+    """Nearly all strips were written whole. Not those of the stripes by which a stream is known; and on a busy machine a
+    task may be late."""
+    partial = grown["strips_rmw"] + grown["strips_rcw"]
+    expect_range(f"strips that were written in part, of {partial + grown['strips_full']}", 0, most, partial)
+    expect_range("times that spans were held", 1, 1 << 20, grown["stream_holds"])
+
+
+def deep():
+    """More in flight than a stripe holds, in small pieces and in large ones."""
+    # 60 stripes of 16 strips, 12 of 128.
+    for chunk, words, most in ((64, "bs=4k depth=160 ios=4800", 200), (512, "bs=256k depth=24 ios=120", 400)):
+        array = slow_array(chunk)
+        grown = load(array, f"rw=write {words}")
+        expect_full(grown, most)
+        array.expect_clean()
+        stop_all()
+
+
+def one_stripe():
+    """Just a stripe in flight: its writes end one by one, and each brings one of the next stripe."""
+    array = slow_array(64)
+    grown = load(array, "rw=write bs=64k depth=5 offset=192k ios=300")
+    expect_full(grown, 200)
+
+
+def shallow():
+    """Who waits himself for what is held is soon not believed any more."""
+    array = slow_array(64, milliseconds=0)
+    begun = time.monotonic()
+    grown = load(array, "rw=write bs=16k depth=1 ios=4000")
+    # 200 stripes: for 1, 3, 7, 15, 31, 63, ... of them nobody waits.
+    expect_range("times that spans were held, in 200 stripes", 1, 9, grown["stream_holds"])
+    print(f"4000 writes one by one took {time.monotonic() - begun:.1f} s")
+
+
+def random():
+    """Random writes are never held."""
+    array = slow_array(64, milliseconds=0)
+    grown = load(array, "rw=randwrite bs=64k depth=16 ios=500")
+    expect("times that spans were held", 0, grown["stream_holds"])
+
+
+def durable():
+    """Nor are writes that have to be durable when they end: somebody waits for each."""
+    array = slow_array(64, milliseconds=0)
+    before = counters(array)["stream_holds"]
+    file = os.open(array.path, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
+    try:
+        page = mmap.mmap(-1, 16 * KIB)
+        for number in range(100):
+            os.pwrite(file, page, number * 16 * KIB)
+    finally:
+        os.close(file)
+    expect("times that spans were held", before, counters(array)["stream_holds"])
+
+
+def interrupted():
+    """Whoever suspends the array, or takes its memory, while stripes are held is not kept waiting."""
+    array = slow_array(64)
+    longest = 0.0
+    with generator.running(array.path, "rw=write bs=64k depth=16"):
+        for turn in range(8):
+            begun = time.monotonic()
+            array.set("suspend_lo", 0)
+            array.set("suspend_hi", 8 * KIB)
+            array.set("suspend_hi", 0)
+            array.set("stripe_cache_size", 17 if turn % 2 else 4096)
+            longest = max(longest, time.monotonic() - begun)
+    array.idle()
+    print(f"the longest suspension and change took {longest:.2f} s")
+    array.expect_at_rest()
+    array.expect_clean()
+
+
+def many_streams():
+    """Several tasks, each with a stream, in a cache that holds two stripes: all come to their ends."""
+    array = slow_array(512, cache=256)
+    grown = load(array, "rw=write bs=64k depth=32 jobs=4 ios=1200")
+    expect_range("times that spans were held", 1, 1 << 20, grown["stream_holds"])
+    array.expect_at_rest()
+    array.expect_clean()
+
+
+if __name__ == "__main__":
+    run([
+        ("deep", deep),
+        ("one stripe", one_stripe),
+        ("shallow", shallow),
+        ("random", random),
+        ("durable", durable),
+        ("interrupted", interrupted),
+        ("many streams", many_streams),
+    ], cleanup=stop_all)
