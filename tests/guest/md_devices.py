@@ -6,6 +6,7 @@ and drops what is written; SCSI disks with medium errors, that are taken away an
 pieces."""
 
 import glob
+import mmap
 import os
 import re
 import sys
@@ -15,10 +16,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from disk import Disk, Shadow, errno_of
 from mapper import dm, linear, need_target, sectors_of
 from nullblk import nullb, remove_all
-from raid import Array, rams, stop_all
+from raid import Array, name_of, rams, stop_all
 from report import Skipped, expect, expect_match, expect_range, note, run, wait_for
 import kernel
 
+RWF_ATOMIC = 0x40
 SAFE = "/sys/module/raid456/parameters/devices_handle_discard_safely"
 
 
@@ -255,6 +257,29 @@ def coarse_discards():
         tell(SAFE, "N")
 
 
+def atomic():
+    """Atomic writes are not offered, though all members can (Documentation/decisions.md says why)."""
+    disk = scsi(atomic_wr=1)
+    slices = [dm(f"slice{number}", f"0 {6 * 2048} linear {disk} {number * 6 * 2048}") for number in range(4)]
+
+    def most(path):
+        """Bytes of an atomic write to a device, at most."""
+        with open(f"/sys/block/{name_of(path)}/queue/atomic_write_unit_max_bytes", encoding="ascii") as file:
+            return int(file.read())
+    for path in slices:
+        expect_range(f"atomic_write_unit_max_bytes of {path}", 4096, 1 << 30, most(path))
+    array = Array.create(slices, size=4)
+    expect("atomic_write_unit_max_bytes of the array", 0, most(array.path))
+    file = os.open(array.path, os.O_WRONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, 4096) as memory:
+            problem = errno_of(lambda: os.pwritev(file, [memory], 0, RWF_ATOMIC))
+    finally:
+        os.close(file)
+    # The other name of EOPNOTSUPP.
+    expect("an atomic write", "ENOTSUP", problem)
+
+
 def scsi_gone():
     """Takes the SCSI disk away."""
     if kernel.loaded("scsi_debug"):
@@ -283,5 +308,6 @@ if __name__ == "__main__":
             ("medium errors of a SCSI disk", medium_errors),
             ("a SCSI disk that is taken away and comes back", unplugged),
             ("a SCSI disk that discards in large pieces", coarse_discards),
+            ("members that take atomic writes", atomic),
         ]
     run(cases, cleanup=cleanup)
