@@ -5,8 +5,12 @@
 its turn, and no other, however much memory is free. All that arrays do they do with that, one strip after the other: requests
 of all sizes at once, with flushes, also by way of a plug and of a file system; members fail and are rebuilt; checks."""
 
+import errno
 import os
+import random
 import sys
+import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
@@ -90,6 +94,45 @@ def file_system():
     array.expect_clean()
 
 
+def lost_meanwhile():
+    """More members are lost than there are parities while spans wait for the kit: every request ends, and nothing waits any more.
+    The same when md stops the array for a moment, again and again, before that."""
+    array, _ = create(6)
+    array.wait_synced()
+    over, ended, errors = threading.Event(), [], []
+
+    def work(number):
+        with open(array.path, "r+b", buffering=0) as disk:
+            dice = random.Random(number)
+            while not over.is_set():
+                try:
+                    os.pwrite(disk.fileno(), bytes(dice.choice((512, 4096, 65536))), dice.randrange(array.size() // 65536) * 65536)
+                    os.fsync(disk.fileno())
+                except OSError as problem:
+                    errors.append(problem.errno)
+                    break
+        ended.append(number)
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for turn in range(6):
+        time.sleep(0.2)
+        kernel.sh("mdadm", "--grow", array.path, f"--bitmap={'none' if turn % 2 else 'internal'}")
+    expect("writers that have ended before", ([], []), (ended, errors))
+    waited = parks(array)
+    for path in array.members[:3]:
+        array.fail(path, anyway=True)
+    for thread in threads:
+        thread.join(30)
+    over.set()
+    expect("writers that have ended", 8, len(ended))
+    expect("how they did", {errno.EIO}, set(errors))
+    expect_range("times that a span has waited for the kit", 20, 1 << 40, waited)
+    left = memory_of(array)
+    expect("kits, and spans that wait", [1, 0, 0, 0], [left[name] for name in (
+        "kits", "parked_memory", "parked_superblock", "parked_bitmap")])
+
+
 def cleanup():
     """Everything goes."""
     Check.remove()
@@ -104,4 +147,5 @@ if __name__ == "__main__":
     run([
         ("raid6 with a bitmap", lambda: whole_life(6, bitmap="internal")),
         ("a file system on raid5", file_system),
+        ("raid6, too many members are lost", lost_meanwhile),
     ], cleanup=cleanup)

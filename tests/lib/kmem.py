@@ -7,7 +7,7 @@ import os
 import re
 
 from kernel import sh
-from report import Failed, expect, expect_range
+from report import Failed, expect, expect_range, note
 
 _TRACING = "/sys/kernel/tracing"
 
@@ -184,8 +184,9 @@ class Allocations:
 class Reclaims:
     """Whether threads of an array have to look for memory themselves, because none is free, within a `with` block.
 
-    who         {(task's name, its number): how often} of these threads, and of one thread beside
-    ways        of that thread, what it wanted: {the way there: how often}
+    who         {thread's name: how often} of these, where the driver asks for memory
+    ways        {the way there: how often} of these where md core asks by its own rules, to begin a rebuild for example, and of
+                one thread beside
     may_wait    and what it has allocated that might have led there: {(event, caller): how often}
     others      how often anybody had to
     """
@@ -204,7 +205,8 @@ class Reclaims:
         if not os.path.exists(f"{_TRACING}/trace"):
             sh("mount", "-t", "tracefs", "tracefs", _TRACING)
         self._trace = Instance("reclaims", 4096)
-        self._trace.write("options/stacktrace", 1)
+        for option in ("stacktrace", "sym-offset"):
+            self._trace.write(f"options/{option}", 1)
         self._trace.trace("mm_vmscan_direct_reclaim_begin", f'comm ~ "{self._array}_*" || common_pid == {self._thread or -1}', "vmscan")
         if self._thread:
             for event in _LARGE:
@@ -215,29 +217,34 @@ class Reclaims:
     def __exit__(self, *_):
         self._trace.write("tracing_on", 0)
         self.others += self._stalls()
-        way = None
+        head, frames = None, []
         for line in [*self._trace.lines(), ""]:
             if found := _FRAME.match(line):
-                if way is not None:
-                    way.append(found["name"])
+                frames.append((found["name"], found["module"]))
                 continue
-            if way:
-                self.ways[" < ".join(way[:14])] += 1
-            way = None
-            found = _LINE.match(line)
-            if found and found["event"] in _LARGE:
-                site = re.search(r"call_site=(\S+?)(?:\+0x\S+)? ", found["text"])
-                self.may_wait[found["event"], site[1] if site else "?"] += 1
-            elif found:
-                self.who[found["comm"].strip(), int(found["pid"])] += 1
-                way = [] if int(found["pid"]) == self._thread else None
+            if head:
+                self._count(head, frames)
+            head, frames = _LINE.match(line), []
         self._trace.end()
+
+    def _count(self, head, frames):
+        if head["event"] in _LARGE:
+            site = re.search(r"call_site=(\S+?)(?:\+0x\S+)? ", head["text"])
+            self.may_wait[head["event"], site[1] if site else "?"] += 1
+            return
+        ours = next((module for name, module in frames if module == "raid456" or _OTHERS.match(name)), None)
+        if ours or int(head["pid"]) != self._thread and not frames:
+            self.who[head["comm"].strip()] += 1
+        else:
+            named = [name for name, _ in frames if not _ALLOCATORS.match(name)]
+            self.ways[f"{head['comm'].strip()}: {' < '.join(named[:10])}"] += 1
 
     def expect_others_only(self, least):
         """Ends the case unless somebody had to, at least so often, and no thread of the array had to."""
         expect_range("times that somebody had to look for memory", least, 1 << 40, self.others)
-        expect("threads of the array that had to", {}, {
-            name: number for (name, _), number in self.who.items() if name.startswith(f"{self._array}_")})
+        for way, number in self.ways.items():
+            note(f"md core or mdmon, {number} times: {way}")
+        expect("threads of the array that had to for the driver", {}, dict(self.who))
 
 
 def text_of(module):
