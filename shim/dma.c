@@ -333,6 +333,18 @@ bool raid456_dma_tell(struct dma_chan *chan)
 	return tx && !dma_submit_error(dmaengine_submit(tx));
 }
 
+/*
+ * Has a channel's driver look what has ended: who is asked for the status of something that has not ended, as far as it
+ * knows, finds out. Callbacks may come before this returns. Context as for raid456_dma_submit().
+ */
+void raid456_dma_look(struct dma_chan *chan)
+{
+	dma_cookie_t last = READ_ONCE(chan->cookie);
+
+	if (last >= DMA_MIN_COOKIE)
+		dma_async_is_tx_complete(chan, last, NULL, NULL);
+}
+
 /* Has a channel begin with what was submitted. */
 void raid456_dma_issue(struct dma_chan *chan)
 {
@@ -387,6 +399,10 @@ bool raid456_dma_tells(struct dma_chan *chan)
 bool raid456_dma_tell(struct dma_chan *chan)
 {
 	return false;
+}
+
+void raid456_dma_look(struct dma_chan *chan)
+{
 }
 
 void raid456_dma_issue(struct dma_chan *chan)

@@ -287,6 +287,7 @@ const char *raid456_dma_name(struct dma_chan *chan);
 bool raid456_dma_submit(const struct raid456_dma_op *op);
 bool raid456_dma_tells(struct dma_chan *chan);
 bool raid456_dma_tell(struct dma_chan *chan);
+void raid456_dma_look(struct dma_chan *chan);
 void raid456_dma_issue(struct dma_chan *chan);
 void raid456_module_hold(void);
 void raid456_module_release(void);

@@ -7,7 +7,7 @@ use super::counters;
 use super::env::RunEnv;
 use super::jobs::{self, Cpu};
 use super::object::SpanKits;
-use super::offload::{is_for_engines, Outcome};
+use super::offload::{is_for_engines, Ended};
 use super::part::PartList;
 use super::ticket::{Progress, Ticket, Wave};
 use crate::md_warn;
@@ -217,6 +217,13 @@ pub(super) fn collect(
     if let Some(engaged) = env.tickets.as_mut() {
         engaged.batch.end();
     }
+    let is_pending = |verdict: &Verdict| *verdict == Verdict::Pending;
+    let ended = verdicts.iter().filter(|verdict| !is_pending(verdict));
+    let over = ended.count() == env.span.jobs.load(Ordering::Relaxed) as usize;
+    if let Some(engaged) = env.tickets.as_mut().filter(|_| over) {
+        // While it has a ticket: who gives engines up last sleeps.
+        engaged.batch.forget();
+    }
     let mut done = Strips::NONE;
     for (verdict, index) in verdicts.into_iter().zip(0..) {
         match verdict {
@@ -227,11 +234,6 @@ pub(super) fn collect(
                 one_less(env);
             }
             Verdict::Again(why) => again(span, columns, parts, env, index, why),
-        }
-    }
-    if let Some(engaged) = env.tickets.as_mut() {
-        if env.span.jobs.load(Ordering::Relaxed) == 0 {
-            engaged.batch.forget();
         }
     }
     if !done.is_empty() {
@@ -249,13 +251,13 @@ fn look(env: &mut RunEnv<'_>, index: u32, wave: &mut Option<Arc<Wave>>) -> Optio
     let Some(stage) = ticket.stage() else {
         return Some(Verdict::Again(Why::Failed));
     };
-    let channel = stage.channel();
-    let late = ticket.age() > Delta::from_millis(offload.late().into());
-    let (verdict, outcome) = match stage.stand(late) {
+    let (channel, began) = (stage.channel(), ticket.began());
+    let late = began.elapsed() > Delta::from_millis(offload.late().into());
+    let (verdict, ended) = match stage.stand(late) {
         Standing::Pending => return Some(Verdict::Pending),
-        Standing::Late => (Verdict::Again(Why::Late), Outcome::Late),
-        Standing::Failed => (Verdict::Again(Why::Failed), Outcome::Failed),
-        Standing::Differs => (Verdict::Again(Why::Differs), Outcome::Well),
+        Standing::Late => (Verdict::Again(Why::Late), Ended::Late),
+        Standing::Failed => (Verdict::Again(Why::Failed), Ended::Failed),
+        Standing::Differs => (Verdict::Again(Why::Differs), Ended::Well),
         Standing::Well => {
             let wave = || {
                 *wave = wave.take().or_else(|| Wave::new(env.span, env.entry).ok());
@@ -266,10 +268,15 @@ fn look(env: &mut RunEnv<'_>, index: u32, wave: &mut Option<Arc<Wave>>) -> Optio
                 Progress::Done => Verdict::Done,
                 Progress::Failed => Verdict::Again(Why::Failed),
             };
-            (verdict, Outcome::Well)
+            (verdict, Ended::Well)
         }
     };
-    note(env, channel, outcome);
+    if offload.note(channel, ended, began) {
+        md_warn!(
+            "md/raid:{}: offload: a channel has failed time after time and is not used any more; write to md/offload to try it again\n",
+            env.array.mddev.name()
+        );
+    }
     Some(verdict)
 }
 
@@ -317,16 +324,6 @@ fn again(
         ));
     }
     span.job_done(strip, mismatch, undone, columns, parts, env);
-}
-
-/// Takes note of how a channel has done.
-fn note(env: &RunEnv<'_>, channel: usize, outcome: Outcome) {
-    if env.array.offload.note(channel, outcome) {
-        md_warn!(
-            "md/raid:{}: offload: a channel has failed time after time and is not used any more; write to md/offload to try it again\n",
-            env.array.mddev.name()
-        );
-    }
 }
 
 /// Gives back the ticket of a strip, if it has one, of which nothing is under way.

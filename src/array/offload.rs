@@ -15,29 +15,22 @@ use crate::mem::{Ask, NoWait, Setup};
 use crate::new_wait_queue;
 use crate::offload::channel::{self, Channel, Engines};
 use crate::offload::course::Kind;
+use crate::offload::health::{Health, Outcome, Record, CHANNELS};
 use crate::offload::measure;
 use crate::offload::stage;
 use crate::raid::job::Job;
 use crate::sync::mailbox::Events;
 use crate::sync::waitqueue::WaitQueue;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SetOnce, SpinLock};
+use kernel::time::{Instant, Monotonic};
 
 /// Bytes of spare pages that the tickets of an array have, if that is a number of tickets between these.
 const SPARE_BYTES: usize = 16 << 20;
 const FEWEST_TICKETS: usize = 32;
 const MOST_TICKETS: usize = 512;
-
-/// How often a channel may fail, one time after the other, before it is not used any more.
-const FAILURES: u32 = 16;
-
-/// How many failures one job that is late counts as.
-const LATE_FAILURES: u32 = 4;
-
-/// How many channels are watched.
-const CHANNELS: usize = 32;
 
 /// How many bytes each operation of a job has to read and write in the mode auto, before it was measured.
 const DEFAULT_LEAST: u32 = 64 << 10;
@@ -88,13 +81,6 @@ const KINDS: [(&str, Kind); 5] = [
     ("pq_check", Kind::PqCheck),
 ];
 
-/// How often a channel has failed since it last did not.
-struct Health {
-    /// Which channel; 0 for none yet.
-    channel: AtomicUsize,
-    failures: AtomicU32,
-}
-
 /// What has come of jobs since the array was started, by strips.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -131,6 +117,10 @@ impl thread::Work for Watch {
 struct Tickets {
     free: KVec<KBox<Ticket>>,
     out: u32,
+    /// How many were left to engines, and could not be made anew.
+    lost: u32,
+    /// What tickets are made for; nothing in the mode cpu.
+    engines: Option<Arc<Engines>>,
 }
 
 /// See the module.
@@ -146,6 +136,8 @@ pub(super) struct Offload {
     #[pin]
     back: WaitQueue,
     health: [Health; CHANNELS],
+    /// What times are counted from.
+    made: Instant<Monotonic>,
     pub(super) counts: Counts,
     watch: SetOnce<Thread<Watch>>,
 }
@@ -158,14 +150,15 @@ impl Offload {
             least: AtomicU32::new(DEFAULT_LEAST),
             late: AtomicU32::new(DEFAULT_LATE),
             members,
-            tickets <- new_spinlock!(Tickets { free: KVec::new(), out: 0 }, "raid456 tickets"),
+            tickets <- new_spinlock!(Tickets {
+                free: KVec::new(),
+                out: 0,
+                lost: 0,
+                engines: None,
+            }, "raid456 tickets"),
             back <- new_wait_queue!("raid456 tickets back"),
-            health: [const {
-                Health {
-                    channel: AtomicUsize::new(0),
-                    failures: AtomicU32::new(0),
-                }
-            }; CHANNELS],
+            health <- pin_init::init_array_from_fn(|_| Health::new()),
+            made: Instant::now(),
             counts: Counts::default(),
             watch: SetOnce::new(),
         })
@@ -219,9 +212,23 @@ impl Offload {
         if !self.is_on() {
             return None;
         }
-        let ticket = tickets.free.pop()?;
+        if let Some(ticket) = tickets.free.pop() {
+            tickets.out = tickets.out.saturating_add(1);
+            return Some(ticket);
+        }
+        if tickets.lost == 0 || !self.may_replace() {
+            return None;
+        }
+        // One that was lost can be made now: engines have ended what they had.
+        let engines = tickets.engines.clone()?;
+        tickets.lost = tickets.lost.saturating_sub(1);
         tickets.out = tickets.out.saturating_add(1);
-        Some(ticket)
+        drop(tickets);
+        let ticket = Ticket::new(engines, self.members, &NoWait).ok();
+        if ticket.is_none() {
+            self.lost(&mut self.tickets.lock());
+        }
+        ticket
     }
 
     /// Gives a ticket back of which nothing is under way.
@@ -232,17 +239,29 @@ impl Offload {
         self.one_back(&mut tickets);
     }
 
-    /// A ticket is left to what is under way for nobody any more, which keeps its pages.
+    /// A ticket is left to what is under way for nobody any more, which keeps its pages. There is another one for it now, or
+    /// when one is wanted and can be made.
     pub(super) fn lose(&self, ticket: KBox<Ticket>) {
         let engines = ticket.engines().clone();
         drop(ticket);
-        // Not more of them than there are tickets: else an engine that hangs would take one page after the other.
-        if stage::abandoned() as usize <= tickets_for(self.members) {
-            if let Ok(ticket) = Ticket::new(engines, self.members, &NoWait) {
-                return self.give(ticket);
-            }
+        let may = self.may_replace();
+        // Not kept any longer than a ticket is out: whoever gives them up last sleeps.
+        let new = may.then(|| Ticket::new(engines, self.members, &NoWait));
+        match new {
+            Some(Ok(ticket)) => self.give(ticket),
+            _ => self.lost(&mut self.tickets.lock()),
         }
-        self.one_back(&mut self.tickets.lock());
+    }
+
+    /// Whether a lost ticket may be replaced: an engine that hangs would take one page after the other if engines could have
+    /// more than there are tickets.
+    fn may_replace(&self) -> bool {
+        stage::abandoned() as usize <= tickets_for(self.members)
+    }
+
+    fn lost(&self, tickets: &mut Tickets) {
+        tickets.lost = tickets.lost.saturating_add(1);
+        self.one_back(tickets);
     }
 
     fn one_back(&self, tickets: &mut Tickets) {
@@ -255,44 +274,25 @@ impl Offload {
     /// The channel for operations of a kind, if there is one that does not fail all the time.
     pub(super) fn channel<'e>(&self, engines: &'e Engines, kind: Kind) -> Option<Channel<'e>> {
         let channel = engines.find(kind)?;
-        let health = self.health_of(channel.id());
-        let is_good = |health: &Health| health.failures.load(Ordering::Relaxed) < FAILURES;
-        health.is_none_or(is_good).then_some(channel)
+        self.record().is_good(channel.id()).then_some(channel)
     }
 
-    fn health_of(&self, channel: usize) -> Option<&Health> {
-        let mut all = self.health.iter();
-        all.find(|health| health.channel.load(Ordering::Relaxed) == channel)
+    fn record(&self) -> Record<'_> {
+        Record(&self.health)
     }
 
-    /// Takes note of how a channel has done. Returns whether it is dropped by that.
-    pub(super) fn note(&self, channel: usize, outcome: Outcome) -> bool {
-        if channel == 0 {
-            // There was none.
-            return false;
-        }
-        let more = match outcome {
-            Outcome::Well => {
-                if let Some(health) = self.health_of(channel) {
-                    if health.failures.load(Ordering::Relaxed) < FAILURES {
-                        health.failures.store(0, Ordering::Relaxed);
-                    }
-                }
-                return false;
-            }
-            Outcome::Failed => 1,
-            Outcome::Late => LATE_FAILURES,
+    /// Takes note of how a channel has done with a stage that was begun then. Returns whether it is dropped by that.
+    pub(super) fn note(&self, channel: usize, ended: Ended, began: Instant<Monotonic>) -> bool {
+        let since = |time: Instant<Monotonic>| (time - self.made).as_nanos();
+        let outcome = match ended {
+            Ended::Well => Outcome::Well,
+            Ended::Failed => Outcome::Failed,
+            Ended::Late => Outcome::Late {
+                began: since(began),
+                now: since(Instant::now()),
+            },
         };
-        let claim = |health: &&Health| {
-            let place = &health.channel;
-            let was = place.compare_exchange(0, channel, Ordering::Relaxed, Ordering::Relaxed);
-            was.is_ok() || was == Err(channel)
-        };
-        let Some(health) = self.health.iter().find(claim) else {
-            return false;
-        };
-        let before = health.failures.fetch_add(more, Ordering::Relaxed);
-        before < FAILURES && before.saturating_add(more) >= FAILURES
+        self.record().note(channel, outcome)
     }
 
     /// Sets the mode. Sleeps.
@@ -315,9 +315,7 @@ impl Offload {
         if mode == Mode::Cpu || !self.is_on() {
             self.stop_all();
         }
-        for health in &self.health {
-            health.failures.store(0, Ordering::Relaxed);
-        }
+        self.record().forget();
         if mode != Mode::Cpu {
             self.prepare(slab, mddev, &locked.setup())?;
         }
@@ -334,8 +332,13 @@ impl Offload {
         self.mode.store(Mode::Cpu as u32, Ordering::Relaxed);
         // Each ends, or is late: then its ticket comes back, or is lost.
         self.back.wait(|| self.tickets.lock().out == 0);
-        let tickets = core::mem::take(&mut self.tickets.lock().free);
+        let mut tickets = self.tickets.lock();
+        tickets.lost = 0;
+        let free = core::mem::take(&mut tickets.free);
+        let engines = tickets.engines.take();
         drop(tickets);
+        // Sleeps.
+        drop((free, engines));
         channel::give_up_kept();
     }
 
@@ -358,15 +361,15 @@ impl Offload {
             let ticket = Ticket::new(engines.clone(), self.members, setup)?;
             free.push(ticket, setup.flags())?;
         }
-        self.tickets.lock().free = free;
+        let mut tickets = self.tickets.lock();
+        tickets.free = free;
+        tickets.engines = Some(engines);
         Ok(())
     }
 
     /// Finds out from which size on engines pay. Sleeps.
     fn measure(&self, setup: &Setup) {
-        let tickets = self.tickets.lock();
-        let engines = tickets.free.last().map(|ticket| ticket.engines().clone());
-        drop(tickets);
+        let engines = self.tickets.lock().engines.clone();
         if let Some(bytes) = engines.and_then(|engines| measure::break_even(&engines, setup)) {
             self.set_least(bytes);
         }
@@ -400,20 +403,15 @@ impl Offload {
         for (name, count) in counts {
             writeln!(text, "{name} {}", count.load(Ordering::Relaxed))?;
         }
-        let is_bad = |health: &&Health| health.failures.load(Ordering::Relaxed) >= FAILURES;
-        writeln!(
-            text,
-            "dropped {}",
-            self.health.iter().filter(is_bad).count()
-        )?;
+        writeln!(text, "dropped {}", self.record().dropped())?;
         writeln!(text, "quarantined {}", stage::abandoned())?;
         let tickets = self.tickets.lock();
-        let Some(ticket) = tickets.free.last() else {
+        let Some(engines) = &tickets.engines else {
             return Ok(());
         };
         for (name, kind) in KINDS {
             // Of the CPU that reads this.
-            if let Some(channel) = self.channel(ticket.engines(), kind) {
+            if let Some(channel) = self.channel(engines, kind) {
                 writeln!(text, "{name} {}", channel.name().to_str().unwrap_or("?"))?;
             }
         }
@@ -423,7 +421,7 @@ impl Offload {
 
 /// How a stage has ended, for the channel's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Ended {
     Well,
     Failed,
     Late,

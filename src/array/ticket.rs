@@ -27,7 +27,7 @@ use crate::sync::gate::Entry;
 use crate::sync::mailbox::Events;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use kernel::time::{Delta, Instant, Monotonic};
+use kernel::time::{Instant, Monotonic};
 
 /// Stages of a span that were begun together: when all have ended, the span hears of it. It has work as long as there is one,
 /// and so does the array.
@@ -156,9 +156,9 @@ impl Ticket {
         self.stage.as_ref()
     }
 
-    /// For how long the stage has been under way.
-    pub(super) fn age(&self) -> Delta {
-        self.began.elapsed()
+    /// When that was begun.
+    pub(super) fn began(&self) -> Instant<Monotonic> {
+        self.began
     }
 
     /// Takes up a job on one strip. Returns how large it is; `None` if channels cannot do it.

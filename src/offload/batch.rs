@@ -79,8 +79,8 @@ impl Batch {
         Some((used, self.many))
     }
 
-    /// Has everything begin, and the channels tell of the ends. Where a channel has no room for that just now it is asked at
-    /// the next time.
+    /// Has everything begin, and the channels tell of the ends. Where a channel has no room for that just now it is made to
+    /// look what has ended, and asked at the next time.
     pub(crate) fn end(&mut self) {
         let mut left = [const { None }; CHANNELS];
         let mut free = left.iter_mut();
@@ -88,6 +88,9 @@ impl Batch {
             let channel = used.channel.get();
             used.untold = used.untold && !channel.tell();
             channel.issue();
+            if used.untold {
+                channel.look();
+            }
             if let Some(place) = free.next().filter(|_| used.untold) {
                 *place = Some(used);
             }

@@ -187,6 +187,13 @@ impl Channel<'_> {
         unsafe { bindings::raid456_dma_tell(self.chan.as_ptr()) }
     }
 
+    /// Has its driver look what has ended, where no interrupt would have it do so. Context as for [`Self::submit`]; what has
+    /// ended may be told before this returns.
+    pub(super) fn look(&self) {
+        // SAFETY: By the invariant the channel is valid.
+        unsafe { bindings::raid456_dma_look(self.chan.as_ptr()) }
+    }
+
     /// Has what was submitted begin.
     pub(crate) fn issue(&self) {
         // SAFETY: By the invariant the channel is valid.

@@ -8,7 +8,8 @@
 //! when it has ended, which its owner hears of in any context. A [`channel`] is where operations are handed to dmaengine, many
 //! of them in a [`batch`].
 //!
-//! Who does jobs is a [`backend`]: this CPU, or engines. In the mode auto engines do what is [`worth`] it.
+//! Who does jobs is a [`backend`]: this CPU, or engines. In the mode auto engines do what is [`worth`] it. A channel whose [`health`]
+//! is bad gets nothing.
 //!
 //! Nothing waits, and nothing that an engine writes to is used before it has ended. What has failed, or is late, the CPU does
 //! from the beginning, for the strip is still as it was.
@@ -19,6 +20,7 @@ pub(crate) mod backend;
 pub(crate) mod batch;
 pub(crate) mod channel;
 pub(crate) mod course;
+pub(crate) mod health;
 mod kunit;
 pub(crate) mod measure;
 pub(crate) mod recipe;

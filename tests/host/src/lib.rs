@@ -32,6 +32,7 @@ pub mod offload {
     //! What jobs on engines are made of.
 
     pub(crate) mod course;
+    pub(crate) mod health;
     pub(crate) mod recipe;
     pub(crate) mod worth;
 }

@@ -243,6 +243,15 @@ const FAULTS: &[Fault] = faults! {
         "self.write | self.writing | self.copy | self.copying" =>
         "self.write | self.writing | (if super::fault::on(\"copy-ends-before-it-began\") { Strips::NONE } else { self.copy | self.copying })";
 
+    // While a job is under way elsewhere. Nothing comes of these but what is done again where an engine fails.
+    "what-was-written-forgotten-under-way", "work.rs",
+        "if let Outcome::Done { undone, .. } = env.run(Job::Write(method), strips, columns, parts) {" =>
+        "let outcome = env.run(Job::Write(method), strips, columns, parts);\n        if outcome == Outcome::Pending {\n            for column in columns.iter_mut() {\n                if super::fault::on(\"what-was-written-forgotten-under-way\") { column.full -= strips; }\n                if super::fault::on(\"old-blocks-forgotten-under-way\") { column.uptodate -= strips - column.dirty; }\n            }\n        }\n        if let Outcome::Done { undone, .. } = outcome {";
+    "old-blocks-forgotten-under-way", "work.rs", "" => "";
+    "what-a-lost-block-is-made-of-forgotten-under-way", "work.rs",
+        "if let Outcome::Done { undone, .. } = env.run(Job::Recover, strips, columns, parts) {" =>
+        "let outcome = env.run(Job::Recover, strips, columns, parts);\n        if outcome == Outcome::Pending && super::fault::on(\"what-a-lost-block-is-made-of-forgotten-under-way\") {\n            for column in columns.iter_mut() { column.uptodate -= strips; }\n        }\n        if let Outcome::Done { undone, .. } = outcome {";
+
     // Bugs that were there once, and that the simulator found.
     "recovered-strips-not-planned-again", "span.rs",
         "if self.phases.moves() == before {" =>

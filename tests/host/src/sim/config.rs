@@ -27,6 +27,9 @@ const REPLACE_SALT: u64 = 231;
 /// What of the dice decides whether writes are held as those of streams are: not in the seeds that are kept.
 const STREAM_SALT: u64 = 1;
 
+/// What of the dice decides whether engines fail.
+const ENGINE_SALT: u64 = 317;
+
 /// All layouts of level 6.
 const LAYOUTS_6: [i32; 14] = [0, 1, 2, 3, 4, 5, 8, 9, 10, 16, 17, 18, 19, 20];
 
@@ -89,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) durable: u32,
     /// A job goes on elsewhere and ends later.
     pub(crate) pending_jobs: u32,
+    /// Of a job that goes on elsewhere a strip fails, or is late, and is done here.
+    pub(crate) failing_jobs: u32,
     /// A span is run by whoever posted to it, where it may be.
     pub(crate) inline: u32,
     /// A write to a member fails.
@@ -188,6 +193,7 @@ impl Config {
             direct: rng.pick(&[0, 500, 1000]),
             durable: rng.pick(&[50, 200, 400]),
             pending_jobs: rng.pick(&[0, 0, 200, 600]),
+            failing_jobs: Self::engine_dice(seed).pick(&[0, 50, 400]),
             inline: rng.pick(&[0, 500, 900]),
             write_errors: if quiet { 0 } else { rng.pick(&[0, 2, 10]) },
             metadata_errors: if quiet { 0 } else { rng.pick(&[0, 10]) },
@@ -231,6 +237,11 @@ impl Config {
     /// The dice for all that has to do with replacements.
     pub(crate) fn replace_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, REPLACE_SALT))
+    }
+
+    /// The dice for all that has to do with engines that fail.
+    pub(crate) fn engine_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, ENGINE_SALT))
     }
 
     /// The array's geometry.

@@ -3,7 +3,8 @@
 //! The world as a span sees it during a step: the simulator's [`Env`].
 
 use super::code::Code;
-use super::jobs::{PendingJob, Work};
+use super::engines::PendingJob;
+use super::jobs::Work;
 use super::oracle::row_of;
 use super::report::Event;
 use super::rng::mix;
@@ -13,7 +14,6 @@ use crate::raid::column::Column;
 use crate::raid::count::Count;
 use crate::raid::geometry::Geometry;
 use crate::raid::job::{Env, Job, Outcome, Replacement, RmwLevel};
-use crate::raid::part::PartKind;
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use std::cell::Cell;
@@ -147,11 +147,7 @@ impl Env for World<'_> {
         // What was written before has come to rest, and the next write is still to come.
         self.sim.check_rows(self.key, *self.unchecked & strips);
         *self.unchecked -= strips;
-        let copies = match job {
-            Job::Write(_) => self.copies(PartKind::Write, strips, parts),
-            Job::Deliver => self.copies(PartKind::Read, strips, parts),
-            _ => Vec::new(),
-        };
+        let copies = self.copies_of(job, strips, parts);
         for &(copy, _) in &copies {
             let column = &columns[copy.member];
             let strip = Strips::one(copy.at / STRIP_SECTORS);
@@ -196,6 +192,7 @@ impl Env for World<'_> {
             };
         }
         self.sim.count(Event::JobPending);
+        work.fails = self.sim.engine_fails(strips);
         // An engine may do the work at any time until it says so.
         let early = self.sim.rng.chance(500);
         let result = early.then(|| self.sim.perform_job(&work, self.kits));

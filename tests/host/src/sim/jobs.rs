@@ -28,37 +28,30 @@ pub(crate) struct Copy {
 }
 
 /// A job with all that it needs, so that it can be done later.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub(crate) job: Job,
     pub(crate) strips: Strips,
     code: Code,
     /// What is copied, in order, with the value for writes.
-    copies: Vec<(Copy, u64)>,
+    pub(super) copies: Vec<(Copy, u64)>,
     /// The members whose blocks it makes, for each strip.
-    made: [Slots; SPAN_STRIPS as usize],
+    pub(super) made: [Slots; SPAN_STRIPS as usize],
     /// Those whose blocks are not in memory.
-    absent: [Slots; SPAN_STRIPS as usize],
+    pub(super) absent: [Slots; SPAN_STRIPS as usize],
     /// The strips for which it is not done, by a fault of whoever runs jobs.
     pub(crate) undone: Strips,
+    /// The strips at which an engine fails, or takes too long: they stay as they are, and it is done again.
+    pub(crate) fails: Strips,
 }
 
 /// What has come of a job.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Performed {
     /// The strips whose parity does not match.
     pub(crate) mismatch: Strips,
     /// The blocks that were found to be wrong.
     found: Vec<(usize, Strips)>,
-}
-
-/// A job that has been handed over and not ended.
-#[derive(Debug)]
-pub(crate) struct PendingJob {
-    pub(crate) entry: usize,
-    pub(crate) work: Work,
-    /// It is done already, only nobody knows: its outcome.
-    pub(crate) result: Option<Performed>,
 }
 
 impl Performed {
@@ -96,11 +89,32 @@ impl Work {
             made,
             absent,
             undone: Strips::NONE,
+            fails: Strips::NONE,
         }
+    }
+
+    /// The part of it on `strips`.
+    pub(crate) fn only(&self, strips: Strips) -> Self {
+        let mut part = self.clone();
+        part.strips &= strips;
+        part.undone &= strips;
+        part.fails &= strips;
+        let here = |(copy, _): &(Copy, u64)| strips.meets(Strips::one(copy.at / STRIP_SECTORS));
+        part.copies.retain(here);
+        part
     }
 }
 
 impl World<'_> {
+    /// What a job copies.
+    pub(crate) fn copies_of(&self, job: Job, strips: Strips, parts: &SimParts) -> Vec<(Copy, u64)> {
+        match job {
+            Job::Write(_) => self.copies(PartKind::Write, strips, parts),
+            Job::Deliver => self.copies(PartKind::Read, strips, parts),
+            _ => Vec::new(),
+        }
+    }
+
     /// What the parts of `kind` at work on `strips` copy, in order.
     pub(crate) fn copies(
         &self,
@@ -431,7 +445,7 @@ impl Sim {
         let mut performed = Performed::default();
         if work.job == Job::Deliver {
             for &(copy, _) in &work.copies {
-                if work.undone.meets(Strips::one(copy.at / STRIP_SECTORS)) {
+                if (work.undone | work.fails).meets(Strips::one(copy.at / STRIP_SECTORS)) {
                     continue;
                 }
                 if let Some(kit) = kits[(copy.at / STRIP_SECTORS) as usize].as_ref() {
@@ -442,6 +456,9 @@ impl Sim {
             return performed;
         }
         for &(copy, value) in &work.copies {
+            if work.fails.meets(Strips::one(copy.at / STRIP_SECTORS)) {
+                continue;
+            }
             let strip = (copy.at / STRIP_SECTORS) as usize;
             let Some(kit) = kits[strip].as_mut() else {
                 continue;
@@ -454,7 +471,7 @@ impl Sim {
                 }
             }
         }
-        for strip in work.strips.iter() {
+        for strip in (work.strips - work.fails).iter() {
             let Some(kit) = kits[strip as usize].as_mut() else {
                 continue;
             };

@@ -13,6 +13,7 @@
 //! | `table`     | span objects and strip kits, both scarce                                                  |
 //! | `runner`    | the mailbox rules, lanes, member bios from columns                                        |
 //! | `env`       | the world as a span sees it                                                               |
+//! | `engines`   | jobs that go on elsewhere, end late and in any order, and fail                            |
 //! | `jobs`      | the jobs on pages, with `code`, which knows what parity says, and `field`, its arithmetic |
 //! | `request`   | requests and the counts that must come out even                                           |
 //! | `submit`    | make_request, current->bio_list, plugs, direct reads                                      |
@@ -37,6 +38,7 @@ mod code;
 mod config;
 mod daemon;
 mod device;
+mod engines;
 mod env;
 mod field;
 mod held;
@@ -69,9 +71,9 @@ use code::Code;
 use config::Config;
 use daemon::Daemon;
 use device::Device;
+use engines::PendingJob;
 use history::History;
 use io::Io;
-use jobs::PendingJob;
 use md::Md;
 use oracle::{Excuse, Row};
 use report::Event;
@@ -109,6 +111,8 @@ struct Sim {
     rng: Rng,
     /// For all that has to do with replacements.
     replace_rng: Rng,
+    /// For engines that fail.
+    engine_rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
     devices: Vec<Device>,

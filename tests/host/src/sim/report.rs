@@ -61,6 +61,7 @@ events! {
     WouldBlock "NOWAIT requests turned back",
     JobPending "jobs that ended later",
     JobInPieces "jobs that ended for some strips before others",
+    JobAgain "jobs that failed, or were late, and were done again",
     JobUndone "jobs that could not be done for some strip",
     RunInline "spans run by a submitter",
     HandedOver "spans handed over after some rounds",

@@ -4,7 +4,6 @@
 
 use super::env::World;
 use super::io::{Io, Op, Owner};
-use super::jobs::PendingJob;
 use super::oracle::row_of;
 use super::report::Event;
 use super::submit::changes;
@@ -139,7 +138,9 @@ impl Sim {
                 }
             }
         }
-        for [strips, mismatch, undone] in jobs {
+        for ended in jobs {
+            let (strips, undone) = (ended.work.strips, ended.work.undone);
+            let mismatch = world.end_job(ended, columns, parts);
             span.job_done(strips, mismatch, undone, columns, parts, &mut world);
         }
         for (member, column) in columns.iter().enumerate() {
@@ -395,50 +396,6 @@ impl Sim {
             slot.ended[member].1 -= run.strips();
             slot.retry[member] |= run.strips();
         }
-    }
-
-    /// Some pending job ends. Returns false if there is none.
-    pub(crate) fn end_some_job(&mut self) -> bool {
-        if self.jobs.is_empty() {
-            return false;
-        }
-        let index = self.rng.index(self.jobs.len());
-        let job = self.jobs.swap_remove(index);
-        let Some(mut actor) = self.table.entries[job.entry].actor.take() else {
-            return false;
-        };
-        let done = match job.result {
-            Some(done) => done,
-            None => self.perform_job(&job.work, &mut actor.kits),
-        };
-        // The strips of a job go on each for itself.
-        let entry = job.entry;
-        let all = job.work.strips;
-        let part = Strips(self.rng.bits() as u16) & all;
-        let ended = if part.is_empty() { all } else { part };
-        done.mark(ended, &mut actor.columns);
-        self.table.entries[job.entry].actor = Some(actor);
-        self.note(|| {
-            let of = job.work.job;
-            format!("entry {}: {of:?} has ended for {ended:?}", job.entry)
-        });
-        self.table.entries[job.entry].jobs_ended.push([
-            ended,
-            done.mismatch & ended,
-            job.work.undone & ended,
-        ]);
-        if ended != all {
-            self.count(Event::JobInPieces);
-            let mut rest = job.work;
-            rest.strips = all - ended;
-            self.jobs.push(PendingJob {
-                entry: job.entry,
-                work: rest,
-                result: Some(done),
-            });
-        }
-        self.post(entry, Events::JOB);
-        true
     }
 
     /// Gives a span up after a round. Returns false if something new has arrived: the caller still owns it.

@@ -84,6 +84,7 @@ impl Sim {
             failure: RefCell::new(None),
             trace: trace.then(RefCell::default),
             replace_rng: Config::replace_dice(!seed),
+            engine_rng: Config::engine_dice(!seed),
             rng,
             config,
         };

@@ -7,6 +7,7 @@
 //! got no kit waits in a FIFO and holds no kit of an idle strip.
 
 use super::code::Slots;
+use super::engines::EndedJob;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::part::{Part, Parts};
@@ -159,8 +160,8 @@ pub(crate) struct Entry {
     pub(crate) posted: Vec<SimPart>,
     /// For each member, the strips whose I/O has ended well, and badly.
     pub(crate) ended: Vec<(Strips, Strips)>,
-    /// Strips whose jobs have ended, and of those the ones that did not match.
-    pub(crate) jobs_ended: Vec<[Strips; 3]>,
+    /// Strips whose jobs have ended.
+    pub(crate) jobs_ended: Vec<EndedJob>,
     /// For each member, the strips to be read again one by one.
     pub(crate) retry: Vec<Strips>,
     /// For each member, the strips of which a read has failed once.
