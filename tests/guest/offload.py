@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debug,debian disks=8 disk-size=16 mem=1536 cpus=2 timeout=400 debug.timeout=1500
-"""Jobs on DMA engines in software: every level lives with them, also where they can do little."""
+# guest: kernels=debian disks=8 disk-size=16 mem=1536 cpus=2 timeout=400
+"""Jobs on DMA engines in software: every level lives with them, also where they can do little. On the debug kernel offload_faults.py
+runs these cases before its own: its guest takes minutes to start."""
 
 import os
 import sys
