@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Shadow, pattern
 from load import Load
-from offload import array_on, calm, done, engines, stats, tell, unload
+from offload import SIZE, array_on, calm, done, engines, stats, tell, unload
 from raid import stop_all
 from report import expect, expect_match, expect_range, note, run, wait_for
 import kernel
@@ -197,7 +197,11 @@ def switching():
         load.finish()
         expect_range("changes of the mode", 3, 1 << 20, count)
         array.set("offload", "cpu")
+        before = stats(array)["dma"]
+        array.set("offload", "dma")
         array.expect_clean()
+        expect("strips of a check by engines, when the mode was cpu before", SIZE << 20 >> 12, stats(array)["dma"] - before)
+        array.set("offload", "cpu")
         # Nobody uses the engines: their module can go while the array stays.
         unload()
         array.expect_parity()
