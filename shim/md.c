@@ -4,6 +4,7 @@
  */
 #include <linux/blkdev.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
 
 #include "md.h"
 #include "md-bitmap.h"
@@ -13,6 +14,18 @@
 static_assert(MaxSector == U64_MAX);
 
 /* Threads */
+
+/*
+ * For the array's thread, without which no failure is recorded: who frees memory by writing to the array may wait for that. So
+ * md core, which asks for some where a member comes or a rebuild begins, gets it from the kernel's reserves here, and waits for none.
+ */
+void raid456_check_recovery(struct mddev *mddev)
+{
+	unsigned int before = memalloc_noreclaim_save();
+
+	md_check_recovery(mddev);
+	memalloc_noreclaim_restore(before);
+}
 
 /* The array's own thread may be gone already: then nothing is woken. */
 void raid456_wake_thread(struct mddev *mddev)

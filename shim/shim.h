@@ -43,6 +43,7 @@ int raid456_rs_set_journal_mode(struct mddev *mddev, int mode);
 
 /* md.c: md core */
 void raid456_wake_thread(struct mddev *mddev);
+void raid456_check_recovery(struct mddev *mddev);
 void raid456_wake_thread_at(struct md_thread **thread);
 void raid456_set_thread(struct mddev *mddev, struct md_thread *thread);
 bool raid456_is_dm(struct mddev *mddev);

@@ -267,7 +267,7 @@ impl Mddev {
     /// Does md core's housekeeping: superblock, sync thread, spares. Sleeps. For the array's thread only.
     pub(crate) fn check_recovery(&self) {
         // SAFETY: The reference says that the array is valid.
-        unsafe { bindings::md_check_recovery(self.as_ptr()) }
+        unsafe { bindings::raid456_check_recovery(self.as_ptr()) }
     }
 
     /// Whether the caller is the array's sync thread.

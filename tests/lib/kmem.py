@@ -239,6 +239,11 @@ class Reclaims:
             named = [name for name, _ in frames if not _ALLOCATORS.match(name)]
             self.ways[f"{head['comm'].strip()}: {' < '.join(named[:10])}"] += 1
 
+    def expect_never(self, thread):
+        """Ends the case if this thread of the array had to, for whomever."""
+        ways = {way: number for way, number in self.ways.items() if way.startswith(f"{thread}:")}
+        expect(f"times that {thread} had to look for memory, and the ways there", (0, {}), (self.who[thread], ways))
+
     def expect_others_only(self, least):
         """Ends the case unless somebody had to, at least so often, and no thread of the array had to."""
         expect_range("times that somebody had to look for memory", least, 1 << 40, self.others)
