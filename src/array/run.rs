@@ -142,6 +142,8 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
     }
     if events.contains(Events::FLUSH) {
         logic.release();
+    } else if events.contains(Events::UNPLUG) {
+        logic.unplug();
     }
     loop {
         logic.step(columns, parts, &mut env);

@@ -346,12 +346,12 @@ impl Array {
             // A part that is held must have somebody who lets it go: who watches streams, or the plug.
             let stream = stream.filter(|_| self.leaves_rest(&item.part));
             item.stream = stream.unwrap_or(NO_STREAM);
-            item.part.hold = if stream.is_some() {
-                Hold::Stream
-            } else if self.may_hold(&item.part) && plug::hold(span.clone()).is_ok() {
-                Hold::Plug
-            } else {
-                Hold::No
+            let plugged = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
+            item.part.hold = match (plugged, stream) {
+                (true, Some(_)) => Hold::PluggedStream,
+                (true, None) => Hold::Plug,
+                (false, Some(_)) => Hold::Stream,
+                (false, None) => Hold::No,
             };
             let much = item.part.strips().count() >= MUCH;
             if let Some(turn) = pinned.post(item) {
@@ -430,7 +430,7 @@ fn helped(work: &Work) -> bool {
 
 impl Plugged for SpanObject {
     fn unplugged(this: Arc<Self>, more: usize, from_schedule: bool) {
-        let Some(turn) = this.actor.post(Events::FLUSH) else {
+        let Some(turn) = this.actor.post(Events::UNPLUG) else {
             return;
         };
         if from_schedule {

@@ -25,9 +25,12 @@ impl Span {
         let mut blocked = Strips::NONE;
         let mut starved = false;
         let released = core::mem::take(&mut self.released);
+        let unplugged = core::mem::take(&mut self.unplugged);
         parts.retain(&mut |part| {
             if released {
                 part.hold = Hold::No;
+            } else if unplugged {
+                part.hold = part.hold.unplugged();
             }
             if part.todo.is_empty() {
                 return !part.is_complete();
@@ -140,6 +143,10 @@ impl Span {
                     Hold::Stream => {
                         self.held |= fresh;
                         self.watched |= strips;
+                    }
+                    Hold::PluggedStream => {
+                        self.held |= fresh;
+                        self.to_watch |= strips;
                     }
                 }
             }

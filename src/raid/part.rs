@@ -30,11 +30,23 @@ pub(crate) enum PartKind {
 pub(crate) enum Hold {
     /// They start at once.
     No,
-    /// More may come at once: the submitter holds a plug, and has the span released when he lets go.
+    /// More may come at once: the submitter holds a plug, and tells the span when he lets go.
     Plug,
     /// The submitter writes in sequence. Who runs the span has it looked after, and released in time: see
     /// [`Waits::rest`](super::span::Waits::rest).
     Stream,
+    /// He does, and holds a plug: it is to be looked after when he has let go.
+    PluggedStream,
+}
+
+impl Hold {
+    /// What is left of it when the submitter's plug is released.
+    pub(super) fn unplugged(self) -> Self {
+        match self {
+            Self::No | Self::Plug => Self::No,
+            Self::Stream | Self::PluggedStream => Self::Stream,
+        }
+    }
 }
 
 /// What one request wants of one span, strip by strip.

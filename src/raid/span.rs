@@ -68,8 +68,12 @@ pub(crate) struct Span {
     pub(super) replace: Strips,
     /// Gathering strips that need not start yet: more writes may come.
     pub(super) held: Strips,
-    /// Those of them that wait for the rest of a stream.
+    /// Those of them that wait for the rest of a stream, and nobody but who looks after the span ends that.
     pub(super) watched: Strips,
+    /// Those of them for which this holds when a plug is released.
+    pub(super) to_watch: Strips,
+    /// The parts that wait at the next step are not held by a plug any more.
+    pub(super) unplugged: bool,
     /// The parts that wait at the next step must not be held either, once they are accepted.
     pub(super) released: bool,
     /// Strips at work that have been planned once: what of them was in memory has been counted.
@@ -186,7 +190,14 @@ impl Span {
         idle
     }
 
-    /// Lets gathering strips start: the submitter's plug is released, somebody flushes or quiesces, memory is short.
+    /// The submitter's plug is released: lets gathering strips start that no stream goes on with.
+    pub(crate) fn unplug(&mut self) {
+        self.watched |= core::mem::take(&mut self.to_watch);
+        self.held &= self.watched;
+        self.unplugged = true;
+    }
+
+    /// Lets gathering strips start: the rest of a stream does not come, somebody quiesces, memory is short.
     pub(crate) fn release(&mut self) {
         self.held = Strips::NONE;
         self.released = true;
@@ -266,6 +277,7 @@ impl Span {
             }
         }
         self.watched &= self.held;
+        self.to_watch &= self.held;
         self.waits.rest = !self.watched.is_empty();
         debug_assert!(
             self.held_while_parked().is_empty(),

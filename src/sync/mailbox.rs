@@ -45,8 +45,10 @@ impl Events {
     pub(crate) const BITMAP: Self = Self(1 << 4);
     /// The superblock was written.
     pub(crate) const SUPERBLOCK: Self = Self(1 << 5);
-    /// What gathers has to start: a plug was released, the array is being quiesced, or memory is short.
+    /// What gathers has to start: the rest of a stream does not come, or the array is being quiesced.
     pub(crate) const FLUSH: Self = Self(1 << 6);
+    /// A plug was released: what gathers has to start, unless it is a stream's.
+    pub(crate) const UNPLUG: Self = Self(1 << 7);
 
     /// Whether there is no event in the set.
     #[cfg_attr(MODULE, expect(dead_code, reason = "for tests"))]

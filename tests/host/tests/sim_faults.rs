@@ -125,6 +125,9 @@ const FAULTS: &[Fault] = faults! {
     "nobody-watches-a-stream", "accept.rs",
         "self.watched |= strips;" =>
         "if !super::fault::on(\"nobody-watches-a-stream\") { self.watched |= strips; }";
+    "unplugged-parts-are-held-again", "accept.rs",
+        "} else if unplugged {" =>
+        "} else if unplugged && !super::fault::on(\"unplugged-parts-are-held-again\") {";
     "rest-of-a-stream-not-told", "span.rs",
         "self.watched &= self.held;" =>
         "self.watched &= if super::fault::on(\"rest-of-a-stream-not-told\") { self.held & self.syncs } else { self.held };";

@@ -82,6 +82,8 @@ impl Sim {
         actor.parts.list.extend(posted);
         if events.has(Events::FLUSH) {
             actor.span.release();
+        } else if events.has(Events::UNPLUG) {
+            actor.span.unplug();
         }
         let victims = self.draw_victims();
         let code = self.code(row_of(key, 0)).clone();

@@ -210,8 +210,8 @@ impl Sim {
         }
         for entry in spans {
             if from_schedule || !self.rng.chance(self.config.inline) {
-                self.post(entry, Events::FLUSH);
-            } else if self.table.post(entry, Events::FLUSH) {
+                self.post(entry, Events::UNPLUG);
+            } else if self.table.post(entry, Events::UNPLUG) {
                 self.run_span(entry, Runner::Lane);
             }
         }
@@ -485,7 +485,10 @@ impl Sim {
         if self.config.streams > 0 && part.kind == PartKind::Write && !part.fua {
             let whole = part.end % self.geometry.stripe_sectors() == 0;
             if !whole && self.rng.chance(self.config.streams) {
-                part.hold = Hold::Stream;
+                part.hold = match part.hold {
+                    Hold::Plug => Hold::PluggedStream,
+                    _ => Hold::Stream,
+                };
             }
         }
         let part = SimPart::of_user(call.request, part);

@@ -85,6 +85,7 @@ impl Events {
     pub(crate) const BITMAP: Self = Self(16);
     pub(crate) const SUPERBLOCK: Self = Self(32);
     pub(crate) const FLUSH: Self = Self(64);
+    pub(crate) const UNPLUG: Self = Self(128);
 
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -101,6 +102,7 @@ impl fmt::Debug for Events {
             (Self::BITMAP, "bitmap"),
             (Self::SUPERBLOCK, "superblock"),
             (Self::FLUSH, "flush"),
+            (Self::UNPLUG, "unplug"),
         ];
         let names = names
             .into_iter()
