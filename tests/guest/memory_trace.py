@@ -44,7 +44,7 @@ def expect_disciplined(found):
     below = sum(each.who == "below submit_bio" for each in found.doubtful)
     expect_range("allocations of the RAM disks' that may wait, seen below submit_bio", 20, 1 << 30, below)
     ours = sum(number for (_, caller, _), number in found.counts.items() if "raid456" in caller)
-    expect_range("allocations of the driver's", 200, 1 << 30, ours)
+    expect_range("allocations of the driver's", 50, 1 << 30, ours)
 
 
 def traced(level, bitmap="none", offload=False):
