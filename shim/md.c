@@ -16,8 +16,9 @@ static_assert(MaxSector == U64_MAX);
 /* Threads */
 
 /*
- * For the array's thread, without which no failure is recorded: who frees memory by writing to the array may wait for that. So
- * md core, which asks for some where a member comes or a rebuild begins, gets it from the kernel's reserves here, and waits for none.
+ * For the array's thread, without which no failure is recorded: who frees memory by writing to the array may wait for
+ * that. So md core, which asks for some where a member comes or a rebuild begins, gets it from the kernel's reserves
+ * here, and waits for none.
  */
 void raid456_check_recovery(struct mddev *mddev)
 {
