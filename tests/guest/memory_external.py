@@ -240,7 +240,7 @@ def short_of_pages(form, level, members):
         note(f"{lost}: the failure was recorded after {seconds:.2f} s")
         for (event, caller), number in sorted(reclaims.may_wait.items()):
             note(f"mdmon's monitor: {number} times {event} by {caller}, which might have had to")
-        reclaims.expect_others_only(20)
+        reclaims.expect_others_only(1)
         expect_range("seconds until the failure was recorded", 0, 10, seconds)
         subject.wait_rebuilt()
     finally:
