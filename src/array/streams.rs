@@ -2,7 +2,7 @@
 
 //! Streams: who writes on and on has the stripe that he is in held until it is full.
 //!
-//! A plug holds back what a submitter sends at once. Where a stripe is wider than that, each stripe would start with what is
+//! A plug holds back what a submitter sends at once; what it holds is nobody else's business until it is released. Where a stripe is wider than that, each stripe would start with what is
 //! there of it, and read what is about to be written. So a task that has written a stripe and more in sequence is taken to go
 //! on: what it has written of its last stripe waits, until the rest has come or until nothing has come for a while. How long
 //! that is depends on whether other spans are at work, for the task may be waiting for those. A task for which was
