@@ -2,11 +2,12 @@
 
 //! Streams: who writes on and on has the stripe that he is in held until it is full.
 //!
-//! A plug holds back what a submitter sends at once; what it holds is nobody else's business until it is released. Where a stripe is wider than that, each stripe would start with what is
-//! there of it, and read what is about to be written. So a task that has written a stripe and more in sequence is taken to go
-//! on: what it has written of its last stripe waits, until the rest has come or until nothing has come for a while. How long
-//! that is depends on whether other spans are at work, for the task may be waiting for those. A task for which was
-//! waited in vain (it waits itself for what was held) is not believed again for some stripes, each time for more of them.
+//! A plug holds back what a submitter sends at once; what it holds is nobody else's business until it is released. Where a
+//! stripe is wider than that, each stripe would start with what is there of it, and read what is about to be written. So a task
+//! that has written a stripe and more in sequence is taken to go on: what it has written of its last stripe waits, until the
+//! rest has come or until nothing has come for a while. How long that is depends on whether other spans are at work, for the
+//! task may be waiting for those. A task that was waited for in vain (it waits itself for what was held) is not believed
+//! again for some stripes, each time for more of them.
 //!
 //! What is held is noted in a list, and a thread looks at that while there is something on it. No memory is needed to end
 //! a wait.
@@ -25,7 +26,7 @@ use crate::mem::{Ask, Setup};
 use crate::raid::part::{Part, PartKind};
 use crate::raid::strips::STRIP_SECTORS;
 use crate::sync::mailbox::Events;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{fence, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SetOnce};
 use kernel::time::{delay::fsleep, Delta, Instant, Monotonic};
@@ -112,6 +113,8 @@ impl Watch {
             let Some(span) = self.slab.get(index) else {
                 continue;
             };
+            // Pairs with that of `watch_held`: either the span's new stream is seen here, or it is found off the list there.
+            fence(Ordering::SeqCst);
             if span.stream.load(Ordering::Relaxed) == NO_STREAM {
                 continue;
             }
@@ -205,6 +208,8 @@ impl Array {
         if stream == NO_STREAM {
             return;
         }
+        // Pairs with that of `look`, which may be about to leave out a span that it has taken from the list.
+        fence(Ordering::SeqCst);
         let pushed = self.streams.held.push(span.index, &span.held);
         if pushed != Pushed::Already {
             span.counts.add(Count::StreamHolds, 1);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debug disks=1 disk-size=16 timeout=120 debug.timeout=600
+# guest: kernels=uml disks=1 disk-size=16 timeout=120
 """The load generator of the benchmarks: it writes where it says, as often as it says, and tells of failures."""
 
 import errno

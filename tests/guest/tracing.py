@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debian,debug disks=4 disk-size=24 timeout=120 debian.timeout=300 debug.timeout=800
+# guest: kernels=uml,debian disks=4 disk-size=24 timeout=120 debian.timeout=300
 """The tracepoints: what is traced of known I/O, in order, and nothing while they are off."""
 
 import os
