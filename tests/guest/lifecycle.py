@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debian disks=7 disk-size=32 timeout=360 debian.timeout=700
+# guest: kernels=uml disks=7 disk-size=32 timeout=360
 """An array's life, for level 4 and each layout of level 5: create, resync, write, read, lose a member, read and write
 without it, rebuild onto a spare, check, stop, assemble, read again."""
 

@@ -46,15 +46,17 @@ pub mod array {
     pub(crate) mod sequence;
 }
 
+// What loom has no use for takes minutes to build.
+#[cfg(not(loom))]
 pub mod sim;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod engines;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod geometry;
 #[cfg(all(test, loom))]
 mod interleave;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod jobs_on_engines;
 #[cfg(all(test, not(loom)))]
 mod threads;
