@@ -18,7 +18,9 @@ mod words;
 
 use super::gf::Element;
 use super::scalar::Scalar;
-use super::{Engine, Group, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, LINE_BYTES};
+use super::{
+    Engine, Group, Line, Parity, Source, Start, Sums, Wrong, BLOCK_LINES, GROUP, LINE_BYTES,
+};
 use core::marker::PhantomData;
 use core::ops::Range;
 use cpu::Features;
@@ -252,20 +254,30 @@ impl<C: Code> Simd<C> {
             Start::Zero => core::ptr::null(),
             Start::Begun => of.cast_const(),
         };
-        let pass = Pass {
-            inputs,
-            begun_p: begun(p),
-            begun_q: begun(q),
-            p,
-            q,
-            past,
-        };
         let bytes = lines.wrapping_mul(LINE_BYTES);
+        let copies = group.copies() || past != 0;
+        let at_once = if copies && past == 0 {
+            C::COPIED_AT_ONCE
+        } else {
+            GROUP
+        };
+        let (mut begun_p, mut begun_q) = (begun(p), begun(q));
         let _fpu = Fpu::begin();
-        // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All inputs,
-        // of which there is one, and P and Q have so many lines, `bytes` bytes; they are borrowed as they are used. One of P
-        // and Q is there, and both are if Q is wanted, or P is null.
-        unsafe { C::make(&pass, want_q, group.copies() || past != 0, bytes) }
+        for inputs in inputs.chunks(at_once) {
+            let pass = Pass {
+                inputs,
+                begun_p,
+                begun_q,
+                p,
+                q,
+                past,
+            };
+            // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
+            // inputs, of which there is one, and P and Q have so many lines, `bytes` bytes; they are borrowed as they are
+            // used. One of P and Q is there, and both are if Q is wanted, or P is null.
+            unsafe { C::make(&pass, want_q, copies, bytes) }
+            (begun_p, begun_q) = (p.cast_const(), q.cast_const());
+        }
     }
 
     /// Has parity follow a change of `lines` lines, and copies the new ones unless `copy` is null.

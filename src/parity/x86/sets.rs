@@ -12,6 +12,7 @@ use super::words::{
     avx2, avx512, evex, gfni, gfni256, gfni512, half_bytes, plain, vector_asm, vex,
 };
 use crate::parity::gf::{Element, POLYNOMIAL};
+use crate::parity::GROUP;
 
 /// The code of an instruction set.
 ///
@@ -20,6 +21,11 @@ use crate::parity::gf::{Element, POLYNOMIAL};
 pub(super) trait Code: Sync + 'static {
     const NAME: &'static str;
     const NEEDS: Features;
+
+    /// How many inputs are copied at once; P and Q go on from those before. Blocks are pages, so that equal offsets have the
+    /// same place in the L1 cache: two of it for each input, and one each for P and Q. CPUs that have no more than AVX2
+    /// have eight. More of them at once took twice as long there.
+    const COPIED_AT_ONCE: usize;
 
     /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied, or anything goes
     /// past the caches.
@@ -158,7 +164,7 @@ macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
-        copies $copy_step:tt $copy_wide:tt $copy_narrow:tt,
+        copies $at_once:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
         passes $step:tt $wide:tt $narrow:tt, [$($solve:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
@@ -186,6 +192,7 @@ macro_rules! set {
         impl Code for $type {
             const NAME: &'static str = $name;
             const NEEDS: Features = $needs;
+            const COPIED_AT_ONCE: usize = $at_once;
 
             unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize) {
                 match (want_q, copies) {
@@ -252,7 +259,7 @@ set!(
     "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
-    copies 256 [
+    copies 3 256 [
         (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
     ]
         [(0 8 0) (1 9 32)],
@@ -266,7 +273,7 @@ set!(
     "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
-    copies 256 [
+    copies GROUP 256 [
         (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
     ]
         [(0 8 0) (1 9 32)],
@@ -280,7 +287,7 @@ set!(
     "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
-    copies 512 [
+    copies GROUP 512 [
         (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
     ]
         [(0 8 0)],
@@ -297,7 +304,7 @@ set!(
     "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
-    copies 512 [
+    copies GROUP 512 [
         (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
     ]
         [(0 8 0)],
