@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from kmem import Reclaims
-from memory import Shortage, patiently
+from memory import Paged, Shortage, available, locked, patiently
 from raid import Array, mdstat_names, name_of, speed_limit, stop_all
 from report import Failed, expect, expect_match, expect_range, note, run, wait_for
 from torture import Check, Disks
@@ -33,11 +33,11 @@ os.environ.update({"IMSM_NO_PLATFORM": "1", "IMSM_DEVNAME_AS_SERIAL": "1", "MDAD
 class External:
     """An array in a container with a spare."""
 
-    def __init__(self, form, level, members, mib=8):
+    def __init__(self, form, level, members, mib=8, spares=1):
         os.makedirs("/run/mdadm", exist_ok=True)
-        self.disks = Disks(members + 1, mib + RESERVED[form], late=True)
+        self.disks = Disks(members + spares, mib + RESERVED[form], late=True)
         speed_limit()
-        kernel.sh("mdadm", "--create", f"/dev/{CONTAINER}", "--run", "--quiet", f"--metadata={form}", f"--raid-devices={members + 1}",
+        kernel.sh("mdadm", "--create", f"/dev/{CONTAINER}", "--run", "--quiet", f"--metadata={form}", f"--raid-devices={members + spares}",
                   *self.disks.paths)
         kernel.sh("mdadm", "--create", f"/dev/{VOLUME}", "--run", "--quiet", f"--level={level}", f"--raid-devices={members}",
                   "--chunk=64", f"--size={mib}M", f"/dev/{CONTAINER}")
@@ -203,12 +203,6 @@ def unrecorded(form):
     subject.expect_whole()
 
 
-def available():
-    """Bytes of memory that programs could have."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
-
-
 def short_of_pages(form, level, members):
     """A member dies while a program has nearly all memory and another one writes more than the rest holds: the failure is recorded
     soon, and of all who look for memory themselves no thread of the array is one. mdmon's monitor may be: what it asks for is told."""
@@ -252,6 +246,36 @@ def short_of_pages(form, level, members):
     array.expect_parity()
 
 
+def swap(form, level, members):
+    """A program whose memory is on the array for the most part, and a member that is lost: mdmon records that, and what the program
+    wrote it reads. Nothing is rebuilt meanwhile: memory_pressure.py tells why."""
+    subject = External(form, level, members, mib=20, spares=0)
+    array = subject.array
+    kernel.sh("mkswap", array.path)
+    kernel.sh("swapon", array.path)
+    lost, hog = array.slots()[1], None
+    try:
+        _, monitor = subject.monitor()
+        hog = locked(available() - 56 * MIB)
+        size = available() + array.size() * 6 // 10
+        note(f"{available() // MIB} MiB of memory are there, {size // MIB} are used")
+        memory, start = Paged(size), time.monotonic()
+        with Reclaims(VOLUME, monitor) as reclaims:
+            memory.write(0, midway=lambda: array.set(f"dev-{name_of(lost)}/state", "faulty"))
+            memory.write(1)
+        note(f"{time.monotonic() - start:.1f} s")
+        reclaims.expect_others_only(1)
+        reclaims.expect_never(f"{VOLUME}_raid{level}")
+        expect("the failure is recorded", False, "blocked" in array.state(lost))
+        expect("degraded", "1", array.get("degraded"))
+        expect("pages that are not as they were written", [], memory.wrong(1)[:5])
+        memory.close()
+    finally:
+        del hog
+        kernel.sh("swapoff", array.path)
+    array.expect_at_rest()
+
+
 def cleanup():
     """Everything goes."""
     Check.remove()
@@ -268,6 +292,7 @@ if __name__ == "__main__":
         ("ddf, nothing is acknowledged before the record", lambda: unrecorded("ddf")),
         ("imsm, memory is really short", lambda: short_of_pages("imsm", 5, 3)),
         ("ddf, memory is really short", lambda: short_of_pages("ddf", 6, 4)),
+        ("imsm, swap on raid5", lambda: swap("imsm", 5, 3)),
         ("imsm, no thread of the array gets memory", lambda: without_memory("imsm", 100)),
         ("ddf, half of the array's threads' allocations fail", lambda: without_memory("ddf", 50)),
     ], cleanup=cleanup)

@@ -14,13 +14,16 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from kmem import Reclaims
-from raid import Array, speed_limit, stop_all
+from memory import Paged, available, locked
+from raid import Array, name_of, speed_limit, stop_all
 from report import Failed, Skipped, expect, expect_range, note, run, wait_for
 from torture import Check, Disks
 import kernel
 
 MIB = 1 << 20
 PAGE = 4096
+# What is left of memory for a program and for all else, where the rest is locked.
+ROOM = 56 * MIB
 
 
 def create(level=5, mib=24, **words):
@@ -98,42 +101,42 @@ def lose_and_rebuild(array, spare, seen):
     return thread
 
 
-def available():
-    """Bytes of memory that programs could have."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
-
-
 def swap_on_array(level):
-    """A program whose memory is on the array for the most part: what it wrote it reads."""
+    """A program whose memory is on the array for the most part, and a member that is lost: what it wrote it reads. Nearly all other
+    memory is taken, for what a program goes through from end to end goes out and comes in page by page, if it is more than memory
+    holds.
+
+    Another member is rebuilt afterwards: md core makes the thread that does that while it has the array suspended, and who makes
+    threads may look for memory by writing to that very array."""
     array, spare = create(level)
     kernel.sh("mkswap", array.path)
     kernel.sh("swapon", array.path)
+    lost, hog = array.members[1], None
     try:
-        size = (available() + array.size() * 6 // 10) // PAGE * PAGE
+        hog = locked(available() - ROOM)
+        size = available() + array.size() * 6 // 10
         note(f"{available() // MIB} MiB of memory are there, {size // MIB} are used")
-        memory = mmap.mmap(-1, size)
-        seen, thread = [], None
-        stamp = bytes(range(256)) * 8
+        memory, begin = Paged(size), time.monotonic()
         with Reclaims("md0") as reclaims:
-            for turn in range(2):
-                for at in range(0, size, PAGE):
-                    memory[at:at + 2064] = (at + turn).to_bytes(16, "little") + stamp
-                    if thread is None and at > size // 2:
-                        thread = lose_and_rebuild(array, spare, seen)
-            thread.join(150)
+            memory.write(0, midway=lambda: array.set(f"dev-{name_of(lost)}/state", "faulty"))
+            memory.write(1)
+        note(f"{time.monotonic() - begin:.1f} s")
         if kernel.driver() == "rust":
             # Not in md core either, which it calls: it is the one that records failures.
             reclaims.expect_never(f"md0_raid{level}")
-        expect("a member lost and rebuilt", ["rebuilt"], seen)
+        expect("the failure is recorded", (True, False), ("faulty" in array.state(lost), "blocked" in array.state(lost)))
         with open("/proc/swaps", encoding="ascii") as file:
             used = int(file.read().splitlines()[1].split()[3]) * 1024
         expect_range("bytes on the array", array.size() // 4, array.size(), used)
-        wrong = [at for at in range(0, size, PAGE) if memory[at:at + 2064] != (at + 1).to_bytes(16, "little") + stamp]
-        expect("pages that are not as they were written", [], wrong[:5])
+        expect("pages that are not as they were written", [], memory.wrong(1)[:5])
         memory.close()
     finally:
+        del hog
         kernel.sh("swapoff", array.path)
+    array.remove(lost)
+    array.add(spare)
+    array.wait_rebuilt()
+    array.members.remove(lost)
     array.expect_clean()
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml disks=5 disk-size=16 timeout=120
 """Requests of very many segments, and members that take only a few at a time: memory of 512 bytes here and 512 bytes there, as
-much as a system call takes, to and from arrays on plain members, and on members to which 4 KiB can be sent at a time, in which
-no page may begin or end in the middle. Everything is where it should be, also without a member and after its rebuild."""
+much as a system call takes, to and from arrays on plain members, on members to which 4 KiB can be sent at a time, in which
+no page may begin or end in the middle, and on members that take one or three pieces of memory at a time. Everything is where it should be, also without a member and after its rebuild."""
 
 import mmap
 import os
@@ -14,7 +14,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
-from report import Failed, expect_range, note, run
+from report import Failed, expect, expect_range, note, run
+from torture import Disks
 
 SECTOR = 512
 # What one system call takes.
@@ -125,10 +126,23 @@ def narrow(level):
         expect_range("writes that this took it, at most 8 sectors each", -(-sectors // 8), sectors, writes)
 
 
+def few(level, segments):
+    """On members that take few pieces of memory at a time. A bio of the driver's may have sixteen, a page each."""
+    disks = Disks(5, NARROW + 4, segments=segments)
+    with open("/sys/block/frail0/queue/max_segments", encoding="ascii") as file:
+        expect("pieces of memory that a member takes", segments, int(file.read()))
+    scattered(disks.paths[:4], disks.paths[4], level, NARROW)
+    counts = dict(line.split() for line in Array([]).get("counters").splitlines())
+    bios = int(counts["member_writes"])
+    # Whether two pages lie together is chance.
+    expect_range(f"what members have made of {bios} writes", bios * 3 // 2, 1 << 40, sum(disks.state(path)["writes"] for path in disks.paths))
+
+
 def cleanup():
     """Everything goes."""
     stop_all()
     remove_all()
+    Disks.remove()
 
 
 if __name__ == "__main__":
@@ -137,4 +151,6 @@ if __name__ == "__main__":
         ("raid6 on plain members", lambda: scattered(rams(4), rams(5)[4], 6)),
         ("raid5 on members that take 4 KiB at a time", lambda: narrow(5)),
         ("raid6 on members that take 4 KiB at a time", lambda: narrow(6)),
+        ("raid5 on members that take one piece of memory at a time", lambda: few(5, 1)),
+        ("raid6 on members that take three pieces at a time", lambda: few(6, 3)),
     ], cleanup=cleanup)

@@ -78,6 +78,15 @@ def use_driver(which):
         sh("use-driver", which)
 
 
+def least():
+    """Whether arrays that are started get the least memory that they can work with."""
+    try:
+        with open("/sys/module/raid456/parameters/least_memory", encoding="ascii") as file:
+            return file.read().strip() == "Y"
+    except FileNotFoundError:
+        return False
+
+
 def modprobe(module, *options):
     """Loads a module; returns False if this kernel does not have it."""
     return loaded(module.replace("-", "_")) or sh("modprobe", module, *options, check=False)[0] == 0

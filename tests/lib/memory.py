@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import mmap
 import os
 import re
 import threading
@@ -188,6 +189,55 @@ class Point:
         while True:
             yield int(number)
             number = number + 1 if number < dense else number * factor
+
+
+def available():
+    """Bytes of memory that programs could have."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
+
+
+def locked(size):
+    """Memory that stays where it is."""
+    memory = mmap.mmap(-1, max(mmap.PAGESIZE, size))
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if _LIBC.mlock(ctypes.c_void_p(start), ctypes.c_size_t(len(memory))):
+        raise Failed(f"{len(memory)} bytes could not be locked: errno {ctypes.get_errno()}")
+    return memory
+
+
+class Paged:
+    """Memory of a program, with more pages than stay there: each says where it is and in which turn it was written."""
+
+    def __init__(self, size):
+        self._memory = mmap.mmap(-1, size // mmap.PAGESIZE * mmap.PAGESIZE)
+        self._rest = bytes(range(256)) * 8
+
+    def _text(self, at, turn):
+        return (at + turn).to_bytes(16, "little") + self._rest
+
+    def write(self, turn, midway=lambda: None):
+        """Writes every page; `midway` is called in the middle."""
+        half = len(self._memory) // 2
+        for at in range(0, len(self._memory), mmap.PAGESIZE):
+            text = self._text(at, turn)
+            self._memory[at:at + len(text)] = text
+            if half and at >= half:
+                half = 0
+                midway()
+
+    def wrong(self, turn):
+        """Where pages begin that are not as they were written."""
+        found = []
+        for at in range(0, len(self._memory), mmap.PAGESIZE):
+            text = self._text(at, turn)
+            if self._memory[at:at + len(text)] != text:
+                found.append(at)
+        return found
+
+    def close(self):
+        """It goes."""
+        self._memory.close()
 
 
 def patiently(action, timeout=20):

@@ -146,12 +146,14 @@ def run(cases, setup=None, cleanup=None):
 
 def again(title):
     """The command that runs one case of this test again, from the repository's top."""
-    words = ["scripts/guest"]
+    least = os.environ.get("RAID456_OPTIONS")
+    words = [f"RAID456_OPTIONS={least}"] if least else []
+    words += ["scripts/guest"]
     words += ["--kernel", kernel.flavour(), "--driver", kernel.driver()]
     with open(sys.argv[0], encoding="utf-8") as source:
         header = re.search(r"^# guest:(.*)$", source.read(), re.M)
-    for key, value in re.findall(r"(\S+)=(\S+)", header.group(1) if header else ""):
-        if key in ("disks", "disk-size", "mem", "cpus", "timeout"):
+    for key, value in re.findall(r"([^\s=]+)=(\S+)", header.group(1) if header else ""):
+        if key in ("disks", "disk-size", "mem", "cpus", "timeout", "append"):
             words += [f"--{key}", value]
     pattern = "^" + re.sub(r"([].^$*+?{}[\\|()])", r"\\\1", title) + "$"
     return " ".join(words) + f" -- tests/guest/{os.path.basename(sys.argv[0])} {shlex.quote(pattern)}"

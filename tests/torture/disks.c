@@ -8,6 +8,7 @@
  *                      itself
  *   late=0|1           0: an I/O ends before submit_bio() returns. 1: later, in any order, half of them with interrupts off
  *   block=BYTES        logical block size
+ *   segments=N         pieces of memory that an I/O may have; the block layer sends more as several
  *
  * Commands, written to the debugfs file raid456_disks/command:
  *   power off SEED     all disks at one moment: what is in the caches, and what is on its way, is written or lost, sector by
@@ -73,6 +74,9 @@ MODULE_PARM_DESC(late, "they answer later, in any order");
 static unsigned int block = SECTOR_SIZE;
 module_param(block, uint, 0444);
 MODULE_PARM_DESC(block, "logical block size");
+static unsigned int segments = USHRT_MAX;
+module_param(segments, uint, 0444);
+MODULE_PARM_DESC(segments, "pieces of memory that an I/O may have");
 
 static struct frail *disks;
 static sector_t sectors;
@@ -190,6 +194,11 @@ static void submit(struct bio *bio)
 	struct frail *disk = bio->bi_bdev->bd_disk->private_data;
 	unsigned long flags;
 
+	if (segments < USHRT_MAX) {
+		bio = bio_split_to_limits(bio);
+		if (!bio)
+			return;
+	}
 	if (!late) {
 		serve(bio);
 		return;
@@ -427,6 +436,7 @@ static int make(struct frail *disk, u32 number)
 	struct queue_limits limits = {
 		.logical_block_size = block,
 		.physical_block_size = block,
+		.max_segments = min(segments, USHRT_MAX),
 		.max_hw_discard_sectors = UINT_MAX,
 		.discard_granularity = block,
 		.features = (cached ? BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA : 0) | (late ? 0 : BLK_FEAT_SYNCHRONOUS),
