@@ -301,7 +301,8 @@ fn bring_up(array: &Gate<Array>, mddev: &Locked<'_>) -> Result {
     offload(array, mddev);
     let io_min = geometry.chunk_sectors() << 9;
     let io_opt = u64::from(io_min) * u64::from(geometry.data_disks());
-    let io_opt = u32::try_from(io_opt).map_err(|_| EINVAL)?;
+    // Too large a number to be told is no reason not to start.
+    let io_opt = u32::try_from(io_opt).unwrap_or(0);
     let can_discard = limits::set(
         mddev,
         Limits {

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 pub(crate) struct Limits {
     /// Bytes below which a write costs more than it must: a chunk.
     pub(crate) io_min: u32,
-    /// Bytes of which a multiple is best written: a stripe's data.
+    /// Bytes of which a multiple is best written: a stripe's data, or 0 if that is 4 GiB or more.
     pub(crate) io_opt: u32,
     /// Sectors that a request does not exceed; raised to a stripe's if that is more.
     pub(crate) max_sectors: u32,
@@ -45,7 +45,8 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
     raw.logical_block_size = mddev.logical_block_size();
     raw.io_min = limits.io_min;
     raw.io_opt = limits.io_opt;
-    // Requests are split where a stripe ends, so that each finds all its blocks in few stripes.
+    // Requests are split where a stripe ends, so that each finds all its blocks in few stripes. (Nowhere if stripes are that
+    // large.)
     raw.chunk_sectors = limits.io_opt >> 9;
     raw.features |= bindings::RAID456_BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE;
     // Before the members' limits: one that cannot do it takes it away. The C driver does not offer it.
