@@ -145,12 +145,14 @@ impl Array {
         };
 
         added.clear(Flag::InSync);
-        if self.mddev.is_dm() {
-            // dm-raid says so only after this.
+        let is_new = added.saved_raid_disk() != i32::from(slot);
+        // dm-raid says so only after this, and who gives it a slot by hand need not say anything: then what it was before
+        // it failed means nothing.
+        if self.mddev.is_dm() || is_new && added.recovery_offset() == MAX_SECTOR {
             added.set_recovery_offset(0);
         }
         added.set_raid_disk(slot);
-        if added.saved_raid_disk() != i32::from(slot) {
+        if is_new {
             self.full_sync.store(true, Ordering::Relaxed);
         }
         self.slots.add(usize::from(slot), added)
@@ -168,6 +170,10 @@ impl Array {
         let (number, _) = found.ok_or(EEXIST)?;
         added.clear(Flag::InSync);
         added.set(Flag::Replacement);
+        if added.recovery_offset() == MAX_SECTOR {
+            // As above.
+            added.set_recovery_offset(0);
+        }
         added.set_raid_disk(number);
         // The bitmap does not know what it lacks: everything.
         self.full_sync.store(true, Ordering::Relaxed);
