@@ -28,6 +28,8 @@ import kernel
 
 SECTOR = 512
 SEEDS = {"debug": "1-4", "debian": "1-8"}.get(kernel.flavour(), "1-25")
+# From this seed on more happens: those before are what they were when they were run.
+MORE = 220
 
 
 def discard_is_safe():
@@ -88,8 +90,12 @@ class Schedule:
     def load(self):
         """Begins a load of a random kind."""
         rng = self.rng
-        self.check.run(self.array.path, "mix", jobs=rng.randint(1, 3), depth=rng.choice((1, 4, 16, 48)),
-                       longest=rng.choice((8, 64, 256, 512)), reads=rng.choice((10, 40, 70)), fua=rng.choice((0, 5, 30)),
+        words = {"jobs": rng.randint(1, 3), "depth": rng.choice((1, 4, 16, 48)), "longest": rng.choice((8, 64, 256, 512)),
+                 "reads": rng.choice((10, 40, 70)), "fua": rng.choice((0, 5, 30))}
+        if self.cached and self.writing_c():
+            # It forgets the flag of some that it writes together with others (md_fua.py).
+            words["fua"] = 0
+        self.check.run(self.array.path, "mix", **words,
                        nowait=rng.choice((0, 0, 20)), flush=rng.choice((0, 5, 40)), pause=rng.choice((0, 20, 200)),
                        discards=0 if self.writing_c() else rng.choice((0, 0, 5, 20)), seed=rng.getrandbits(32))
         self.loaded = True
@@ -308,6 +314,67 @@ class Schedule:
         self.array.try_set("suspend_lo", high)
         self.array.try_set("suspend_hi", 0)
         self.array.try_set("suspend_lo", 0)
+        return True
+
+    def dead_together(self):
+        """As many members as may be lost fail everything from one moment on."""
+        room = self.parities - len(self.lost)
+        if room < 2 or self.writing_c():
+            return False
+        dying = self.rng.sample(self.present(), room)
+        for path in dying:
+            self.lost[path] = "faulty"
+        self.say(f"{' '.join(dying)} are dead")
+        for path in dying:
+            self.disks.tell(path, "dead", 1)
+        self.a_while(0.1, 0.2)
+        for path in dying:
+            if "faulty" not in self.array.state(path) and self.array.state(path):
+                self.array.try_set(f"dev-{name_of(path)}/state", "faulty")
+        return True
+
+    def frozen(self):
+        """Whatever is synced stops for a moment, and so does what would begin."""
+        if self.may_not_interrupt():
+            return False
+        self.say(f"{self.array.action()}, frozen: {self.array.try_set('sync_action', 'frozen') or 'ok'}")
+        self.a_while()
+        self.say(f"idle: {self.array.try_set('sync_action', 'idle') or 'ok'}")
+        return True
+
+    def window(self):
+        """A check of a part, which waits at its end for a moment."""
+        if self.needs_repair or self.writing_c() or self.lost or self.array.action() != "idle":
+            return False
+        chunk = self.chunk * 2
+        begin = self.rng.randrange(0, self.array.data_size() // SECTOR // chunk // 2) * chunk
+        self.say(f"check, from {begin} to {begin + 8 * chunk}: {self.array.try_set('sync_min', begin)} "
+                 f"{self.array.try_set('sync_max', begin + 8 * chunk)} {self.array.try_set('sync_action', 'check')}")
+        self.a_while()
+        self.say(f"idle: {self.array.try_set('sync_action', 'idle') or 'ok'}")
+        self.wait_idle()
+        self.array.set("sync_min", "0")
+        self.array.set("sync_max", "max")
+        return True
+
+    def resize(self):
+        """The array grows by some chunks behind what is under load, or becomes smaller again."""
+        if self.writing_c() or self.array.action() != "idle" or self.array.get("resync_start") != "none":
+            return False
+        size = self.size * 1024 + self.rng.randint(0, 4) * self.chunk
+        self.say(f"component_size = {size}: {self.array.try_set('component_size', size) or 'ok'}")
+        return True
+
+    def states(self):
+        """Somebody says that the array is clean, or active, or is to be read only, which it cannot be under load."""
+        if self.writing_c():
+            return False
+        for word in self.rng.sample(("clean", "active", "readonly", "read-auto"), 3):
+            problem = self.array.try_set("array_state", word)
+            self.say(f"array_state = {word}: {problem or 'ok'}")
+            if word.startswith("read") and problem != "EBUSY":
+                raise Failed(f"array_state = {word} under load: expected EBUSY, came {problem or 'success'}")
+            self.a_while(0.001, 0.02)
         return True
 
     def come_back(self):
@@ -564,6 +631,8 @@ class Schedule:
                    (self.bad_blocks, 1), (self.hold, 2), (self.slow, 1), (self.action, 2), (self.bitmap_change, 1),
                    (self.suspend, 1), (self.come_back, 8), (self.rebuilt, 3), (self.interrupt_rebuild, 1), (self.replace, 3),
                    (self.restart, 2), (self.power_cut, 2), (self.overkill, 1))
+        if self.seed >= MORE:
+            chances += ((self.dead_together, 2), (self.frozen, 2), (self.window, 1), (self.resize, 2), (self.states, 1))
         while True:
             event, = self.rng.choices([event for event, _ in chances], [weight for _, weight in chances])
             # With parity that may be wrong somewhere nothing else may be lost.
