@@ -7,7 +7,7 @@ use super::counters;
 use super::env::RunEnv;
 use super::jobs::{self, Cpu};
 use super::object::SpanKits;
-use super::offload::{is_for_engines, Ended};
+use super::offload::is_for_engines;
 use super::part::PartList;
 use super::ticket::{Progress, Ticket, Wave};
 use crate::md_warn;
@@ -25,7 +25,7 @@ use crate::ratelimited;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use kernel::time::Delta;
+use kernel::time::{Delta, Instant, Monotonic};
 
 /// What a span's jobs on engines have.
 pub(super) struct OnEngines {
@@ -73,9 +73,9 @@ fn hand_over(
     columns: &[Column],
     parts: &PartList,
 ) -> bool {
-    let wave = Wave::new(env.span, env.entry);
     let ready = prepare(env, job, strips, columns) && cover(env, job, strips, parts);
-    let (Ok(wave), true) = (wave, ready) else {
+    let wave = ready.then(|| Wave::new(env.span, env.entry));
+    let Some(Ok(wave)) = wave else {
         for strip in strips.iter() {
             give(env, strip);
         }
@@ -251,33 +251,31 @@ fn look(env: &mut RunEnv<'_>, index: u32, wave: &mut Option<Arc<Wave>>) -> Optio
     let Some(stage) = ticket.stage() else {
         return Some(Verdict::Again(Why::Failed));
     };
-    let (channel, began) = (stage.channel(), ticket.began());
-    let late = began.elapsed() > Delta::from_millis(offload.late().into());
-    let (verdict, ended) = match stage.stand(late) {
-        Standing::Pending => return Some(Verdict::Pending),
-        Standing::Late => (Verdict::Again(Why::Late), Ended::Late),
-        Standing::Failed => (Verdict::Again(Why::Failed), Ended::Failed),
-        Standing::Differs => (Verdict::Again(Why::Differs), Ended::Well),
-        Standing::Well => {
-            let wave = || {
-                *wave = wave.take().or_else(|| Wave::new(env.span, env.entry).ok());
-                wave.clone()
-            };
-            let verdict = match ticket.advance(wave, pages, offload, batch) {
-                Progress::Pending => Verdict::Pending,
-                Progress::Done => Verdict::Done,
-                Progress::Failed => Verdict::Again(Why::Failed),
-            };
-            (verdict, Ended::Well)
-        }
-    };
-    if offload.note(channel, ended, began) {
+    let (began, now) = (ticket.began(), Instant::<Monotonic>::now());
+    let standing = stage.stand(now - began > Delta::from_millis(offload.late().into()));
+    if standing != Standing::Pending && offload.note(stage.outcomes(), began..now) {
         md_warn!(
             "md/raid:{}: offload: a channel has failed time after time and is not used any more; write to md/offload to try it again\n",
             env.array.mddev.name()
         );
     }
-    Some(verdict)
+    Some(match standing {
+        Standing::Pending => Verdict::Pending,
+        Standing::Late => Verdict::Again(Why::Late),
+        Standing::Failed => Verdict::Again(Why::Failed),
+        Standing::Differs => Verdict::Again(Why::Differs),
+        Standing::Well => {
+            let wave = || {
+                *wave = wave.take().or_else(|| Wave::new(env.span, env.entry).ok());
+                wave.clone()
+            };
+            match ticket.advance(wave, pages, offload, batch) {
+                Progress::Pending => Verdict::Pending,
+                Progress::Done => Verdict::Done,
+                Progress::Failed => Verdict::Again(Why::Failed),
+            }
+        }
+    })
 }
 
 /// Has this CPU do the job of a strip from the beginning.

@@ -22,6 +22,7 @@ use crate::raid::job::Job;
 use crate::sync::mailbox::Events;
 use crate::sync::waitqueue::WaitQueue;
 use core::fmt::{self, Write};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SetOnce, SpinLock};
@@ -281,18 +282,18 @@ impl Offload {
         Record(&self.health)
     }
 
-    /// Takes note of how a channel has done with a stage that was begun then. Returns whether it is dropped by that.
-    pub(super) fn note(&self, channel: usize, ended: Ended, began: Instant<Monotonic>) -> bool {
+    /// Takes note of how channels have done with a stage that was begun then, and has ended or was given up. Returns whether
+    /// some channel is dropped by that.
+    pub(super) fn note(
+        &self,
+        outcomes: impl Iterator<Item = (usize, Outcome)>,
+        time: Range<Instant<Monotonic>>,
+    ) -> bool {
         let since = |time: Instant<Monotonic>| (time - self.made).as_nanos();
-        let outcome = match ended {
-            Ended::Well => Outcome::Well,
-            Ended::Failed => Outcome::Failed,
-            Ended::Late => Outcome::Late {
-                began: since(began),
-                now: since(Instant::now()),
-            },
-        };
-        self.record().note(channel, outcome)
+        let time = since(time.start)..since(time.end);
+        outcomes.fold(false, |dropped, (channel, outcome)| {
+            dropped | self.record().note(channel, outcome, time.clone())
+        })
     }
 
     /// Sets the mode. Sleeps.
@@ -417,14 +418,6 @@ impl Offload {
         }
         Ok(())
     }
-}
-
-/// How a stage has ended, for the channel's record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    Well,
-    Failed,
-    Late,
 }
 
 /// How many tickets an array has.

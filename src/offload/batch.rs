@@ -13,11 +13,15 @@ use kernel::sync::Arc;
 /// How many channels have their ends told together; what others do is told one by one.
 const CHANNELS: usize = 4;
 
+/// After how many operations whose ends nobody tells comes one that is told. So what a channel has no room for behind them to
+/// tell of is told of then, and there is room.
+const QUIET: u32 = 31;
+
 /// A channel that something was submitted to.
 struct Used {
     channel: Kept,
-    /// There are ends that it has not been asked to tell of.
-    untold: bool,
+    /// How many ends there are that it has not been asked to tell of.
+    untold: u32,
 }
 
 /// See the module.
@@ -52,14 +56,16 @@ impl Batch {
         stage: &Arc<Stage<O>>,
     ) -> bool {
         let to_use = channel.get();
-        let Some(used) = self.place(channel) else {
+        let Some((used, many)) = self.place(channel) else {
             let taken = to_use.submit(kind, inputs, to, stage, false);
             to_use.issue();
             return taken;
         };
-        let quiet = used.1 && to_use.tells();
+        let quiet = many && used.untold < QUIET && to_use.tells();
         let taken = to_use.submit(kind, inputs, to, stage, quiet);
-        used.0.untold |= taken && quiet;
+        if taken {
+            used.untold = if quiet { used.untold + 1 } else { 0 };
+        }
         taken
     }
 
@@ -74,7 +80,7 @@ impl Batch {
         let place = self.used.iter_mut().find(|used| is_it(used))?;
         let used = place.get_or_insert_with(|| Used {
             channel: channel.clone(),
-            untold: false,
+            untold: 0,
         });
         Some((used, self.many))
     }
@@ -86,12 +92,15 @@ impl Batch {
         let mut free = left.iter_mut();
         for mut used in self.used.iter_mut().filter_map(Option::take) {
             let channel = used.channel.get();
-            used.untold = used.untold && !channel.tell();
-            channel.issue();
-            if used.untold {
-                channel.look();
+            if used.untold != 0 && channel.tell() {
+                used.untold = 0;
             }
-            if let Some(place) = free.next().filter(|_| used.untold) {
+            channel.issue();
+            if used.untold == 0 {
+                continue;
+            }
+            channel.look();
+            if let Some(place) = free.next() {
                 *place = Some(used);
             }
         }

@@ -250,7 +250,7 @@ impl Channel<'_> {
         }
         // SAFETY: It was not taken, so the reference is still ours.
         drop(unsafe { Arc::<Stage<O>>::from_raw(op.owner.cast()) });
-        stage.unbegin();
+        stage.unbegin(self.id());
         false
     }
 }

@@ -6,6 +6,7 @@
 mod tests {
     use crate::offload::channel::{self, Engines};
     use crate::offload::course::{next_chunk, Kind, Limits, Sum, Sums};
+    use crate::offload::health::Outcome;
     use crate::offload::recipe::Target;
     use crate::offload::stage::{self, Owner, Stage, Standing};
     use crate::raid::job::{Job, Method};
@@ -59,27 +60,76 @@ mod tests {
         let (stage, told) = told_stage()?;
         stage.begin(7);
         // Its channel does not take it.
-        stage.unbegin();
+        stage.unbegin(7);
         assert_eq!(count(&told), 0);
         stage.close();
         assert_eq!(count(&told), 1);
         assert!(stage.has_failed());
-        assert_eq!(stage.channel(), 7);
+        assert_eq!(stage.stand(false), Standing::Failed);
+        assert!(stage.outcomes().eq([(7, Outcome::Refused)]));
         Ok(())
     }
 
     #[test]
     fn failures_and_differences_are_kept() -> Result {
         let (stage, _told) = told_stage()?;
-        for channel in [3, 4, 5] {
+        for channel in [3, 4, 3] {
             stage.begin(channel);
         }
         stage.close();
         stage.op_ended(3, true, (false, true));
         stage.op_ended(4, false, (false, false));
-        stage.op_ended(5, true, (false, false));
+        stage.op_ended(3, true, (false, false));
         assert!(stage.has_failed() && stage.differs());
-        assert_eq!(stage.channel(), 4);
+        Ok(())
+    }
+
+    #[test]
+    fn channel_answers_for_what_it_has_done_and_no_other() -> Result {
+        // What becomes of an operation: it ends well or not, is not taken, or does not end.
+        #[derive(Clone, Copy, PartialEq)]
+        enum Fate {
+            Ends(bool),
+            Refused,
+            Hangs,
+        }
+        let all = [
+            (Fate::Ends(true), Outcome::Well),
+            (Fate::Ends(false), Outcome::Failed),
+            (Fate::Refused, Outcome::Refused),
+            (Fate::Hangs, Outcome::Late),
+        ];
+        for (one, of_one) in all {
+            for (other, of_other) in all {
+                let (stage, _told) = told_stage()?;
+                let both = [(3, one), (4, other)];
+                for (channel, fate) in both {
+                    // Beside one that goes well.
+                    stage.begin(channel);
+                    stage.begin(channel);
+                    if fate == Fate::Refused {
+                        stage.unbegin(channel);
+                    }
+                }
+                stage.close();
+                for (channel, fate) in both.into_iter().rev() {
+                    stage.op_ended(channel, true, (false, false));
+                    if let Fate::Ends(ok) = fate {
+                        stage.op_ended(channel, ok, (false, false));
+                    }
+                }
+                let standing = match (one, other) {
+                    (Fate::Hangs, _) | (_, Fate::Hangs) => Standing::Late,
+                    (Fate::Ends(true), Fate::Ends(true)) => Standing::Well,
+                    _ => Standing::Failed,
+                };
+                assert_eq!(stage.stand(true), standing);
+                assert!(stage.outcomes().eq([(3, of_one), (4, of_other)]));
+                for (channel, _) in both.into_iter().filter(|(_, fate)| *fate == Fate::Hangs) {
+                    stage.op_ended(channel, true, (false, false));
+                }
+            }
+        }
         Ok(())
     }
 

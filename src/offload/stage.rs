@@ -8,6 +8,8 @@
 //!
 //! Locks: the owner's, in any context, taken alone.
 
+use super::health::Outcome;
+use super::recipe::TARGETS;
 use crate::bindings;
 use crate::mem::{Ask, NoWait};
 use crate::new_irq_spinlock;
@@ -45,6 +47,43 @@ pub(crate) fn abandoned() -> u32 {
     ABANDONED.load(Ordering::Relaxed)
 }
 
+/// What one channel has of a stage.
+struct Share {
+    /// Which channel; 0 for none.
+    channel: AtomicUsize,
+    /// Operations that have not ended.
+    pending: AtomicU32,
+    /// It has not taken one.
+    refused: AtomicBool,
+    /// One has ended with an error.
+    failed: AtomicBool,
+}
+
+impl Share {
+    /// Of no channel.
+    const fn new() -> Self {
+        Self {
+            channel: AtomicUsize::new(0),
+            pending: AtomicU32::new(0),
+            refused: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// What the channel has come to.
+    fn outcome(&self) -> Outcome {
+        if self.failed.load(Ordering::Relaxed) {
+            Outcome::Failed
+        } else if self.pending.load(Ordering::Relaxed) != 0 {
+            Outcome::Late
+        } else if self.refused.load(Ordering::Relaxed) {
+            Outcome::Refused
+        } else {
+            Outcome::Well
+        }
+    }
+}
+
 /// Operations that are under way together.
 #[pin_data]
 pub(crate) struct Stage<O: Owner> {
@@ -53,8 +92,8 @@ pub(crate) struct Stage<O: Owner> {
     failed: AtomicBool,
     wrong_p: AtomicBool,
     wrong_q: AtomicBool,
-    /// The channel of the last operation, or of one that has failed.
-    channel: AtomicUsize,
+    /// One for each sum; there is one channel that copies.
+    shares: [Share; TARGETS],
     #[pin]
     owner: IrqSpinLock<Option<O>>,
 }
@@ -71,20 +110,33 @@ impl<O: Owner> Stage<O> {
             failed: AtomicBool::new(false),
             wrong_p: AtomicBool::new(false),
             wrong_q: AtomicBool::new(false),
-            channel: AtomicUsize::new(0),
+            shares: [const { Share::new() }; TARGETS],
             owner <- new_irq_spinlock!(Some(owner), "raid456 offload stage"),
         });
         Arc::pin_init(stage, NoWait.flags())
     }
 
-    /// One more operation.
+    /// What a channel has of it, if that is known.
+    fn share(&self, channel: usize) -> Option<&Share> {
+        let is_it = |share: &&Share| share.channel.load(Ordering::Relaxed) == channel;
+        self.shares.iter().find(is_it)
+    }
+
+    /// One more operation, on a channel (not 0). For who has the stage and has not closed it yet.
     pub(super) fn begin(&self, channel: usize) {
-        self.channel.store(channel, Ordering::Relaxed);
+        if let Some(share) = self.share(channel).or_else(|| self.share(0)) {
+            share.channel.store(channel, Ordering::Relaxed);
+            share.pending.fetch_add(1, Ordering::Relaxed);
+        }
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One operation less, which was not taken: the stage has failed, and is not closed yet.
-    pub(super) fn unbegin(&self) {
+    pub(super) fn unbegin(&self, channel: usize) {
+        if let Some(share) = self.share(channel) {
+            share.refused.store(true, Ordering::Relaxed);
+            share.pending.fetch_sub(1, Ordering::Relaxed);
+        }
         self.failed.store(true, Ordering::Relaxed);
         self.pending.fetch_sub(1, Ordering::Relaxed);
     }
@@ -92,8 +144,11 @@ impl<O: Owner> Stage<O> {
     /// An operation has ended. Any context.
     pub(super) fn op_ended(&self, channel: usize, ok: bool, wrong: (bool, bool)) {
         if !ok {
-            self.channel.store(channel, Ordering::Relaxed);
             self.failed.store(true, Ordering::Relaxed);
+        }
+        if let Some(share) = self.share(channel) {
+            share.failed.fetch_or(!ok, Ordering::Relaxed);
+            share.pending.fetch_sub(1, Ordering::Relaxed);
         }
         for (flag, is) in [(&self.wrong_p, wrong.0), (&self.wrong_q, wrong.1)] {
             if is {
@@ -178,8 +233,13 @@ impl<O: Owner> Stage<O> {
         self.wrong_p.load(Ordering::Relaxed) || self.wrong_q.load(Ordering::Relaxed)
     }
 
-    /// The channel that has failed, or else one that was used.
-    pub(crate) fn channel(&self) -> usize {
-        self.channel.load(Ordering::Relaxed)
+    /// The channels that have a part in it, and what each has come to: of those that have not ended when the stage was
+    /// abandoned, that they are late.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (usize, Outcome)> + '_ {
+        let shares = self.shares.iter();
+        shares.filter_map(|share| {
+            let channel = share.channel.load(Ordering::Relaxed);
+            (channel != 0).then(|| (channel, share.outcome()))
+        })
     }
 }
