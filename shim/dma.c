@@ -8,6 +8,7 @@
 #include <linux/dmaengine.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 
 #include "shim.h"
@@ -42,6 +43,7 @@ struct raid456_dma_flight {
 	struct dma_chan *chan;
 	raid456_dma_ended_t *ended;
 	void *owner;
+	struct dmaengine_unmap_data *unmap;
 	enum sum_check_flags wrong;
 	void *to[2];
 	unsigned int count;
@@ -108,7 +110,8 @@ unsigned int raid456_dma_most_sources(struct dma_chan *chan, enum raid456_dma_ki
 {
 	struct dma_device *device = chan->device;
 	enum dma_ctrl_flags flags = raid456_dma_flags(kind, p, q, more);
-	int most;
+	/* What is made, or compared, is mapped as well. */
+	int most, pages = raid456_dma_most_pages() - p - q;
 
 	switch (kind) {
 	case RAID456_DMA_COPY:
@@ -116,13 +119,15 @@ unsigned int raid456_dma_most_sources(struct dma_chan *chan, enum raid456_dma_ki
 		break;
 	case RAID456_DMA_XOR:
 	case RAID456_DMA_XOR_VAL:
-		most = device->max_xor - more;
+		most = min(pages, device->max_xor - more);
+		/* There is no sum of one block. */
+		most = most + more < 2 ? 0 : most;
 		break;
 	default:
 		/* Counted by what there was to begin with where Q alone is gone on with, or both are. */
 		most = dma_maxpq(device, flags);
 	}
-	return clamp_t(int, most, 0, raid456_dma_most_pages() - 2);
+	return clamp_t(int, most, 0, pages);
 }
 
 bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, size_t from, size_t to, size_t len)
@@ -140,21 +145,32 @@ bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, s
 	}
 }
 
-const char *raid456_dma_name(struct dma_chan *chan)
+/*
+ * The numbers in a channel's name. The name itself goes when the engine is taken away, before dmaengine stops to show the
+ * channel; these are there as long as the channel is.
+ */
+int raid456_dma_engine_number(struct dma_chan *chan)
 {
-	return chan->dev ? dma_chan_name(chan) : "gone";
+	return chan->device->dev_id;
 }
 
-/* Gives back the pages of an operation that has ended, or was not begun. */
+int raid456_dma_channel_number(struct dma_chan *chan)
+{
+	return chan->chan_id;
+}
+
+/* Gives back what an operation has that has ended, or was not begun: first what is mapped, for that may change pages. */
 static void raid456_dma_release(struct raid456_dma_flight *flight)
 {
 	unsigned int i;
 
+	dmaengine_unmap_put(flight->unmap);
 	for (i = 0; i < flight->count; i++)
 		folio_put(page_folio(flight->from[i]));
 	for (i = 0; i < 2; i++)
 		if (flight->to[i])
 			raid456_page_unhold(flight->to[i], true);
+	kfree(flight);
 }
 
 static void raid456_dma_callback(void *data, const struct dmaengine_result *result)
@@ -170,8 +186,10 @@ static void raid456_dma_callback(void *data, const struct dmaengine_result *resu
 	};
 
 	raid456_dma_release(flight);
-	kfree(flight);
+	/* Who hears of it may let go of the module, which waits for readers before it goes. */
+	rcu_read_lock();
 	ended(&end);
+	rcu_read_unlock();
 }
 
 static bool raid456_dma_compares(const struct raid456_dma_op *op)
@@ -179,7 +197,13 @@ static bool raid456_dma_compares(const struct raid456_dma_op *op)
 	return op->kind == RAID456_DMA_XOR_VAL || op->kind == RAID456_DMA_PQ_VAL;
 }
 
-/* Keeps a page that is read. Memory of a request may be of a kind that cannot be kept: a slab's. */
+/* Whether a page that is read can be kept. Memory of a request may be of a kind that cannot be: a slab's. */
+bool raid456_dma_may_keep(const void *address)
+{
+	return folio_ref_count(page_folio(virt_to_page(address))) != 0;
+}
+
+/* Keeps a page that is read. */
 static bool raid456_dma_keep(struct raid456_dma_flight *flight, const void *address)
 {
 	struct page *page = virt_to_page(address);
@@ -188,6 +212,17 @@ static bool raid456_dma_keep(struct raid456_dma_flight *flight, const void *addr
 		return false;
 	flight->from[flight->count++] = page;
 	return true;
+}
+
+/*
+ * Says who hears of a descriptor's end; nobody if there is no flight. Some drivers use descriptors again as they are, with
+ * whom they have told before.
+ */
+static void raid456_dma_set_callback(struct dma_async_tx_descriptor *tx, struct raid456_dma_flight *flight)
+{
+	tx->callback = NULL;
+	tx->callback_result = flight ? raid456_dma_callback : NULL;
+	tx->callback_param = flight;
 }
 
 /* Takes what keeps the pages of an operation while it is under way. */
@@ -221,7 +256,6 @@ static struct raid456_dma_flight *raid456_dma_hold(const struct raid456_dma_op *
 	if (kept)
 		return flight;
 	raid456_dma_release(flight);
-	kfree(flight);
 	return NULL;
 }
 
@@ -241,15 +275,16 @@ static bool raid456_dma_map(struct dmaengine_unmap_data *unmap, const void *addr
 }
 
 static struct dma_async_tx_descriptor *raid456_dma_prepare(const struct raid456_dma_op *op,
-							   struct raid456_dma_flight *flight,
-							   struct dmaengine_unmap_data *unmap)
+							   struct raid456_dma_flight *flight)
 {
 	enum dma_data_direction direction = raid456_dma_compares(op) ? DMA_TO_DEVICE : DMA_BIDIRECTIONAL;
 	unsigned long flags = raid456_dma_flags(op->kind, op->to[0], op->to[1], op->more);
+	struct dmaengine_unmap_data *unmap = flight->unmap;
 	struct dma_device *device = op->chan->device;
 	dma_addr_t from, to[2] = { 0, 0 };
 	unsigned int i;
 
+	unmap->len = op->len;
 	if (!op->quiet)
 		flags |= DMA_PREP_INTERRUPT;
 	for (i = 0; i < op->count; i++)
@@ -281,31 +316,27 @@ static struct dma_async_tx_descriptor *raid456_dma_prepare(const struct raid456_
  */
 bool raid456_dma_submit(const struct raid456_dma_op *op)
 {
+	unsigned int pages = op->count + !!op->to[0] + !!op->to[1];
 	struct raid456_dma_flight *flight = raid456_dma_hold(op);
 	struct dma_async_tx_descriptor *tx = NULL;
-	struct dmaengine_unmap_data *unmap;
 
 	if (!flight)
 		return false;
-	unmap = dmaengine_get_unmap_data(op->chan->device->dev, op->count + 2, GFP_NOWAIT);
-	if (unmap) {
-		unmap->len = op->len;
-		tx = raid456_dma_prepare(op, flight, unmap);
-	}
+	/* It is a BUG() to ask for more. */
+	if (pages <= raid456_dma_most_pages())
+		flight->unmap = dmaengine_get_unmap_data(op->chan->device->dev, pages, GFP_NOWAIT);
+	if (flight->unmap)
+		tx = raid456_dma_prepare(op, flight);
 	if (!tx) {
-		/* Unmaps what is mapped. */
-		dmaengine_unmap_put(unmap);
 		raid456_dma_release(flight);
-		kfree(flight);
 		return false;
 	}
-	dma_set_unmap(tx, unmap);
-	dmaengine_unmap_put(unmap);
-	tx->callback_result = raid456_dma_callback;
-	tx->callback_param = flight;
+	/* Not given to the descriptor: some drivers unmap only when they have told of the end. */
+	raid456_dma_set_callback(tx, flight);
 	/* An engine that takes back what it has prepared has an error of its own: what is kept stays so. */
 	if (dma_submit_error(dmaengine_submit(tx)))
-		pr_err_ratelimited("raid456: %s gave a descriptor, and does not take it\n", raid456_dma_name(op->chan));
+		pr_err_ratelimited("raid456: dma%dchan%d gave a descriptor, and does not take it\n",
+				   raid456_dma_engine_number(op->chan), raid456_dma_channel_number(op->chan));
 	return true;
 }
 
@@ -330,7 +361,10 @@ bool raid456_dma_tell(struct dma_chan *chan)
 	struct dma_async_tx_descriptor *tx;
 
 	tx = chan->device->device_prep_dma_interrupt(chan, DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
-	return tx && !dma_submit_error(dmaengine_submit(tx));
+	if (!tx)
+		return false;
+	raid456_dma_set_callback(tx, NULL);
+	return !dma_submit_error(dmaengine_submit(tx));
 }
 
 /*
@@ -381,9 +415,19 @@ bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, s
 	return false;
 }
 
-const char *raid456_dma_name(struct dma_chan *chan)
+int raid456_dma_engine_number(struct dma_chan *chan)
 {
-	return "none";
+	return 0;
+}
+
+int raid456_dma_channel_number(struct dma_chan *chan)
+{
+	return 0;
+}
+
+bool raid456_dma_may_keep(const void *address)
+{
+	return false;
 }
 
 bool raid456_dma_submit(const struct raid456_dma_op *op)

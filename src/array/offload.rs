@@ -413,7 +413,7 @@ impl Offload {
         for (name, kind) in KINDS {
             // Of the CPU that reads this.
             if let Some(channel) = self.channel(engines, kind) {
-                writeln!(text, "{name} {}", channel.name().to_str().unwrap_or("?"))?;
+                writeln!(text, "{name} {channel}")?;
             }
         }
         Ok(())

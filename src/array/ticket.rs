@@ -14,7 +14,7 @@ use crate::mem::kit::Kit;
 use crate::mem::pages::{Page, PAGE_SIZE};
 use crate::mem::{boxed, Ask, NoWait};
 use crate::offload::batch::Batch;
-use crate::offload::channel::{Engines, Inputs, Kept, Lists, Targets};
+use crate::offload::channel::{self, Engines, Inputs, Kept, Lists, Targets};
 use crate::offload::course::{Kind, Step, Sum};
 use crate::offload::recipe::{Recipe, Term, TARGETS};
 use crate::offload::stage::{Owner, Stage};
@@ -212,8 +212,8 @@ impl Ticket {
         Some(size)
     }
 
-    /// Notes that bytes of a block will be copied in. Returns false if the channel cannot do that, or something else is
-    /// copied to the same place.
+    /// Notes that bytes of a block will be copied in. Returns false if the channel cannot do that, the memory cannot be kept, or
+    /// something else is copied to the same place.
     #[must_use = "such a job is the CPU's"]
     pub(super) fn cover(&mut self, member: u16, at: usize, source: Source<'_>) -> bool {
         let Some(covered) = self.covered.get_mut(usize::from(member)) else {
@@ -227,7 +227,7 @@ impl Ticket {
         };
         let fits = each_page(at, source, |at, source| {
             let from = source.as_ptr() as usize % PAGE_SIZE;
-            channel.is_aligned(Kind::Copy, from, at, source.len())
+            channel.is_aligned(Kind::Copy, from, at, source.len()) && channel::may_keep(source)
         });
         let sectors = (at / 512..at.saturating_add(source.len()) / 512)
             .fold(0_u8, |all, sector| all | 1 << sector);

@@ -13,6 +13,7 @@ use crate::mem::pages::{Page, PAGE_SIZE};
 use crate::mem::Ask;
 use crate::parity::gf::Element;
 use crate::parity::Source;
+use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -36,6 +37,12 @@ impl Kind {
 pub(crate) fn is_supported() -> bool {
     // SAFETY: The function has no requirements.
     unsafe { bindings::raid456_dma_supported() }
+}
+
+/// Whether memory of a request can be kept while an engine reads it: not that of a slab.
+pub(crate) fn may_keep(source: Source<'_>) -> bool {
+    // SAFETY: There is something that can be read, so the address is that of a page.
+    unsafe { bindings::raid456_dma_may_keep(source.as_ptr().cast()) }
 }
 
 /// What the module's parameter says of where jobs are done, as text.
@@ -159,14 +166,6 @@ impl Channel<'_> {
         self.chan.as_ptr() as usize
     }
 
-    /// The name that logs have. It may be cut off.
-    pub(crate) fn name(&self) -> &CStr {
-        // SAFETY: By the invariant the channel is valid; its name is while it is.
-        let name = unsafe { bindings::raid456_dma_name(self.chan.as_ptr()) };
-        // SAFETY: As above.
-        unsafe { CStr::from_char_ptr(name) }
-    }
-
     /// Whether operations may begin at such bytes of pages, and be as long.
     pub(crate) fn is_aligned(&self, kind: Kind, from: usize, to: usize, len: usize) -> bool {
         let chan = self.chan.as_ptr();
@@ -252,6 +251,18 @@ impl Channel<'_> {
         drop(unsafe { Arc::<Stage<O>>::from_raw(op.owner.cast()) });
         stage.unbegin(self.id());
         false
+    }
+}
+
+/// The name that it has in sysfs.
+impl fmt::Display for Channel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chan = self.chan.as_ptr();
+        // SAFETY: By the invariant the channel is valid.
+        let engine = unsafe { bindings::raid456_dma_engine_number(chan) };
+        // SAFETY: As above.
+        let channel = unsafe { bindings::raid456_dma_channel_number(chan) };
+        write!(f, "dma{engine}chan{channel}")
     }
 }
 

@@ -65,8 +65,12 @@ struct channel {
 	struct list_head quiet;
 	/* Told, and somebody may still chain something to it. */
 	struct list_head ended;
+	/* To be given again, as they are. */
+	struct list_head used;
 	struct task_struct *thread;
 	wait_queue_head_t wait;
+	/* Given, and not told. */
+	atomic_t given;
 	bool gone;
 	/* For the blocks' places, which are where they are while they are worked on. */
 	struct mutex busy;
@@ -95,7 +99,7 @@ void engine_let_go(struct engine *engine);
 void engine_put(struct engine *engine);
 
 /* main.c: what is asked for */
-extern unsigned int param_caps, param_max_xor, param_max_pq, param_align;
+extern unsigned int param_caps, param_max_xor, param_max_pq, param_align, param_ring, param_unmap_us;
 extern bool param_pq_continue;
 extern unsigned int param_delay_us, param_jitter_us;
 extern unsigned int fault_prep, fault_error, fault_lie, fault_hang, fault_tell;

@@ -2,7 +2,8 @@
 /*
  * A DMA engine whose channels are threads: each takes descriptors in the order they were issued, works on one when
  * it is due, and ends it as hardware does, from where softirqs are off. The end of one that asks for no interrupt is
- * told when the next interrupt comes, or somebody asks.
+ * told when the next interrupt comes, or somebody asks. What has ended is given again with all that somebody has written
+ * to it, as the drivers of some engines do.
  *
  * Locks: a channel's lock, in any context; nothing is taken inside.
  */
@@ -132,17 +133,18 @@ static void tell(struct channel *channel, struct descriptor *desc)
 	spin_unlock_irqrestore(&channel->lock, flags);
 
 	local_bh_disable();
-	dma_descriptor_unmap(&desc->tx);
+	atomic_dec(&channel->given);
+	if (!param_unmap_us)
+		dma_descriptor_unmap(&desc->tx);
 	dmaengine_desc_get_callback_invoke(&desc->tx, &result);
+	if (param_unmap_us)
+		udelay(param_unmap_us);
+	dma_descriptor_unmap(&desc->tx);
 	dma_run_dependencies(&desc->tx);
 	local_bh_enable();
 
-	if (async_tx_test_ack(&desc->tx)) {
-		kfree(desc);
-		return;
-	}
 	spin_lock_irqsave(&channel->lock, flags);
-	list_add_tail(&desc->node, &channel->ended);
+	list_add_tail(&desc->node, async_tx_test_ack(&desc->tx) ? &channel->used : &channel->ended);
 	spin_unlock_irqrestore(&channel->lock, flags);
 }
 
@@ -272,14 +274,19 @@ static struct descriptor *prepare(struct dma_chan *chan, enum kind kind, size_t 
 
 	if (READ_ONCE(channel->gone) || happens(fault_prep) || len > MAX_LENGTH || count > MAX_SOURCES)
 		return NULL;
-	desc = kzalloc_obj(*desc, GFP_NOWAIT | __GFP_NOWARN);
+	if (param_ring && atomic_read(&channel->given) >= param_ring)
+		return NULL;
+	desc = first(channel, &channel->used) ?: kzalloc_obj(*desc, GFP_NOWAIT | __GFP_NOWARN);
 	if (!desc)
 		return NULL;
+	atomic_inc(&channel->given);
 	dma_async_tx_descriptor_init(&desc->tx, chan);
 	desc->tx.tx_submit = submit;
 	desc->tx.flags = flags;
 	desc->kind = kind;
+	desc->fate = FATE_WELL;
 	desc->len = len;
+	memset(desc->to, 0, sizeof(desc->to));
 	desc->count = count;
 	if (happens(fault_error))
 		desc->fate = FATE_ERROR;
@@ -399,6 +406,7 @@ static int alloc_resources(struct dma_chan *chan)
 	channel->sum[0] = channel->block + MAX_LENGTH;
 	channel->sum[1] = channel->sum[0] + MAX_LENGTH;
 	dma_cookie_init(chan);
+	atomic_set(&channel->given, 0);
 	thread = kthread_run(run, channel, "%s", dma_chan_name(chan));
 	if (IS_ERR(thread)) {
 		kvfree(channel->block);
@@ -427,8 +435,13 @@ static void free_resources(struct dma_chan *chan)
 
 void engine_put(struct engine *engine)
 {
-	if (refcount_dec_and_test(&engine->users))
-		kfree(engine);
+	unsigned int i;
+
+	if (!refcount_dec_and_test(&engine->users))
+		return;
+	for (i = 0; i < engine->count; i++)
+		drop_all(&engine->channels[i], &engine->channels[i].used);
+	kfree(engine);
 }
 
 static void release(struct dma_device *device)
@@ -459,6 +472,7 @@ struct engine *engine_new(struct device *dev, unsigned int channels)
 		INIT_LIST_HEAD(&channel->hanging);
 		INIT_LIST_HEAD(&channel->quiet);
 		INIT_LIST_HEAD(&channel->ended);
+		INIT_LIST_HEAD(&channel->used);
 		init_waitqueue_head(&channel->wait);
 		mutex_init(&channel->busy);
 		channel->chan.device = device;

@@ -5,7 +5,9 @@
  *
  * When it is loaded: engines=N of channels=N each; caps=MASK of what they can do (1 copy, 2 xor, 4 pq, 8 xor_val,
  * 16 pq_val, 32 interrupt); max_xor=, max_pq= sources; pq_continue=Y if a sum can be gone on with without reading
- * it as sources; align=SHIFT.
+ * it as sources; align=SHIFT; ring=N descriptors at most that a channel has given and not told, 0 for as many as there is
+ * memory for; unmap_us=N microseconds from when it has told of an end until it unmaps, as some drivers do behind that, 0 to
+ * unmap before.
  *
  * At any time, in /sys/module/raid456_dma/parameters: delay_us=N for each descriptor from when it was issued,
  * jitter_us=N more at most, by chance; each Nth time: fault_prep no descriptor is given, fault_error it ends with
@@ -23,7 +25,7 @@
 #define MOST_ENGINES 8
 
 static unsigned int param_engines = 1, param_channels = 2;
-unsigned int param_caps = 63, param_max_xor = 8, param_max_pq = 8, param_align;
+unsigned int param_caps = 63, param_max_xor = 8, param_max_pq = 8, param_align, param_ring, param_unmap_us;
 bool param_pq_continue = true;
 unsigned int param_delay_us, param_jitter_us;
 unsigned int fault_prep, fault_error, fault_lie, fault_hang, fault_tell;
@@ -36,6 +38,8 @@ module_param_named(max_xor, param_max_xor, uint, 0444);
 module_param_named(max_pq, param_max_pq, uint, 0444);
 module_param_named(pq_continue, param_pq_continue, bool, 0444);
 module_param_named(align, param_align, uint, 0444);
+module_param_named(ring, param_ring, uint, 0444);
+module_param_named(unmap_us, param_unmap_us, uint, 0444);
 module_param_named(delay_us, param_delay_us, uint, 0644);
 module_param_named(jitter_us, param_jitter_us, uint, 0644);
 module_param(fault_prep, uint, 0644);

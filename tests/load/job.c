@@ -214,9 +214,8 @@ int load_job_thread(void *data)
 	return 0;
 }
 
-static void fill(struct page *page, size_t bytes, u64 *random)
+static void fill(u64 *word, size_t bytes, u64 *random)
 {
-	u64 *word = page_address(page);
 	size_t i;
 
 	for (i = 0; i < bytes / sizeof(*word); i++)
@@ -236,12 +235,16 @@ static int load_slot_init(struct load_slot *slot, struct load_job *job)
 		return -ENOMEM;
 	while (left) {
 		u32 bytes = min_t(u64, left, PAGE_SIZE << order);
-		struct page *page = alloc_pages(GFP_KERNEL | __GFP_COMP, order);
+		void *memory;
 
-		if (!page)
+		if (job->run->request.slab)
+			memory = kmalloc(bytes, GFP_KERNEL);
+		else
+			memory = (void *)__get_free_pages(GFP_KERNEL | __GFP_COMP, order);
+		if (!memory)
 			return -ENOMEM;
-		fill(page, bytes, &job->random);
-		bvec_set_page(&slot->vecs[slot->pages++], page, bytes, 0);
+		fill(memory, bytes, &job->random);
+		bvec_set_virt(&slot->vecs[slot->pages++], memory, bytes);
 		left -= bytes;
 	}
 	bio_init(&slot->bio, job->run->bdev, slot->vecs, slot->pages, 0);
@@ -284,8 +287,14 @@ void load_job_free(struct load_job *job)
 	for (i = 0; job->slots && i < job->run->request.depth; i++) {
 		struct load_slot *slot = &job->slots[i];
 
-		for (page = 0; page < slot->pages; page++)
-			__free_pages(slot->vecs[page].bv_page, compound_order(slot->vecs[page].bv_page));
+		for (page = 0; page < slot->pages; page++) {
+			struct bio_vec *vec = &slot->vecs[page];
+
+			if (job->run->request.slab)
+				kfree(bvec_virt(vec));
+			else
+				__free_pages(vec->bv_page, compound_order(vec->bv_page));
+		}
 		if (slot->bio.bi_io_vec)
 			bio_uninit(&slot->bio);
 		kfree(slot->vecs);

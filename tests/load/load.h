@@ -26,6 +26,7 @@ struct load_request {
 	bool sync;		/* REQ_SYNC, as direct I/O has it */
 	bool fua;
 	bool clock;		/* latencies are taken */
+	bool slab;		/* memory of kmalloc(), not of pages of its own */
 	u32 mix;		/* percentage of reads */
 	u32 depth;
 	u32 jobs;

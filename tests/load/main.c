@@ -22,6 +22,7 @@
  *   period=BYTES step=BYTES count=N length=BYTES   in each period of the range only `count` runs of `length`, `step`
  *                 apart: so only chunks of one member can be read
  *   sync=0|1 fua=0|1   writes' flags; default 1 (as O_DIRECT), 0
+ *   slab=0|1      1: the data is in memory of kmalloc(), whose pages nobody can hold; default 0
  *   clock=0|1     0: no latencies are taken, which saves reading the clock; default 1
  *   seconds=S     decimals allowed; default 1 unless ios is given
  *   ios=N         ends after so many I/Os of all jobs
@@ -162,7 +163,7 @@ static int parse_word(struct load_request *request, const char *name, char *valu
 		{ "jobs", .number = &request->jobs }, { "batch", .number = &request->batch },
 		{ "plug", .flag = &request->plug }, { "pin", .flag = &request->pin },
 		{ "sync", .flag = &request->sync }, { "fua", .flag = &request->fua },
-		{ "clock", .flag = &request->clock },
+		{ "clock", .flag = &request->clock }, { "slab", .flag = &request->slab },
 	};
 	u64 number;
 	int i;
