@@ -7,13 +7,14 @@ at any time. Before that: what offload.py does, for a guest of its own would tak
 import importlib.util
 import os
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Shadow, pattern
 from load import Load
-from offload import SIZE, array_on, calm, done, engines, stats, tell, unload
+from offload import SIZE, array_on, calm, done, engines, load as load_engines, stats, tell, unload
 from raid import stop_all
 from report import expect, expect_match, expect_range, note, run, wait_for
 import kernel
@@ -29,6 +30,7 @@ def fault(name, level, faults, late=None, check=True):
         for parameter, value in faults.items():
             tell(parameter, value)
         load = Load(array.path, array.size(), seconds=3, jobs=2, depth=16, largest="128k")
+        log = kernel.Log()
         victim = array.members[1]
         array.fail(victim)
         array.remove(victim)
@@ -42,6 +44,7 @@ def fault(name, level, faults, late=None, check=True):
         found = stats(array)
         note(f"engines: {done()}, array: {found}")
         expect(f"jobs that {name}, and the CPU has done", True, found["redone"] + found["false_alarms"] > 0)
+        expect_match("the log", "offload: an engine's .* job (has failed, and was done|is late, and was done|says that parity is wrong, which)", log.text())
         calm()
         wait_for("the end of what was abandoned", lambda: stats(array)["quarantined"] == 0)
         array.set("offload", "cpu")
@@ -65,6 +68,28 @@ def untold():
         found = stats(array)
         note(f"engines: {done()}, array: {found}")
         expect("strips that were late, done by the CPU, and left to engines", (0, 0, 0), (found["late"], found["cpu"], found["quarantined"]))
+        array.expect_clean()
+        array.stop()
+
+
+def little_room():
+    """A channel that has room for few operations is no channel that fails: what it does not take is the CPU's, and it is used on."""
+    with engines("channels=1 ring=40"):
+        array = array_on("dma")
+        array.set("offload_late_ms", 60000)
+        tell("delay_us", 3000)
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            shadow.random_writes(3, 10)
+            shadow.verify("with an engine that has no room")
+            found = stats(array)
+            note(f"engines: {done()}, array: {found}")
+            # There is room for the copies of ten strips of each sixteen, at most.
+            expect_range("strips that it had no room for", (SIZE << 20 >> 12) // 16 * 6, 1 << 30, found["redone"])
+            expect("channels that are dropped for that", 0, found["dropped"])
+            calm()
+            shadow.write(0, pattern(7, 4096))
+            expect("strips by the engine when there is room", 1, stats(array)["dma"] - found["dma"])
         array.expect_clean()
         array.stop()
 
@@ -152,16 +177,30 @@ def dropped():
 
 
 def hanging_at_the_end():
-    """An array can be stopped though an engine still has pages of it; the module stays until it lets go of them."""
+    """An array can be stopped though an engine still has pages of it, or use none from then on; the modules stay until it lets go
+    of them."""
     with engines():
         array = array_on("dma")
         array.set("offload_late_ms", 300)
-        tell("fault_hang", 3)
-        with Shadow(array.path) as shadow:
-            shadow.bytes[:] = shadow.disk.read(0, shadow.length)
-            shadow.random_writes(3, 20)
-            shadow.verify("with engines that hang")
-        expect("jobs left to engines", True, stats(array)["quarantined"] > 0)
+
+        def hangs():
+            tell("fault_hang", 3)
+            with Shadow(array.path) as shadow:
+                shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+                shadow.random_writes(3, 20)
+                shadow.verify("with engines that hang")
+            expect("jobs left to engines", True, stats(array)["quarantined"] > 0)
+
+        hangs()
+        array.set("offload", "cpu")
+        expect("removal of the engines' module while an engine has pages", "EAGAIN", kernel.delete_module("raid456_dma"))
+        calm()
+        wait_for("the end of what was abandoned", lambda: stats(array)["quarantined"] == 0)
+        array.set("offload", "cpu")
+        unload()
+        load_engines()
+        array.set("offload", "dma")
+        hangs()
         array.stop()
         expect("removal of the driver while an engine may call it", "EAGAIN", kernel.delete_module("raid456"))
         expect("removal of the engines' module meanwhile", "EAGAIN", kernel.delete_module("raid456_dma"))
@@ -232,6 +271,30 @@ def taken_away():
         array.stop()
 
 
+def names():
+    """Engines are taken away while somebody reads which channels there are."""
+    with engines("engines=2 channels=12"):
+        array = array_on("dma")
+        read, stop = [], threading.Event()
+
+        def reads():
+            while not stop.is_set():
+                read.append(stats(array).get("copy"))
+
+        thread = threading.Thread(target=reads)
+        thread.start()
+        try:
+            for number in range(2):
+                wait_for("a channel's name", lambda: read and (read[-1] or "").startswith("dma"))
+                tell("remove", number)
+        finally:
+            stop.set()
+            thread.join()
+        note(f"read {len(read)} times: {sorted(set(map(str, read)))}")
+        expect("channels at the end", None, stats(array).get("copy"))
+        array.stop()
+
+
 def without_faults():
     """The cases of offload.py; the name is that of its library too."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "offload.py")
@@ -249,11 +312,13 @@ def cases():
     yield "fault: engines that hang", lambda: fault("hung", 5, {"fault_hang": 41}, late=400, check=False)
     yield "fault: all of them", lambda: fault("failed", 6, {"fault_prep": 23, "fault_error": 29, "fault_hang": 401, "fault_lie": 7}, late=400)
     yield "fault: no interrupt for many ends", untold
+    yield "fault: an engine has little room", little_room
     yield "fault: an engine stands still", standstill
     yield "fault: wrong about parity", lies
     yield "fault: always", dropped
     yield "fault: hanging when the array is stopped", hanging_at_the_end
     yield "the mode changes under load", switching
+    yield "engines are taken away while their names are read", names
     yield "engines are taken away under load", taken_away
 
 
