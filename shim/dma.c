@@ -146,8 +146,8 @@ bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, s
 }
 
 /*
- * The numbers in a channel's name. The name itself goes when the engine is taken away, before dmaengine stops to show the
- * channel; these are there as long as the channel is.
+ * The numbers in a channel's name. The name itself goes when the engine is taken away, before dmaengine stops to
+ * show the channel; these are there as long as the channel is.
  */
 int raid456_dma_engine_number(struct dma_chan *chan)
 {
@@ -159,7 +159,7 @@ int raid456_dma_channel_number(struct dma_chan *chan)
 	return chan->chan_id;
 }
 
-/* Gives back what an operation has that has ended, or was not begun: first what is mapped, for that may change pages. */
+/* Gives back what an operation has that has ended, or was not begun: what is mapped first, as that may change pages. */
 static void raid456_dma_release(struct raid456_dma_flight *flight)
 {
 	unsigned int i;
@@ -215,8 +215,8 @@ static bool raid456_dma_keep(struct raid456_dma_flight *flight, const void *addr
 }
 
 /*
- * Says who hears of a descriptor's end; nobody if there is no flight. Some drivers use descriptors again as they are, with
- * whom they have told before.
+ * Says who hears of a descriptor's end; nobody if there is no flight. Some drivers use descriptors again as they are,
+ * with whom they have told before.
  */
 static void raid456_dma_set_callback(struct dma_async_tx_descriptor *tx, struct raid456_dma_flight *flight)
 {

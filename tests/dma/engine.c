@@ -2,8 +2,8 @@
 /*
  * A DMA engine whose channels are threads: each takes descriptors in the order they were issued, works on one when
  * it is due, and ends it as hardware does, from where softirqs are off. The end of one that asks for no interrupt is
- * told when the next interrupt comes, or somebody asks. What has ended is given again with all that somebody has written
- * to it, as the drivers of some engines do.
+ * told when the next interrupt comes, or somebody asks. What has ended is given again with all that somebody has
+ * written to it, as the drivers of some engines do.
  *
  * Locks: a channel's lock, in any context; nothing is taken inside.
  */

@@ -5,9 +5,9 @@
  *
  * When it is loaded: engines=N of channels=N each; caps=MASK of what they can do (1 copy, 2 xor, 4 pq, 8 xor_val,
  * 16 pq_val, 32 interrupt); max_xor=, max_pq= sources; pq_continue=Y if a sum can be gone on with without reading
- * it as sources; align=SHIFT; ring=N descriptors at most that a channel has given and not told, 0 for as many as there is
- * memory for; unmap_us=N microseconds from when it has told of an end until it unmaps, as some drivers do behind that, 0 to
- * unmap before.
+ * it as sources; align=SHIFT; ring=N descriptors at most that a channel has given and not told, 0 for as many as
+ * there is memory for; unmap_us=N microseconds from when it has told of an end until it unmaps, as some drivers do
+ * behind that, 0 to unmap before.
  *
  * At any time, in /sys/module/raid456_dma/parameters: delay_us=N for each descriptor from when it was issued,
  * jitter_us=N more at most, by chance; each Nth time: fault_prep no descriptor is given, fault_error it ends with
