@@ -122,7 +122,11 @@ impl Array {
             );
             return Err(EINVAL);
         }
-        if added.saved_raid_disk() < 0 && self.has_failed() {
+        // Of an array that has failed nothing can be rebuilt. md core has just taken out a device that was being rebuilt, too: given
+        // its slot again it would be in sync soon, with all of it on record as bad, instead of the member that has failed last.
+        let comes_back =
+            added.saved_raid_disk() >= 0 && (self.mddev.is_dm() || added.test(Flag::BitmapSync));
+        if !comes_back && self.has_failed() {
             return Err(EINVAL);
         }
         let members = i32::from(self.geometry.members());

@@ -28,6 +28,8 @@ pub(crate) enum Flag {
     Replacement = bindings::flag_bits_Replacement,
     /// It holds the journal.
     Journal = bindings::flag_bits_Journal,
+    /// It was a member before, and lacks no more than the bitmap tells.
+    BitmapSync = bindings::flag_bits_Bitmap_sync,
 }
 
 /// Whether a range has bad blocks.

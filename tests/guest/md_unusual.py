@@ -386,6 +386,55 @@ def slot_by_hand(level):
         shadow.verify("without others")
 
 
+def dies_meanwhile(level):
+    """While members are rebuilt, as many as there are parities, another one dies: what was done by then is kept. When it is back,
+    by force, the rebuild goes on, everything is right, and no block is taken for bad any more."""
+    disks, count = rams(level - 1), level - 4
+    under, spares = disks[0], rams(count, level - 1)
+    disks[0] = dm("dies", linear(under))
+    array = Array.create(disks, level=level, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        for path in disks[1:1 + count]:
+            array.fail(path)
+            array.remove(path)
+            array.members.remove(path)
+        for path in spares:
+            with Disk(path) as disk:
+                disk.write(0, bytes(1 << 16) + pattern(("garbage", path), disk.size - (1 << 16)))
+        array.set("sync_max", 8192)
+        array.add_together(spares)
+        wait_for("the middle", lambda: array.get("sync_completed").startswith("8192 /"), 20)
+        shadow.random_writes(seed=5, count=40)
+        dm("dies", f"0 {sectors_of(under)} error")
+        array.set("sync_max", "max")
+        wait_for("the array fails", lambda: "faulty" in array.state(disks[0]), 20)
+        wait_for("the rebuild ends", array.idle, 20)
+        ends = {}
+
+        def read_all():
+            for at in range(0, shadow.length, 65536):
+                problem = errno_of(lambda at=at: shadow.verify("", at, 65536))
+                ends[problem] = ends.get(problem, 0) + 1
+        within(60, read_all)
+        expect("ends of reads", True, set(ends) == {"", "EIO"})
+        expect("a write", "EIO", errno_of(lambda: shadow.disk.write(0, bytes(4096))))
+        shadow.close()
+        within(20, array.stop)
+        dm("dies", linear(under))
+        array = Array.assemble(array.members, "--force", "--run")
+        array.wait_rebuilt()
+        shadow.reopen()
+        shadow.verify("all of it")
+        # What could not be rebuilt in the meantime is known to be bad, and mended by the check.
+        array.expect_clean()
+        expect("bad blocks", [""] * len(array.members), [array.member(path, "bad_blocks") for path in array.members])
+        array.expect_parity(bytes(shadow.bytes))
+        for path in [path for path in array.members if path not in spares][:count]:
+            array.fail(path)
+        shadow.verify("with what was rebuilt")
+
+
 def cleanup(last=True):
     """Takes everything down."""
     Disk.close_all()
@@ -410,6 +459,7 @@ if __name__ == "__main__":
         ("raid6: members of 9 TiB", lambda: large_members(6)),
         ("chunks of 1 GiB", large_chunks),
         ("raid5: a slot given by hand", lambda: slot_by_hand(5)),
+        ("raid5: another member dies during a rebuild", lambda: dies_meanwhile(5)),
     ]
     if os.environ.get("ALL"):
         cases += [
@@ -422,5 +472,6 @@ if __name__ == "__main__":
             ("raid5: members of 9 TiB", lambda: large_members(5)),
             ("more bad blocks than a list holds", too_many_bad_blocks),
             ("raid6: a slot given by hand", lambda: slot_by_hand(6)),
+            ("raid6: another member dies during a rebuild", lambda: dies_meanwhile(6)),
         ]
     run(cases, cleanup=cleanup)
