@@ -123,7 +123,7 @@ impl Array {
             return Err(EINVAL);
         }
         // Of an array that has failed nothing can be rebuilt. md core has just taken out a device that was being rebuilt, too: given
-        // its slot again it would be in sync soon, with all of it on record as bad, instead of the member that has failed last.
+        // its slot again it would be in sync soon, without the data, instead of the member that has failed last.
         let comes_back =
             added.saved_raid_disk() >= 0 && (self.mddev.is_dm() || added.test(Flag::BitmapSync));
         if !comes_back && self.has_failed() {

@@ -353,11 +353,15 @@ def slot_by_hand(level):
     disks, spare = rams(level - 1), rams(1, level - 1)[0]
     array = Array.create(disks, level=level, size=8)
     old = f"dev-{name_of(disks[1])}"
-    with Shadow(array.path) as shadow:
-        shadow.fill()
+
+    def out_of_its_slot():
         array.set("sync_action", "frozen")
         array.fail(disks[1])
         wait_for("its slot empty", lambda: not array.try_set(f"{old}/slot", "none") or array.get(f"{old}/slot") == "none", 10)
+
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        out_of_its_slot()
         shadow.fill(seed=2)
         array.set(f"{old}/state", "re-add")
         array.set(f"{old}/slot", "1")
@@ -368,9 +372,7 @@ def slot_by_hand(level):
         array.expect_clean()
         array.expect_parity(bytes(shadow.bytes))
         # It fails again, and is to replace another one, while a spare comes in its place.
-        array.set("sync_action", "frozen")
-        array.fail(disks[1])
-        wait_for("its slot empty", lambda: not array.try_set(f"{old}/slot", "none") or array.get(f"{old}/slot") == "none", 10)
+        out_of_its_slot()
         shadow.fill(seed=3)
         array.set(f"{old}/state", "re-add")
         array.set(f"dev-{name_of(disks[2])}/state", "want_replacement")

@@ -14,15 +14,8 @@ from disk import SECTOR, Shadow
 from load import Load
 from raid import Array, rams, stop_all
 from report import expect, run
+from tracing import EVENTS, Traced
 import kernel
-
-TRACING = "/sys/kernel/tracing"
-
-
-def put(name, text):
-    """Writes to a file of the kernel's tracing."""
-    with open(f"{TRACING}/{name}", "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def life(shape):
@@ -64,11 +57,14 @@ def under_load(level=5):
     """A member (at level 6: two) fails and is rebuilt, settings change and the bitmap goes while fio writes and compares, and
     each step is traced."""
     array = Array.create(rams(4), level=level, size=8, bitmap="internal")
-    ours = kernel.driver() == "rust"
-    if ours:
-        if not os.path.exists(f"{TRACING}/events"):
-            kernel.sh("mount", "-t", "tracefs", "tracefs", TRACING)
-        put("events/raid456/enable", "1")
+    with Traced(*EVENTS) as traced:
+        fail_and_rebuild(array, level)
+    expect("a span's end is in the trace", True, bool(traced.of("span_end")))
+    expect("the counters can be read", True, "strips_rmw " in array.get("counters"))
+
+
+def fail_and_rebuild(array, level):
+    """What happens to it under load."""
     work = Load(array.path, array.size(), seconds=7, jobs=2, largest="64k")
     lost = rams(4)[2:level - 2]
     for path in lost:
@@ -84,12 +80,6 @@ def under_load(level=5):
     work.finish(200)
     array.wait_idle()
     array.expect_clean()
-    if ours:
-        put("events/raid456/enable", "0")
-        with open(f"{TRACING}/trace", encoding="utf-8") as trace:
-            expect("a span's end is in the trace", True, any("span_end:" in line for line in trace))
-        put("trace", "")
-        expect("the counters can be read", True, "strips_rmw " in array.get("counters"))
 
 
 def file_system():

@@ -23,8 +23,8 @@ pub(super) trait Code: Sync + 'static {
     const NEEDS: Features;
 
     /// How many inputs are copied at once; P and Q go on from those before. Blocks are pages, so that equal offsets have the
-    /// same place in the L1 cache: two of it for each input, and one each for P and Q. CPUs that have no more than AVX2
-    /// have eight. More of them at once took twice as long there.
+    /// same place in the L1 cache: two of it for each input, and one each for P and Q. Most CPUs that
+    /// have no more than AVX2 have eight. More of them at once took twice as long on one of those.
     const COPIED_AT_ONCE: usize;
 
     /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied, or anything goes
