@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=128 mem=2200 timeout=300
+# guest: kernels=uml,debian disks=7 disk-size=128 mem=2200 timeout=300
 """File systems on an array: real files, as many lost members as there are parities, fsck, a rebuild, stop and assembly."""
 
 import hashlib
@@ -103,7 +103,10 @@ def cleanup():
 
 
 if __name__ == "__main__":
+    # User-mode Linux is built without XFS, which would take longer than this test.
     run([
-        (f"{kind} on raid{level}", lambda kind=kind, fsck=fsck, level=level: life(kind, fsck, level))
-        for level in (5, 6) for kind, fsck in (("ext4", ("e2fsck", "-fn")), ("xfs", ("xfs_repair", "-n")))
+        ("ext4 on raid5", lambda: life("ext4", ("e2fsck", "-fn"), 5)),
+        ("ext4 on raid6", lambda: life("ext4", ("e2fsck", "-fn"), 6)),
+    ] if kernel.flavour() == "uml" else [
+        ("xfs on raid6", lambda: life("xfs", ("xfs_repair", "-n"), 6)),
     ], cleanup=cleanup)
