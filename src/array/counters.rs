@@ -86,9 +86,9 @@ counters! {
         DirectReads = "direct_reads",
         /// Of those, the ones that the member could not answer.
         DirectReadsFailed = "direct_reads_failed",
-        /// Requests that were cut, because there were not enough spans for all of them at once.
+        /// Times that a request had to go on in pieces, because there were not enough spans for all of it at once.
         RequestsCut = "requests_cut",
-        /// Requests, or what was left of them, that the array's own thread had to bring to spans.
+        /// Writes that the array's own thread brought to spans, after a flush.
         RequestsLeft = "requests_left",
         /// Requests that asked for the members' caches to be flushed.
         Flushes = "flushes",

@@ -34,8 +34,8 @@ type Rest = (Slice, Entry<Array>);
 pub(super) struct Later {
     #[pin]
     failed: IrqSpinLock<Failed>,
-    /// What is left of requests that could not be cut.
-    left: Stack<Pooled<Item>>,
+    /// Writes for which the members have flushed their caches.
+    flushed: Stack<Pooled<Item>>,
     /// The same, when the thread has seen it.
     #[pin]
     queue: IrqSpinLock<PartList>,
@@ -55,8 +55,8 @@ impl Later {
         };
         pin_init!(Self {
             failed <- new_irq_spinlock!(failed, "raid456 failed reads"),
-            left: Stack::new(),
-            queue <- new_irq_spinlock!(PartList::default(), "raid456 left"),
+            flushed: Stack::new(),
+            queue <- new_irq_spinlock!(PartList::default(), "raid456 flushed"),
             current <- new_irq_spinlock!(None, "raid456 current"),
             stuck: AtomicBool::new(false),
         })
@@ -138,10 +138,10 @@ impl Array {
         Some((member, location.member_sector))
     }
 
-    /// Leaves to the array's thread what is left of a request, which is in `item`. Any context.
+    /// Leaves to the array's thread a write that is in `item`. Any context.
     pub(super) fn post_by_thread(&self, item: Pooled<Item>) {
         self.counters.add(Event::RequestsLeft);
-        self.later.left.push(item);
+        self.later.flushed.push(item);
         self.mddev.wake_thread();
     }
 
@@ -201,7 +201,7 @@ impl Array {
         let current = self.later.current.lock().take();
         current
             .or_else(|| self.next_failed())
-            .or_else(|| self.next_left())
+            .or_else(|| self.next_flushed())
     }
 
     fn next_failed(&self) -> Option<Rest> {
@@ -214,9 +214,9 @@ impl Array {
         Some((slice?, entry))
     }
 
-    fn next_left(&self) -> Option<Rest> {
+    fn next_flushed(&self) -> Option<Rest> {
         let mut queue = self.later.queue.lock();
-        queue.append(self.later.left.take_all());
+        queue.append(self.later.flushed.take_all());
         queue.pop()?.take_rest()
     }
 }

@@ -105,9 +105,9 @@ pub(crate) struct Array {
     #[pin]
     kits: Kits,
     items: Mempool<Item>,
-    /// For requests that are not posted at once. Apart, as who has one may wait for one of `items`.
+    /// For writes that flush first. Apart, as who has one may wait for one of `items`.
     keepers: Mempool<Item>,
-    /// Bios for what is cut off requests, and for flushes.
+    /// Bios for reads that are cut, and for flushes.
     reserve: Reserve,
     #[pin]
     later: Later,

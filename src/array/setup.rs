@@ -41,7 +41,7 @@ use kernel::sync::{Arc, SetOnce};
 /// Parts that are set aside for times without memory.
 const RESERVED_PARTS: u16 = 256;
 
-/// The same, for what keeps requests that the array's thread posts.
+/// The same, for what keeps writes that the array's thread posts after a flush.
 const RESERVED_KEEPERS: u16 = 16;
 
 /// Sectors of a request that the C driver allows at least: 256 strips.

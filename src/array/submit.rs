@@ -3,8 +3,9 @@
 //! Requests: from what md core hands over to parts of spans.
 //!
 //! While md core calls us, bios for members are only queued, and go out when we return. So whatever may sleep comes before
-//! the first of them: the superblock, quiesce, memory, span objects, accounting. A request for which there are not enough
-//! span objects at once is cut, and the rest comes back as a request of its own.
+//! the first of them: the superblock, quiesce, accounting, parts, span objects, in this order. A request that is accounted
+//! may have to wait for the others, so nobody who has any of them may wait to be accounted. Where a request needs more span objects
+//! than are there at once, lanes run those that it has got, and it waits for more.
 
 use super::counters::Event;
 use super::direct;
@@ -56,6 +57,15 @@ impl Patience {
             Self::Waits | Self::ReadAhead => Status::IO_ERROR,
         }
     }
+}
+
+/// Who runs the spans to which parts are posted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The submitter, whose bios for members are queued then: he may not sleep any more. Where that pays, lanes help.
+    Submitter,
+    /// Lanes alone.
+    Lanes,
 }
 
 /// Takes a request. May sleep before the first bio for a member goes out, unless the request says otherwise.
@@ -195,30 +205,6 @@ impl Array {
     /// Does a request by way of spans.
     fn submit(&self, entry: Entry<Array>, request: Request<'_>, may_block: &MayBlock) {
         let patience = Patience::of(request.flags());
-        let may_wait = patience == Patience::Waits;
-        // dm-raid's requests are not cut; what is left of one is posted by the array's thread. What is needed for that comes
-        // before what others may wait for.
-        let keeper = (self.mddev.is_dm() && may_wait)
-            .then(|| self.keepers.wait_take(Item::blank(), may_block).ok())
-            .flatten();
-        let may_cut = keeper.is_some() || !self.mddev.is_dm() && patience != Patience::NoWait;
-
-        let start = request.sector();
-        let end = start.saturating_add(request.sectors().into());
-        let mut reserved = Reserved::new();
-        let at = self.reserve(start, end, may_wait.then_some(may_block), &mut reserved);
-        if at == start || at < end && !may_cut {
-            self.release(&mut reserved, &entry);
-            return request.end(patience.refusal());
-        }
-        // CAST: no more than the request's sectors.
-        let front = at.saturating_sub(start) as u32;
-        if at < end {
-            self.counters.add(Event::RequestsCut);
-        }
-        let Some(request) = request.cut(front, &self.reserve) else {
-            return self.release(&mut reserved, &entry);
-        };
         let accounted = if patience == Patience::NoWait {
             request.try_account()
         } else {
@@ -226,19 +212,25 @@ impl Array {
         };
         let mut slice = match accounted {
             Ok(slice) => slice,
-            Err(request) => {
+            Err(request) => return request.end(Status::AGAIN),
+        };
+        loop {
+            let (start, end) = (slice.sector(), slice.end_sector());
+            let mut reserved = Reserved::new();
+            let wait = (patience == Patience::Waits).then_some(may_block);
+            let at = self.reserve(start, end, wait, &mut reserved);
+            if at == start || at < end && patience == Patience::NoWait {
                 self.release(&mut reserved, &entry);
-                return request.end(Status::AGAIN);
+                return slice.fail(patience.refusal());
             }
-        };
-        let first = keeper.and_then(|keeper| Some((slice.split_front(front)?, keeper)));
-        let Some((first, mut keeper)) = first else {
-            return self.post_slice(slice, &mut reserved, entry);
-        };
-        keeper.entry = Some(entry.clone());
-        self.post_slice(first, &mut reserved, entry);
-        keeper.origin = Origin::Request(slice);
-        self.post_by_thread(keeper);
+            // CAST: no more than the request's sectors.
+            let front = at.saturating_sub(start) as u32;
+            let Some(first) = slice.split_front(front) else {
+                return self.post_slice(slice, &mut reserved, entry, By::Submitter);
+            };
+            self.counters.add(Event::RequestsCut);
+            self.post_slice(first, &mut reserved, entry.clone(), By::Lanes);
+        }
     }
 
     /// Adds what a request from `start` to `end` needs to `reserved`, as far as it is to be had. Returns where it ends.
@@ -324,8 +316,8 @@ impl Array {
         }
     }
 
-    /// Posts the parts of a slice to the spans that were reserved for it, and runs them.
-    fn post_slice(&self, slice: Slice, reserved: &mut Reserved<'_>, entry: Entry<Array>) {
+    /// Posts the parts of a slice to the spans that were reserved for it, and has these run.
+    fn post_slice(&self, slice: Slice, reserved: &mut Reserved<'_>, entry: Entry<Array>, by: By) {
         let template = self.template(&slice);
         let stream = (template.kind == PartKind::Write)
             .then(|| self.stream_of(&slice))
@@ -355,10 +347,11 @@ impl Array {
             };
             let much = item.part.strips().count() >= MUCH;
             if let Some(turn) = pinned.post(item) {
-                if much && (more || plug::active()) && self.lanes.may_help(MUCH_TAKEN) {
-                    give(span, turn, MUCH_TAKEN);
-                } else {
-                    run(span, turn);
+                let helped = much && (more || plug::active()) && self.lanes.may_help(MUCH_TAKEN);
+                match by {
+                    By::Lanes => hand_over(span, turn),
+                    By::Submitter if helped => give(span, turn, MUCH_TAKEN),
+                    By::Submitter => run(span, turn),
                 }
             }
         }

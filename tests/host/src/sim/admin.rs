@@ -297,7 +297,11 @@ impl Sim {
         if !allowed {
             return false;
         }
-        self.rows[row].spoiled_late = self.is_being_stored(row);
+        if self.is_being_stored(row) {
+            self.rows[row].spoiled_late.insert(slot);
+        } else {
+            self.rows[row].spoiled_late.remove(slot);
+        }
         let at = self.rng.below(STRIP_SECTORS);
         self.note(|| {
             format!(

@@ -69,8 +69,8 @@ pub(crate) struct Config {
     pub(crate) synchronous: bool,
     /// Members have a volatile write cache.
     pub(crate) volatile: bool,
-    /// Requests are not cut when spans are scarce (dm-raid); a lane posts what is left.
-    pub(crate) keep_whole: bool,
+    /// Requests have no more clones than those that md core keeps.
+    pub(crate) scarce_clones: bool,
     pub(crate) submitters: usize,
     /// Requests of all submitters together.
     pub(crate) requests: u32,
@@ -177,7 +177,7 @@ impl Config {
             kits,
             synchronous: rng.chance(200),
             volatile: rng.chance(700),
-            keep_whole: rng.chance(250),
+            scarce_clones: rng.chance(250),
             submitters: rng.within(1..5) as usize,
             requests: rng.within(30..110),
             depth: rng.within(1..24) as usize,

@@ -230,7 +230,8 @@ impl Env for World<'_> {
                 // CAST: the simulated members are small.
                 let sector = self.key.sector as u32 + strip * STRIP_SECTORS;
                 let row = &mut self.sim.rows[row_of(self.key, strip)];
-                let late = std::mem::take(&mut row.spoiled_late);
+                let late = row.spoiled_late.contains(member);
+                row.spoiled_late.remove(member);
                 if !late && self.sim.devices[device].is_bad(sector, STRIP_SECTORS) {
                     self.sim.fail(
                         "a corrected block to be readable again",

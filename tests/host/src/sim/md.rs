@@ -41,7 +41,9 @@ pub(crate) struct Md {
     pub(crate) writes_pending: u32,
     /// Requests between md_handle_request and their end.
     pub(crate) active_io: u32,
-    /// What quiesce waits for: active spans, direct reads, requests being cut.
+    /// Of the clones that are kept for requests, those that some request has.
+    pub(crate) clones: u32,
+    /// What quiesce waits for: active spans, direct reads, requests that are being submitted.
     pub(crate) inflight: u32,
     pub(crate) quiescing: bool,
     pub(crate) suspended: bool,
@@ -73,6 +75,7 @@ impl Md {
             interrupt: Cell::new(false),
             failures: RefCell::new(Vec::new()),
             writes_pending: 0,
+            clones: 0,
             active_io: 0,
             inflight: 0,
             quiescing: false,

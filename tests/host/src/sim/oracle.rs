@@ -41,8 +41,8 @@ pub(crate) struct Row {
     pub(crate) unlocated: bool,
     /// It was scribbled on at some time: a power cut may undo the repair.
     pub(crate) was_scribbled: bool,
-    /// A sector of it became unreadable after it was written, perhaps, and before its span knew of that.
-    pub(crate) spoiled_late: bool,
+    /// Members of whose block a sector became unreadable after it was written, perhaps, and before its span knew of that.
+    pub(crate) spoiled_late: Slots,
     /// What is being written are blocks that could not be read, recovered for a reader: that makes no parity.
     pub(crate) rewritten: bool,
 }
@@ -56,7 +56,7 @@ impl Row {
         located: None,
         unlocated: false,
         was_scribbled: false,
-        spoiled_late: false,
+        spoiled_late: Slots::NONE,
         rewritten: false,
     };
 }
@@ -570,7 +570,7 @@ impl Sim {
             let matches = self.row_matches(row, lost);
             let state = self.rows[row];
             let replaces = self.config.replaces > 0 && self.sync_action() == Action::Recover;
-            if replaces && state.excuse == Excuse::Scribbled {
+            if replaces && state.excuse != Excuse::None {
                 // To copy a member to its replacement takes no parity.
                 continue;
             }

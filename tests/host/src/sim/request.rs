@@ -22,14 +22,12 @@ pub(crate) enum Kind {
     Flush,
 }
 
-/// A write, or as much of it as was not cut off, that the bitmap counts until it ends.
+/// A write that the bitmap counts until it ends.
 #[derive(Debug)]
 pub(crate) struct Account {
-    /// Array sectors.
-    pub(crate) array: Range<u64>,
     /// Member sectors.
     pub(crate) rows: Range<u64>,
-    /// Parts that have not ended.
+    /// Parts that have not ended, and one while it is being submitted.
     pub(crate) parts: usize,
     /// The flush of the bitmap that they waited for.
     pub(crate) sequence: Option<u32>,
@@ -61,8 +59,10 @@ pub(crate) struct Request {
     data: Vec<u64>,
     /// When it, and its flush, began.
     began: Time,
-    /// What md_account_bio() was called for.
-    pub(crate) accounts: Vec<Account>,
+    /// What the bitmap took note of.
+    pub(crate) account: Option<Account>,
+    /// It has one of the clones that are kept.
+    pub(crate) clone: bool,
     /// When it was submitted, in steps.
     pub(crate) since: u64,
 }
@@ -120,6 +120,13 @@ impl Requests {
     /// bio_inc_remaining().
     pub(crate) fn hold(&mut self, slot: usize) {
         self.get_mut(slot).remaining += 1;
+    }
+
+    /// A part more has to end before what the bitmap knows of a write does.
+    pub(crate) fn account_more(&mut self, slot: usize) {
+        if let Some(account) = &mut self.get_mut(slot).account {
+            account.parts += 1;
+        }
     }
 
     /// Some of it cannot be served.
@@ -221,7 +228,8 @@ impl Sim {
                 Vec::new()
             },
             began: self.history.tick(),
-            accounts: Vec::new(),
+            account: None,
+            clone: false,
             since: self.step,
         };
         self.requests.next = id;
@@ -276,11 +284,9 @@ impl Sim {
         }
     }
 
-    /// The part of a write that begins at array sector `start` has ended. The last one of an account ends it, before the
-    /// rest of a request that was cut.
-    pub(crate) fn account_part(&mut self, slot: usize, start: u64) {
-        let accounts = &mut self.requests.get_mut(slot).accounts;
-        let Some(account) = accounts.iter_mut().find(|a| a.array.contains(&start)) else {
+    /// A part of a write has ended, or its submission. The last one ends what the bitmap knows of it.
+    pub(crate) fn account_part(&mut self, slot: usize) {
+        let Some(account) = &mut self.requests.get_mut(slot).account else {
             return;
         };
         account.parts -= 1;
@@ -311,6 +317,7 @@ impl Sim {
             format!("request {id} {how}")
         });
         self.md.active_io -= 1;
+        self.md.clones -= u32::from(request.clone);
         for submitter in &mut self.submitters {
             submitter.ended(slot);
         }

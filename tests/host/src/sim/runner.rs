@@ -502,7 +502,7 @@ impl Sim {
                     }
                 }
                 if changes(part.part.kind) {
-                    self.account_part(request, part.part.start);
+                    self.account_part(request);
                     self.write_end();
                 }
                 self.put_request(request);

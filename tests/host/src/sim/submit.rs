@@ -19,6 +19,9 @@ use std::collections::VecDeque;
 /// Spans that a call takes hold of at a time.
 const RESERVED: usize = 16;
 
+/// Clones of requests that md core keeps for when there is no memory.
+const CLONES: u32 = 2;
+
 /// Where a call of make_request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -26,10 +29,12 @@ enum Step {
     WriteStart,
     SuperWait,
     Enter,
+    /// Takes the clone that md core accounts with.
+    Account,
     Direct,
     /// Takes hold of the spans that it needs, as far as they are to be had.
     Reserve,
-    /// Posts to those that it has got.
+    /// Posts to those that it has got; goes on with the rest, if there is some.
     Post,
     /// It is responsible for running the span in this table entry.
     Run(usize),
@@ -40,9 +45,7 @@ enum Step {
 #[derive(Debug)]
 struct Call {
     request: usize,
-    /// The rest of a request that was cut.
-    is_rest: bool,
-    /// Array sectors: all of it, up to where spans are reserved, and the end.
+    /// Array sectors: what has not been posted, up to where spans are reserved, and the end.
     start: u32,
     at: u32,
     end: u32,
@@ -55,25 +58,16 @@ struct Call {
     inside: bool,
     /// md_write_start() was called.
     write_started: bool,
-}
-
-/// What waits on current->bio_list.
-#[derive(Debug)]
-enum Queued {
-    Io(Io),
-    /// The rest of a request: start and end.
-    Rest {
-        request: usize,
-        at: u32,
-        end: u32,
-    },
+    /// The flush of the bitmap that a write waits for.
+    sequence: Option<u32>,
 }
 
 /// A task that makes requests.
 #[derive(Debug, Default)]
 pub(crate) struct Submitter {
     call: Option<Call>,
-    bios: VecDeque<Queued>,
+    /// What waits on current->bio_list.
+    bios: VecDeque<Io>,
     /// Spans to release when the plug goes, and how many requests it is held for.
     plug: Option<(Vec<usize>, u32)>,
     waits_for: Option<usize>,
@@ -89,7 +83,7 @@ pub(crate) struct Unposted {
 impl Submitter {
     /// Puts a bio on the list.
     pub(crate) fn queue_io(&mut self, io: Io) {
-        self.bios.push_back(Queued::Io(io));
+        self.bios.push_back(io);
     }
 
     /// A request has ended.
@@ -106,11 +100,7 @@ impl Submitter {
 
     /// The bios that no member has seen yet.
     pub(crate) fn into_ios(self) -> Vec<Io> {
-        let io = |queued| match queued {
-            Queued::Io(io) => Some(io),
-            Queued::Rest { .. } => None,
-        };
-        self.bios.into_iter().filter_map(io).collect()
+        self.bios.into()
     }
 
     /// For reports of what is stuck.
@@ -127,7 +117,7 @@ impl Submitter {
     fn has_member_bios(&self) -> bool {
         self.bios
             .iter()
-            .any(|queued| matches!(queued, Queued::Io(io) if !matches!(io.owner, Owner::UserFlush { .. })))
+            .any(|io| !matches!(io.owner, Owner::UserFlush { .. }))
     }
 }
 
@@ -170,33 +160,23 @@ impl Sim {
         if sync {
             self.submitters[index].waits_for = Some(request);
         }
-        self.submitters[index].call = Some(Call::new(request, start, start + len, false));
+        self.submitters[index].call = Some(Call::new(request, start, start + len));
         true
     }
 
-    /// make_request has returned: the first bio on the list is submitted, member bios before rests.
+    /// make_request has returned: the first bio on the list is submitted.
     fn submit_queued(&mut self, index: usize) {
-        let bios = &mut self.submitters[index].bios;
-        let first = bios
-            .iter()
-            .position(|queued| matches!(queued, Queued::Io(_)))
-            .unwrap_or(0);
-        match bios.remove(first) {
-            Some(Queued::Io(io)) => {
-                let lanes = self.table.lanes.len();
-                self.dispatch(io);
-                // A synchronous member ends the bio here, where the span may run.
-                if self.table.lanes.len() > lanes && self.rng.chance(self.config.inline) {
-                    if let Some(entry) = self.table.lanes.pop_back() {
-                        self.count(Event::RunInline);
-                        self.run_span(entry, Runner::Submitter(index));
-                    }
-                }
+        let Some(io) = self.submitters[index].bios.pop_front() else {
+            return;
+        };
+        let lanes = self.table.lanes.len();
+        self.dispatch(io);
+        // A synchronous member ends the bio here, where the span may run.
+        if self.table.lanes.len() > lanes && self.rng.chance(self.config.inline) {
+            if let Some(entry) = self.table.lanes.pop_back() {
+                self.count(Event::RunInline);
+                self.run_span(entry, Runner::Submitter(index));
             }
-            Some(Queued::Rest { request, at, end }) => {
-                self.submitters[index].call = Some(Call::new(request, at, end, true));
-            }
-            None => {}
         }
     }
 
@@ -242,14 +222,12 @@ impl Sim {
         let (kind, nowait, preflush) = (request.kind, request.nowait, request.preflush);
         match call.step {
             Step::Begin => {
-                if !call.is_rest {
-                    if self.md.suspended {
-                        return self.or_again(call, nowait);
-                    }
-                    self.md.active_io += 1;
-                    if preflush {
-                        self.flush_members(index, call.request);
-                    }
+                if self.md.suspended {
+                    return self.or_again(call, nowait);
+                }
+                self.md.active_io += 1;
+                if preflush {
+                    self.flush_members(index, call.request);
                 }
                 Some(match kind {
                     Kind::Flush => Step::Return,
@@ -263,7 +241,7 @@ impl Sim {
                     self.requests.get_mut(call.request).may_fail = true;
                     return Some(Step::Return);
                 }
-                if nowait && (self.md.clean || self.md.change_pending.get()) && !call.is_rest {
+                if nowait && (self.md.clean || self.md.change_pending.get()) {
                     return self.or_again(call, true);
                 }
                 self.md.writes_pending += 1;
@@ -279,12 +257,13 @@ impl Sim {
             Step::SuperWait => Some(Step::Enter),
             Step::Enter => {
                 if self.md.quiescing {
-                    return self.or_again(call, nowait && !call.is_rest);
+                    return self.or_again(call, nowait);
                 }
                 self.md.inflight += 1;
                 call.inside = true;
-                Some(Step::Direct)
+                Some(Step::Account)
             }
+            Step::Account => self.account(call, nowait),
             Step::Direct => Some(self.direct(index, call, kind)),
             Step::Reserve => self.reserve(call, nowait),
             Step::Post => Some(self.post_next(index, call)),
@@ -348,7 +327,7 @@ impl Sim {
     }
 
     /// Takes hold of the next span that the request needs. It may wait for the first one only; what lies behind the last
-    /// one is cut off.
+    /// one comes when these have their parts.
     fn reserve(&mut self, call: &mut Call, nowait: bool) -> Option<Step> {
         if call.at < call.end {
             let place = self.geometry.locate(u64::from(call.at));
@@ -365,14 +344,14 @@ impl Sim {
                     .filter(|_| !none);
                 let Some(entry) = entry else {
                     self.count(Event::NoSpan);
-                    let nowait = nowait && !call.is_rest;
                     if nowait {
                         self.release_reserved(call);
                     }
                     if call.reserved.is_empty() {
                         return self.or_again(call, nowait);
                     }
-                    return Some(self.account(call));
+                    self.count(Event::Pieces);
+                    return Some(self.take_parts(call));
                 };
                 self.hold_entry(entry);
                 call.reserved.push((key, entry));
@@ -382,12 +361,7 @@ impl Sim {
             call.at = (call.at + self.geometry.span_sectors() - within).min(call.end);
             return Some(Step::Reserve);
         }
-        if nowait && !call.is_rest && self.memory.fails() {
-            // What md core accounts with is a clone, too.
-            self.release_reserved(call);
-            return self.or_again(call, true);
-        }
-        Some(self.account(call))
+        Some(self.take_parts(call))
     }
 
     /// Gives back the spans that were taken hold of.
@@ -411,70 +385,75 @@ impl Sim {
         }
     }
 
-    /// md_account_bio() for as much as has spans; the parts for them. The rest becomes a request of its own, or is left
-    /// to a lane.
-    fn account(&mut self, call: &mut Call) -> Step {
-        let (start, at) = (u64::from(call.start), u64::from(call.at));
-        let left = call.end - call.at;
-        let split = left > 0 && !self.config.keep_whole;
-        let end = if split { at } else { u64::from(call.end) };
-        let mut sequence = None;
-        if matches!(
-            self.requests.get(call.request).kind,
-            Kind::Write | Kind::Discard
-        ) {
-            let whole = self.degraded() == 0;
-            if let Some(bitmap) = &mut self.bitmap {
-                let rows = self.geometry.bitmap_range(start, end - start);
-                sequence = bitmap.start_write(&rows, whole);
-                let own = self.parts_of(call.request, call.start, call.at, None);
-                let later = match split {
-                    true => Vec::new(),
-                    false => self.parts_of(call.request, call.at, call.end, None),
-                };
-                let account = Account {
-                    array: start..end,
-                    rows,
-                    parts: own.len() + later.len(),
-                    sequence,
-                };
-                self.requests.get_mut(call.request).accounts.push(account);
-                if sequence.is_none() {
-                    self.count(Event::BitmapKnown);
-                }
-            }
+    /// md_account_bio(): the bitmap takes note of a write. Waits for one of the clones that are kept if there is no memory; who
+    /// has one may wait for spans, so this comes before those.
+    fn account(&mut self, call: &mut Call, nowait: bool) -> Option<Step> {
+        let request = self.requests.get(call.request);
+        let writes = matches!(request.kind, Kind::Write | Kind::Discard);
+        let flushes_first = request.preflush;
+        if nowait && writes && self.bitmap.is_some() {
+            return self.or_again(call, true);
         }
-        for (key, part) in self.parts_of(call.request, call.start, call.at, sequence) {
+        if self.config.scarce_clones || self.memory.fails() {
+            if self.md.clones == CLONES {
+                self.count(Event::NoClone);
+                return self.or_again(call, nowait);
+            }
+            self.md.clones += 1;
+            self.requests.get_mut(call.request).clone = true;
+        }
+        if writes {
+            self.note_in_bitmap(call);
+        }
+        if writes && flushes_first {
+            // When the members have flushed, the array's thread posts it.
+            self.count(Event::FlushedFirst);
+            let parts = self.parts_of(call.request, call.start, call.end, call.sequence);
+            self.post_later(call.request, parts);
+            return Some(Step::Return);
+        }
+        Some(Step::Direct)
+    }
+
+    fn note_in_bitmap(&mut self, call: &mut Call) {
+        let (start, sectors) = (u64::from(call.start), u64::from(call.end - call.start));
+        let whole = self.degraded() == 0;
+        let Some(bitmap) = &mut self.bitmap else {
+            return;
+        };
+        let rows = self.geometry.bitmap_range(start, sectors);
+        call.sequence = bitmap.start_write(&rows, whole);
+        self.requests.get_mut(call.request).account = Some(Account {
+            rows,
+            parts: 1,
+            sequence: call.sequence,
+        });
+        if call.sequence.is_none() {
+            self.count(Event::BitmapKnown);
+        }
+    }
+
+    /// The parts for as much as has spans.
+    fn take_parts(&mut self, call: &mut Call) -> Step {
+        for (key, part) in self.parts_of(call.request, call.start, call.at, call.sequence) {
+            self.requests.account_more(call.request);
             match call.reserved.iter().find(|(reserved, _)| *reserved == key) {
                 Some(&(_, entry)) => call.parts.push_back((entry, part)),
                 None => self.fail("a span for each part", format!("none at {}", key.sector)),
             }
         }
-        if left > 0 && !split {
-            self.count(Event::HandedToLane);
-            let parts = self.parts_of(call.request, call.at, call.end, sequence);
-            self.post_later(call.request, parts);
-        }
-        if split {
-            // bio_submit_split_bioset(), after this one's member bios.
-            self.count(Event::Split);
-            self.requests.hold(call.request);
-        }
+        call.reserved.clear();
+        call.start = call.at;
         Step::Post
     }
 
-    /// Posts the next part.
+    /// Posts the next part. While there is a rest, lanes run the spans: bios on the list would not go out while it waits.
     fn post_next(&mut self, index: usize, call: &mut Call) -> Step {
         let Some((entry, mut part)) = call.parts.pop_front() else {
-            if call.at < call.end && !self.config.keep_whole {
-                let rest = Queued::Rest {
-                    request: call.request,
-                    at: call.at,
-                    end: call.end,
-                };
-                self.submitters[index].bios.push_back(rest);
-            }
-            return Step::Return;
+            return match call.at < call.end {
+                true => Step::Reserve,
+                false => Step::Return,
+            };
         };
         if let (PartKind::Write, Some(plug)) = (part.kind, &mut self.submitters[index].plug) {
             if part.end - part.start < self.geometry.stripe_sectors() {
@@ -497,7 +476,7 @@ impl Sim {
         if !responsible {
             return Step::Post;
         }
-        if self.rng.chance(self.config.inline) {
+        if call.at == call.end && self.rng.chance(self.config.inline) {
             return Step::Run(entry);
         }
         self.table.lanes.push_back(entry);
@@ -573,6 +552,7 @@ impl Sim {
     fn post_later(&mut self, request: usize, parts: Vec<(SpanKey, Part)>) {
         for (key, part) in parts {
             self.requests.hold(request);
+            self.requests.account_more(request);
             self.md.inflight += 1;
             if changes(part.kind) {
                 self.md.writes_pending += 1;
@@ -634,6 +614,7 @@ impl Sim {
 
     /// The end of make_request.
     fn leave(&mut self, call: &Call) {
+        self.account_part(call.request);
         if call.write_started {
             self.write_end();
         }
@@ -650,10 +631,9 @@ pub(crate) fn changes(kind: PartKind) -> bool {
 }
 
 impl Call {
-    fn new(request: usize, at: u32, end: u32, is_rest: bool) -> Self {
+    fn new(request: usize, at: u32, end: u32) -> Self {
         Self {
             request,
-            is_rest,
             start: at,
             at,
             end,
@@ -662,6 +642,7 @@ impl Call {
             parts: VecDeque::new(),
             inside: false,
             write_started: false,
+            sequence: None,
         }
     }
 }
