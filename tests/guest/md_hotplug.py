@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debian,debug disks=5 disk-size=24 cpus=3 mem=1200 debug.mem=1900 timeout=400 debug.timeout=900
+# guest: kernels=debian more=debug disks=5 disk-size=24 cpus=3 mem=1200 debug.mem=1900 timeout=400 debug.timeout=900
 """CPUs that go and come back while an array is at work: lanes, counters of each CPU, and those who wait go on."""
 
 import os

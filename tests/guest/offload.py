@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=debian disks=8 disk-size=16 mem=1536 cpus=2 timeout=400 append=swiotlb=force
-"""Jobs on DMA engines in software: every level lives with them, also where they can do little. On the debug kernel offload_faults.py
-runs these cases before its own: its guest takes minutes to start.
+"""Jobs on DMA engines in software: every level lives with them, also where they can do little.
 
 Run by itself, what an engine is given is not the memory itself: the kernel has been told to copy there and back all that is mapped
 (swiotlb=force). So what is mapped in the wrong direction, too short, or not for long enough, comes out wrong."""
@@ -190,8 +189,7 @@ def replaced(level):
 
 
 def cases():
-    """All of them; the numbers in names are those of members. The debug kernel takes long: there ALL=1 is for those that add
-    little."""
+    """All of them, with a name for each; the numbers there are those of members."""
     few, coarse = "channels=1 max_xor=2 max_pq=4 pq_continue=N align=9", "channels=1 max_xor=3 align=12"
     yield "raid5, 5 members, large writes and small ones", lambda: life("", 5)
     yield "raid6 ddf, 7 members, engines that read few blocks at once", lambda: life(few, 6, 7, layout="ddf-N-continue", all_by_engines=False)
@@ -200,8 +198,6 @@ def cases():
     yield "auto: only what is large", automatic
     yield "ends are told together", lambda: told(63, True)
     yield "the module's parameter, and no engine", default
-    if kernel.flavour() == "debug" and not os.environ.get("ALL"):
-        return
     yield "raid6, 6 members, large writes and small ones", lambda: life("", 6, 6)
     yield "raid5, 7 members, engines that take whole pages, and few", lambda: life(coarse, 5, 7, all_by_engines=False)
     yield "raid6, engines that only copy and add", lambda: life("caps=3", 6, all_by_engines=False, least=50)

@@ -117,13 +117,13 @@ def both_drivers(level=5):
 
 
 CASES = [
-    ("raid5", lambda: life({"bitmap": "internal"})),
     ("raid6", lambda: life({"level": 6, "bitmap": "internal"})),
     ("fio while two members fail, raid6", lambda: under_load(6)),
     # On kernels where a boot of its own would take longer than it does.
     ("load and unload many times", driver_swap.again_and_again),
 ]
 DEBIAN = [
+    ("raid5", lambda: life({"bitmap": "internal"})),
     ("raid4", lambda: life({"level": 4, "chunk": 4})),
     ("raid6, ddf-N-continue", lambda: life({"level": 6, "layout": "ddf-N-continue", "chunk": 4})),
     ("fio while a member fails", under_load),

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=1500
+"""Jobs on DMA engines, and their faults, where the kernel looks for wrong uses of memory, of locks and of the DMA API: those cases of
+offload.py and offload_faults.py that go different ways through the driver. ALL=1 is for all of them, which takes half an hour."""
+
+import importlib.util
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from offload import unload
+from raid import stop_all
+from report import run
+
+# One for each of: large and small writes, a replacement, ends that are told together; every fault at once, ends that nobody tells
+# of, engines that hang when the array is stopped, engines that go while they are used.
+CHOSEN = re.compile(r"raid6 ddf|raid6, a member is replaced|told together|all of them|many ends|array is stopped|taken away under load")
+
+
+def module(name):
+    """A test beside this one. Its name is that of a library too."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"test_{name}", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def cases():
+    """Those that are run here."""
+    found = [*module("offload").cases(), *module("offload_faults").cases()]
+    return [(title, body) for title, body in found if os.environ.get("ALL") or CHOSEN.search(title)]
+
+
+if __name__ == "__main__":
+    run(cases(), cleanup=lambda: (stop_all(), unload()))
