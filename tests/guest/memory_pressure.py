@@ -14,16 +14,14 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from kmem import Reclaims
-from memory import Paged, available, locked
+from memory import available, small, swap_off, swapping, vm
 from raid import Array, name_of, speed_limit, stop_all
-from report import Failed, Skipped, expect, expect_range, note, run, wait_for
+from report import Failed, Skipped, all_of, expect, expect_range, note, run, wait_for
 from torture import Check, Disks
 import kernel
 
 MIB = 1 << 20
 PAGE = 4096
-# What is left of memory for a program and for all else, where the rest is locked.
-ROOM = 56 * MIB
 
 
 def create(level=5, mib=24, **words):
@@ -108,18 +106,13 @@ def swap_on_array(level):
 
     Another member is rebuilt afterwards: md core makes the thread that does that while it has the array suspended, and who makes
     threads may look for memory by writing to that very array."""
-    array, spare = create(level)
-    kernel.sh("mkswap", array.path)
-    kernel.sh("swapon", array.path)
-    lost, hog = array.members[1], None
-    try:
-        hog = locked(available() - ROOM)
-        size = available() + array.size() * 6 // 10
-        note(f"{available() // MIB} MiB of memory are there, {size // MIB} are used")
-        memory, begin = Paged(size), time.monotonic()
+    array, spare = create(level, 18)
+    lost = array.members[1]
+    with swapping(array.path, array.size()) as memory:
+        begin = time.monotonic()
         with Reclaims("md0") as reclaims:
-            memory.write(0, midway=lambda: array.set(f"dev-{name_of(lost)}/state", "faulty"))
-            memory.write(1)
+            memory.write(midway=lambda: array.set(f"dev-{name_of(lost)}/state", "faulty"))
+            wrong = memory.wrong()
         note(f"{time.monotonic() - begin:.1f} s")
         if kernel.driver() == "rust":
             # Not in md core either, which it calls: it is the one that records failures.
@@ -128,11 +121,7 @@ def swap_on_array(level):
         with open("/proc/swaps", encoding="ascii") as file:
             used = int(file.read().splitlines()[1].split()[3]) * 1024
         expect_range("bytes on the array", array.size() // 4, array.size(), used)
-        expect("pages that are not as they were written", [], memory.wrong(1)[:5])
-        memory.close()
-    finally:
-        del hog
-        kernel.sh("swapoff", array.path)
+        expect("pages that are not as they were written", [], wrong[:5])
     array.remove(lost)
     array.add(spare)
     array.wait_rebuilt()
@@ -149,26 +138,24 @@ def dirty_pages(level):
     sums, seen, thread = {}, [], None
     try:
         # Not the limit that keeps writers from filling memory.
-        for name, value in (("dirty_ratio", 90), ("dirty_background_ratio", 80)):
-            with open(f"/proc/sys/vm/{name}", "w", encoding="ascii") as setting:
-                setting.write(str(value))
-        hog = mmap.mmap(-1, max(PAGE, available() - 28 * MIB))
-        for at in range(0, len(hog), PAGE):
-            hog[at] = 1
-        block = os.urandom(MIB)
-        with Reclaims("md0") as reclaims:
-            for number in range(array.size() * 7 // 10 // (4 * MIB)):
-                data = hashlib.sha256(str(number).encode()).digest() + block * 4
-                with open(f"/tmp/fs/{number}", "wb") as file:
-                    file.write(data[:4 * MIB])
-                sums[number] = hashlib.sha256(data[:4 * MIB]).digest()
-                if number == 6:
-                    thread = lose_and_rebuild(array, spare, seen)
-            kernel.sh("sync")
-            thread.join(150)
-        reclaims.expect_others_only(10)
-        expect("a member lost and rebuilt", ["rebuilt"], seen)
-        hog.close()
+        with vm(dirty_ratio=90, dirty_background_ratio=80):
+            hog = mmap.mmap(-1, max(PAGE, available() - 28 * MIB))
+            for at in range(0, len(hog), PAGE):
+                hog[at] = 1
+            block = os.urandom(MIB)
+            with Reclaims("md0") as reclaims:
+                for number in range(array.size() * 7 // 10 // (4 * MIB)):
+                    data = hashlib.sha256(str(number).encode()).digest() + block * 4
+                    with open(f"/tmp/fs/{number}", "wb") as file:
+                        file.write(data[:4 * MIB])
+                    sums[number] = hashlib.sha256(data[:4 * MIB]).digest()
+                    if number == 6:
+                        thread = lose_and_rebuild(array, spare, seen)
+                kernel.sh("sync")
+                thread.join(150)
+            reclaims.expect_others_only(10)
+            expect("a member lost and rebuilt", ["rebuilt"], seen)
+            hog.close()
     finally:
         kernel.sh("umount", "/tmp/fs")
     status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
@@ -186,14 +173,19 @@ def dirty_pages(level):
     array.expect_clean()
 
 
+def unmount():
+    """The file system goes."""
+    if os.path.ismount("/tmp/fs"):
+        kernel.sh("umount", "/tmp/fs")
+
+
 def cleanup():
-    """Everything goes."""
-    Check.remove()
-    stop_all()
-    Disks.remove()
+    """Everything goes, also after a case that has failed."""
+    all_of(swap_off, unmount, Check.remove, stop_all, Disks.remove)
 
 
 if __name__ == "__main__":
+    small()
     run([
         ("the cache gives memory back, raid5", lambda: given_back(5)),
         ("the cache gives memory back, raid6", lambda: given_back(6)),

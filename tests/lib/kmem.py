@@ -7,7 +7,7 @@ import os
 import re
 
 from kernel import sh
-from report import Failed, expect, expect_range, note
+from report import Failed, expect, expect_range, note, wait_for
 
 _TRACING = "/sys/kernel/tracing"
 
@@ -204,7 +204,7 @@ class Reclaims:
     def __enter__(self):
         if not os.path.exists(f"{_TRACING}/trace"):
             sh("mount", "-t", "tracefs", "tracefs", _TRACING)
-        self._trace = Instance("reclaims", 4096)
+        self._trace = Instance("reclaims", 1024)
         for option in ("stacktrace", "sym-offset"):
             self._trace.write(f"options/{option}", 1)
         self._trace.trace("mm_vmscan_direct_reclaim_begin", f'comm ~ "{self._array}_*" || common_pid == {self._thread or -1}', "vmscan")
@@ -213,6 +213,10 @@ class Reclaims:
                 self._trace.trace(event, f"common_pid == {self._thread} && gfp_flags & {_DIRECT_RECLAIM}")
         self.others = -self._stalls()
         return self
+
+    def wait(self):
+        """Until somebody had to, which on a busy machine may take long."""
+        wait_for("somebody has to look for memory", lambda: self.others + self._stalls() > 0, 60, 0.2)
 
     def __exit__(self, *_):
         self._trace.write("tracing_on", 0)

@@ -9,8 +9,9 @@ import re
 import threading
 import time
 
+from kernel import sh
 from kmem import text_of
-from report import Failed
+from report import Failed, note
 
 _DEBUG = "/sys/kernel/debug"
 _KINDS = ("failslab", "fail_page_alloc")
@@ -197,6 +198,31 @@ def available():
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
 
 
+@contextlib.contextmanager
+def vm(**settings):
+    """The kernel's memory management is set so, within it."""
+    before = {}
+    try:
+        for name, value in settings.items():
+            with open(f"/proc/sys/vm/{name}", "r+", encoding="ascii") as setting:
+                before[name] = setting.read()
+                setting.write(str(value))
+        yield
+    finally:
+        for name, value in before.items():
+            with open(f"/proc/sys/vm/{name}", "w", encoding="ascii") as setting:
+                setting.write(value)
+
+
+def small():
+    """For tests in which memory is short, before anything else: the kernel does not want more to be free than usual after it has
+    broken up larger pieces (the boost of watermarks). In so little memory that is a part that matters, 6 of 30 MiB, and it stays
+    until a thread has found time for it: on a busy machine a program was seen to wait for a page for half a minute, until the swap
+    was full, and was killed."""
+    with open("/proc/sys/vm/watermark_boost_factor", "w", encoding="ascii") as setting:
+        setting.write("0")
+
+
 def locked(size):
     """Memory that stays where it is."""
     memory = mmap.mmap(-1, max(mmap.PAGESIZE, size))
@@ -207,30 +233,33 @@ def locked(size):
 
 
 class Paged:
-    """Memory of a program, with more pages than stay there: each says where it is and in which turn it was written."""
+    """Memory of a program, with more pages than stay there: each says where it is."""
 
     def __init__(self, size):
         self._memory = mmap.mmap(-1, size // mmap.PAGESIZE * mmap.PAGESIZE)
         self._rest = bytes(range(256)) * 8
 
-    def _text(self, at, turn):
-        return (at + turn).to_bytes(16, "little") + self._rest
+    def __len__(self):
+        return len(self._memory)
 
-    def write(self, turn, midway=lambda: None):
-        """Writes every page; `midway` is called in the middle."""
-        half = len(self._memory) // 2
+    def _text(self, at):
+        return at.to_bytes(16, "little") + self._rest
+
+    def write(self, midway):
+        """Writes every page; `midway` is called when three quarters are written: by then more than stays there."""
+        late = len(self._memory) * 3 // 4
         for at in range(0, len(self._memory), mmap.PAGESIZE):
-            text = self._text(at, turn)
+            text = self._text(at)
             self._memory[at:at + len(text)] = text
-            if half and at >= half:
-                half = 0
+            if late and at >= late:
+                late = 0
                 midway()
 
-    def wrong(self, turn):
-        """Where pages begin that are not as they were written."""
+    def wrong(self):
+        """Reads every page: where those begin that are not as they were written."""
         found = []
         for at in range(0, len(self._memory), mmap.PAGESIZE):
-            text = self._text(at, turn)
+            text = self._text(at)
             if self._memory[at:at + len(text)] != text:
                 found.append(at)
         return found
@@ -238,6 +267,36 @@ class Paged:
     def close(self):
         """It goes."""
         self._memory.close()
+
+
+@contextlib.contextmanager
+def swapping(path, size):
+    """A program with more memory than there is (Paged), within it: what does not fit is on the device `path`, which has `size`
+    bytes; all memory beside is locked. From the program's one end to the other each page goes out and comes in.
+
+    All that the program has fits the device, and more: pages that have come back keep their places there for a while, and with none left
+    the kernel (7.2) frees no page of programs any more, however many are there twice, and kills."""
+    room, hog, memory = size // 2, None, None
+    sh("mkswap", path)
+    sh("swapon", path)
+    try:
+        hog = locked(available() - room)
+        memory = Paged(available() + size * 35 // 100)
+        note(f"{available() >> 20} MiB of memory are there, {len(memory) >> 20} are used, {size >> 20} on the device")
+        yield memory
+    finally:
+        # Before what is on the device comes back.
+        if memory:
+            memory.close()
+        del hog
+        sh("swapoff", path)
+
+
+def swap_off():
+    """Nothing is swap any more: what a case that failed has left."""
+    with open("/proc/swaps", encoding="ascii") as file:
+        for line in file.read().splitlines()[1:]:
+            sh("swapoff", line.split()[0])
 
 
 def patiently(action, timeout=20):

@@ -9,7 +9,7 @@ import time
 from disk import Disk, SECTOR
 from geometry import Geometry, LAYOUTS, LAYOUTS6, xor
 from kernel import sh
-from report import Failed, expect, note, wait_for
+from report import Failed, all_of, expect, note, wait_for
 
 
 def name_of(path):
@@ -81,12 +81,15 @@ class Array:
         return self
 
     def stop(self):
-        """Stops the array; tries again while someone (udev, a closing program) still has it open."""
+        """Stops the array; tries again while someone (udev, a closing program) still has it open. mdadm may fail although the
+        array has been stopped: seen with one in a container, on a busy machine."""
         end = time.monotonic() + 10
         while True:
             status, text = sh("mdadm", "--stop", self.path, check=False)
             if status == 0:
                 return
+            if self.name not in mdstat_names():
+                return note(f"{self.name} has been stopped; mdadm --stop ended with {status}: {text.strip()}")
             if time.monotonic() > end:
                 raise Failed(f"mdadm --stop {self.path} ended with {status}: {text}")
             time.sleep(0.05)
@@ -345,8 +348,7 @@ def mdstat_names():
 def stop_arrays():
     """Closes what is open and stops all arrays."""
     Disk.close_all()
-    for name in mdstat_names():
-        Array([], name).stop()
+    all_of(*(Array([], name).stop for name in mdstat_names()))
 
 
 def stop_all():

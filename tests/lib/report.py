@@ -94,6 +94,18 @@ def within(seconds, action):
     return result[0]
 
 
+def all_of(*steps):
+    """Does each of these, whether others fail or not; then fails as the first one that did."""
+    problems = []
+    for step in steps:
+        try:
+            step()
+        except Exception as problem:  # Another step may still be possible.
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
 def run(cases, setup=None, cleanup=None):
     """Runs the cases whose name matches the first argument (a regular expression) and exits."""
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
