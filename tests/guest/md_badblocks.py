@@ -128,6 +128,25 @@ def admit_writes(array, done):
             array.set("array_state", "active")
 
 
+def full_stripes(level):
+    """A member refuses blocks while many full stripes are written at once: each of these is recorded as bad, and nobody gets what
+    was there before. (The C module writes neighbours as one batch, and takes note of the first one's block alone.)"""
+    disks = rams(level - 1)
+    under = disks[1]
+    disks[1] = dm("weak", linear(under))
+    array = Array.create(disks, level=level, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        geometry = array.geometry()
+        stripe = next(stripe for stripe in range(7, 20) if 1 in geometry.row(stripe).data)
+        bad = array.data_offset(disks[1]) // SECTOR + stripe * geometry.chunk + 16
+        dm("weak", *refusing(under, bad, 8 * STRIP))
+        shadow.fill(seed=2)
+        dm("weak", linear(under))
+        shadow.verify("what was written")
+        expect("bad blocks", f"{bad} {8 * STRIP}", array.member(disks[1], "bad_blocks"))
+
+
 def unacknowledged(how):
     """Metadata that somebody outside of the kernel keeps: a write that finds a bad block ends only when that is
     acknowledged, by the list or by hand; reads of what was there before go on."""
@@ -174,6 +193,8 @@ if __name__ == "__main__":
         ("no read error is allowed", none_allowed),
         ("read errors, where nobody has said how many are allowed", default),
         ("blocks that stay unreadable when they are written again", stays_unreadable),
+        ("raid5: full stripes with blocks that a member refuses", lambda: full_stripes(5)),
+        ("raid6: full stripes with blocks that a member refuses", lambda: full_stripes(6)),
         ("bad blocks that wait to be acknowledged", lambda: unacknowledged("unblocked")),
         ("bad blocks that wait to be acknowledged, by the list alone", lambda: unacknowledged("list")),
     ], cleanup=stop_all)
