@@ -253,6 +253,42 @@ def not_corrected(level):
     compare(body, [r"read error NOT corrected!! \(sector \d+ on dm-\d+\)"])
 
 
+def too_many_errors(level):
+    """A member that cannot be read at all. What comes of it differs: the C module (since 7.0) takes note of bad blocks until a
+    list is full, so only what is said of the errors is compared."""
+    def each(_):
+        log = kernel.Log()
+        disks = members(level)
+        ram = disks[1]
+        disks[1] = dm("tired", linear(ram))
+        array = Array.create(disks, level=level, size=4)
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+        array = array.reassemble()
+        # As many errors in a row are forgiven as there are strips in the cache.
+        array.set("stripe_cache_size", 17)
+        low = array.data_offset(disks[1]) // SECTOR
+        dm("tired", *refusing(ram, low, 2048, "reads"))
+        with Disk(array.path) as disk:
+            thread = stays(log, lambda: errno_of(lambda: disk.read(0, 1 << 20)), "Too many read errors")
+            # C reads it over and over again.
+            dm("tired", linear(ram))
+            thread.join(20)
+            expect("the read hangs", False, thread.is_alive())
+        stop_all()
+        said = [(important, line) for important, line in log.lines() if re.search(r"read_errors >|Too many read errors", line)]
+        counts = re.findall(r"(\d+) read_errors >", "\n".join(line for _, line in said))
+        expect("all of these errors are more than are forgiven", True, all(int(count) > 17 for count in counts))
+        # The C module lets its cache grow.
+        return {(important, re.sub(r"\d+ read_errors > \d+", "N read_errors > N", line)) for important, line in said}
+
+    names, (one, two) = drivers(), under_each(each)
+    if one != two:
+        raise Failed(f"of read errors {names[0]} says:{words(one)}\n      {names[1]}:{words(two)}")
+    expect("lines", 2, len(one))
+    note(f"ok: they are the same:{words(one)}")
+
+
 def mismatches(level):
     """A check finds parity that is wrong."""
     disks = members(level)
@@ -303,5 +339,6 @@ if __name__ == "__main__":
         *((f"raid{level}: {title}", lambda body=body, level=level: body(level)) for title, level, body in (
             ("members fail", 6, failures), ("a sector is mended", 6, mended), ("a sector is lost", 5, not_correctable),
             ("a sector stays unreadable", 5, not_corrected), ("mismatches", 5, mismatches), ("mismatches", 6, mismatches))),
+        ("raid6: too many read errors", lambda: too_many_errors(6)),
         ("raid5: a replacement that cannot be read", replacement),
     ], cleanup=stop_all)
