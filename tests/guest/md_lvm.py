@@ -227,9 +227,12 @@ def mismatches():
         wanted = bytes(shadow.bytes[1 << 20:(1 << 20) + 4096])
         for number in range(volume.members):
             with Disk(f"/dev/ram{number}") as disk:
-                place = disk.read(0, disk.size).find(wanted)
-                if place >= 0:
+                held = disk.read(0, disk.size)
+                # What an array before this one has left counts for nothing.
+                place = held.find(wanted)
+                while place >= 0:
                     disk.write(place, pattern("other", 4096))
+                    place = held.find(wanted, place + 1)
         lvm("lvchange", "-ay", "vg/lv")
         wait_synced()
         lvm("lvchange", "--syncaction", "check", "vg/lv")
