@@ -41,6 +41,8 @@ pub(super) struct RunEnv<'a> {
     pub(super) entry: &'a Entry<Array>,
     /// A kit came free for this span: it may take one although others wait.
     pub(super) granted: bool,
+    /// It has taken one.
+    pub(super) taken: bool,
     /// Kits were given back; somebody may wait for them.
     pub(super) freed: bool,
 }
@@ -171,6 +173,7 @@ impl Env for RunEnv<'_> {
             if let Some(slot) = self.kits.get_mut(strip as usize) {
                 *slot = Some(node);
                 taken |= Strips::one(strip);
+                self.taken = true;
             }
         }
         taken

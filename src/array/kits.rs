@@ -8,13 +8,15 @@
 //!
 //! Locks: each pool's lock and the lock of the deferred list are taken alone, in task context: interrupts stay on.
 
+use super::deferred::{Comes, Deferred, Ends};
 use super::object::SpanObject;
-use super::queue::{Pushed, END};
+use super::queue::Pushed;
+use super::stock::Stock;
 use super::table::Slab;
 use crate::block::context::current_cpu;
 use crate::mem::kit::Kit;
 use crate::mem::{self, boxed, Ask, NoWait, Setup};
-use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::alloc::AllocError;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, SpinLock};
@@ -69,38 +71,20 @@ struct Pool {
     count: AtomicU32,
 }
 
-/// The ends of the deferred list; spans in it are linked by [`super::object::SpanObject::deferred`].
-struct Fifo {
-    first: u32,
-    last: u32,
-}
-
-/// In [`super::object::SpanObject::deferred`]: the span is not in the deferred list.
-pub(super) const NOT_DEFERRED: u32 = END - 1;
-
-/// In [`super::object::SpanObject::deferred`]: the span was taken out of the deferred list to get a kit, and its runner has
-/// not seen that yet.
-const GRANTED: u32 = END - 2;
-
 /// The kits of an array.
 #[pin_data]
 pub(super) struct Kits {
     members: u16,
-    /// How many it keeps, and the most that it has.
-    kept: u32,
-    most: u32,
+    /// How many exist, in spans and in pools, and how many there should be; what comes free beyond that is freed.
+    stock: Stock,
     pools: KVec<Pin<KBox<Pool>>>,
-    /// Kits that exist, in spans and in pools.
-    total: AtomicU32,
-    /// Kits that there should be; what comes free beyond that is freed.
-    target: AtomicU32,
     /// Kits that were freed because the kernel was short of memory, and those that were made in their place.
     given_back: AtomicU64,
     made_again: AtomicU64,
+    /// Who waits.
+    deferred: Deferred,
     #[pin]
-    deferred: SpinLock<Fifo>,
-    /// Spans in the deferred list, or just taken out of it to get a kit.
-    waiting: AtomicU32,
+    ends: SpinLock<Ends>,
 }
 
 impl Kits {
@@ -121,38 +105,35 @@ impl Kits {
             }
             Ok(pools)
         };
-        let (kept, most) = if mem::least() {
-            (1, 1)
+        let stock = if mem::least() {
+            Stock::new(1, 1)
         } else {
-            (KEPT, u32::MAX)
+            Stock::new(KEPT, u32::MAX)
         };
         try_pin_init!(Self {
             members,
-            kept,
-            most,
+            stock,
             pools: make_pools()?,
-            total: AtomicU32::new(0),
-            target: AtomicU32::new(0),
             given_back: AtomicU64::new(0),
             made_again: AtomicU64::new(0),
-            deferred <- new_spinlock!(Fifo { first: END, last: END }, "raid456 deferred"),
-            waiting: AtomicU32::new(0),
+            deferred: Deferred::new(),
+            ends <- new_spinlock!(Ends::new(), "raid456 deferred"),
         }? Error)
     }
 
     /// Number of kits that exist.
     pub(super) fn total(&self) -> u32 {
-        self.total.load(Ordering::Relaxed)
+        self.stock.total()
     }
 
     /// Number of kits that there should be.
     pub(super) fn target(&self) -> u32 {
-        self.target.load(Ordering::Relaxed)
+        self.stock.target()
     }
 
     /// The same, as far as there may be so many.
     pub(super) fn wanted(&self) -> u32 {
-        self.target().min(self.most)
+        self.stock.wanted()
     }
 
     /// Number of kits that are in no span.
@@ -168,7 +149,7 @@ impl Kits {
 
     /// Number of kits that the array can do without.
     pub(super) fn spare(&self) -> u32 {
-        self.total().saturating_sub(self.kept)
+        self.stock.spare()
     }
 
     /// Number of kits that [`Self::shrink`] has freed.
@@ -183,19 +164,19 @@ impl Kits {
 
     /// Number of spans that wait for a kit.
     pub(super) fn waiting(&self) -> u32 {
-        self.waiting.load(Ordering::Relaxed)
+        self.deferred.count()
     }
 
-    /// Frees a kit that is in no span. Returns whether there was one that the array can do without.
+    /// Frees a kit that is in no span. Returns whether there was one that the array can do without. Somebody may have looked
+    /// for one meanwhile, and wait now: the caller grants kits afterwards.
     pub(super) fn shrink(&self) -> bool {
+        if self.spare() == 0 {
+            return false;
+        }
         let Some(node) = self.take() else {
             return false;
         };
-        let spare = |total: u32| (total > self.kept).then(|| total - 1);
-        let freed = self
-            .total
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spare)
-            .is_ok();
+        let freed = self.stock.may_go();
         if freed {
             drop(node);
             self.given_back.fetch_add(1, Ordering::Relaxed);
@@ -207,25 +188,12 @@ impl Kits {
 
     /// Makes a kit, of memory that is free at once, if there should be more than there are. Returns whether it did.
     pub(super) fn regrow(&self) -> bool {
-        let lacks = |total: u32| (total < self.wanted()).then(|| total + 1);
-        let counted = self
-            .total
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lacks);
-        if counted.is_err() {
+        let Some(node) = self.stock.add(|| self.make(&NoWait).ok()) else {
             return false;
-        }
-        let node = self.make(&NoWait);
-        match node {
-            Ok(node) => {
-                self.made_again.fetch_add(1, Ordering::Relaxed);
-                self.give(node);
-                true
-            }
-            Err(_) => {
-                self.total.fetch_sub(1, Ordering::Relaxed);
-                false
-            }
-        }
+        };
+        self.made_again.fetch_add(1, Ordering::Relaxed);
+        self.give(node);
+        true
     }
 
     /// A new kit, which is not counted.
@@ -243,7 +211,8 @@ impl Kits {
             if pool.count.load(Ordering::Relaxed) == 0 {
                 return None;
             }
-            let node = pool.free.lock().pop()?;
+            let mut free = pool.free.lock();
+            let node = free.pop()?;
             pool.count.fetch_sub(1, Ordering::Relaxed);
             Some(node)
         })
@@ -251,23 +220,15 @@ impl Kits {
 
     /// Puts a kit into a pool, or frees it if there are more than there should be.
     pub(super) fn give(&self, node: KBox<KitNode>) {
-        if self.total() > self.wanted() {
-            let above = |total: u32| (total > self.wanted()).then(|| total - 1);
-            if self
-                .total
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, above)
-                .is_ok()
-            {
-                drop(node);
-                return;
-            }
+        if self.stock.is_surplus() {
+            return drop(node);
         }
         let own = current_cpu() as usize % self.pools.len().max(1);
         if let Some(pool) = self.pools.get(own) {
-            // Counted first, so that whoever sees no kit in the count did not miss one in the list for long: he who puts
-            // a span into the deferred list looks again afterwards.
+            let mut free = pool.free.lock();
+            free.push(node);
+            // With the lock held: who looks at the count without it and finds a kit there does not look in vain for long.
             pool.count.fetch_add(1, Ordering::SeqCst);
-            pool.free.lock().push(node);
         }
     }
 
@@ -287,7 +248,7 @@ impl Kits {
     ///
     /// There is no memory; then there should be as many as there are.
     pub(super) fn resize(&self, target: u32, setup: &Setup) -> Result {
-        self.target.store(target, Ordering::Relaxed);
+        self.stock.aim(target);
         while self.total() > self.wanted() {
             match self.take() {
                 Some(node) => self.give(node),
@@ -296,10 +257,10 @@ impl Kits {
         }
         while self.total() < self.wanted() {
             let Ok(node) = self.make(setup) else {
-                self.target.store(self.total(), Ordering::Relaxed);
+                self.stock.aim(self.total());
                 return Err(ENOMEM);
             };
-            self.total.fetch_add(1, Ordering::Relaxed);
+            self.stock.added();
             self.give(node);
         }
         Ok(())
@@ -307,60 +268,40 @@ impl Kits {
 
     /// Whether some span waits for a kit.
     pub(super) fn anybody_waits(&self) -> bool {
-        // Pairs with the one who puts a span into the list and then looks for kits: one of the two sees the other.
-        fence(Ordering::SeqCst);
-        self.waiting.load(Ordering::Relaxed) != 0
+        self.deferred.is_any()
     }
 
-    /// Puts a span at the end of the deferred list, unless it is in it. The caller looks for kits afterwards. Tells whether
+    /// Puts a span into the deferred list, unless it is in it. The caller looks for kits afterwards. Tells whether
     /// it is the only one there.
-    pub(super) fn defer(&self, slab: &Slab, index: u32) -> Pushed {
-        let Some(span) = slab.get(index) else {
-            return Pushed::Already;
-        };
-        let alone;
-        {
-            let mut fifo = self.deferred.lock();
-            if span.deferred.load(Ordering::Relaxed) != NOT_DEFERRED {
-                return Pushed::Already;
-            }
-            span.deferred.store(END, Ordering::Relaxed);
-            match slab.get(fifo.last) {
-                Some(last) => last.deferred.store(index, Ordering::Relaxed),
-                None => fifo.first = index,
-            }
-            fifo.last = index;
-            alone = self.waiting.fetch_add(1, Ordering::Relaxed) == 0;
-        }
-        fence(Ordering::SeqCst);
-        if alone {
-            Pushed::First
-        } else {
-            Pushed::More
-        }
+    pub(super) fn defer(&self, slab: &Slab, index: u32, comes: Comes) -> Pushed {
+        let place = |index| Some(&slab.get(index)?.deferred);
+        self.deferred.push(self.ends.lock(), index, comes, place)
     }
 
-    /// Takes the first span out of the deferred list: it may take a kit when it runs next, which the caller sees to. Until
-    /// then it counts as waiting.
+    /// Takes the first span out of the deferred list, if there is a kit for it: it may take one when it runs next, which the caller
+    /// sees to. Until then it counts as waiting.
     pub(super) fn next_waiting(&self, slab: &Slab) -> Option<u32> {
-        let mut fifo = self.deferred.lock();
-        let index = fifo.first;
-        let span = slab.get(index)?;
-        fifo.first = span.deferred.swap(GRANTED, Ordering::Relaxed);
-        if fifo.first == END {
-            fifo.last = END;
-        }
-        Some(index)
+        let place = |index| Some(&slab.get(index)?.deferred);
+        self.deferred.pop(self.ends.lock(), || self.free(), place)
     }
 
-    /// Whether a span may take a kit although others wait, having waited itself. For the span's runner.
-    pub(super) fn take_grant(&self, span: &SpanObject) -> bool {
-        // Only the runner changes the field from here on, so there is no need for the lock.
-        let granted = span.deferred.load(Ordering::Relaxed) == GRANTED;
-        if granted {
-            span.deferred.store(NOT_DEFERRED, Ordering::Relaxed);
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-        granted
+    /// Whether there are more than have been granted.
+    pub(super) fn is_any_left(&self) -> bool {
+        self.free() > self.deferred.granted()
+    }
+
+    /// Whether somebody waits who was not granted one.
+    pub(super) fn anybody_lacks(&self) -> bool {
+        self.anybody_waits() && self.waiting() > self.deferred.granted()
+    }
+
+    /// Whether a span may take a kit although others wait, having waited itself. For the span's runner, who ends that.
+    pub(super) fn is_granted(span: &SpanObject) -> bool {
+        Deferred::is_granted(&span.deferred)
+    }
+
+    /// A span that was granted a kit waits no more.
+    pub(super) fn end_grant(&self, span: &SpanObject) {
+        self.deferred.end_grant(&span.deferred);
     }
 }

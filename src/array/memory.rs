@@ -36,6 +36,8 @@ impl Shrink for Gate<Array> {
                 break;
             }
         }
+        // What was on its way from a span to here while somebody looked for it.
+        array.grant_kits();
         freed
     }
 }
@@ -82,8 +84,9 @@ impl Attribute for MemoryFile {
 
     fn show(array: &Array, text: &mut Text<'_>) -> fmt::Result {
         let kits = &array.kits;
+        // One that found that it need not wait stays in the list until that is looked at, and has no work by then.
         let listed = |link: fn(&SpanObject) -> &Link| {
-            let spans = (0..array.table.len()).filter_map(|index| array.table.slab().get(index));
+            let spans = array.table.slab().active();
             spans.filter(|span| link(span).is_listed()).count()
         };
         writeln!(text, "kits_wanted {}", kits.target())?;

@@ -5,10 +5,11 @@
 //! Anybody may post to it; its runner alone touches [`Work`].
 
 use super::counters::SpanCounts;
+use super::deferred;
 use super::engines::SpanTickets;
 use super::errors::Faults;
 use super::heirs::Heirs;
-use super::kits::{KitList, KitNode, NOT_DEFERRED};
+use super::kits::{KitList, KitNode};
 use super::part::{Item, PartList};
 use super::pump::Flight;
 use super::queue::Link;
@@ -28,7 +29,7 @@ use crate::sync::flights::Flights;
 use crate::sync::gate::Entry;
 use crate::sync::mailbox::CompletionWord;
 use crate::sync::stack::Stack;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -64,8 +65,8 @@ pub(super) struct SpanObject {
     pub(super) for_bitmap: Link,
     /// Its place among those that wait for the superblock.
     pub(super) for_superblock: Link,
-    /// The next in the deferred list; under the lock of that list.
-    pub(super) deferred: AtomicU32,
+    /// Its place in the deferred list.
+    pub(super) deferred: deferred::Place,
 }
 
 impl SpanObject {
@@ -98,14 +99,14 @@ impl SpanObject {
             held: Link::new(),
             for_bitmap: Link::new(),
             for_superblock: Link::new(),
-            deferred: AtomicU32::new(NOT_DEFERRED),
+            deferred: deferred::Place::new(),
         }? Error);
         Arc::init(span, setup.flags())
     }
 
     /// Whether it waits for kits; by the time the caller looks at the answer it may be out of date.
     pub(super) fn is_deferred(&self) -> bool {
-        self.deferred.load(Ordering::Relaxed) != NOT_DEFERRED
+        self.deferred.is_waiting()
     }
 
     /// The first sector on its members.

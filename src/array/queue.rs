@@ -6,33 +6,33 @@
 //! each list that it can be on, and the link holds the index of the next. Any context may push; whoever takes, takes
 //! everything at once.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// The end of a list.
-pub(super) const END: u32 = u32::MAX;
+pub(crate) const END: u32 = u32::MAX;
 
 /// In a link: the span is on no list of that kind.
 const UNLISTED: u32 = u32::MAX - 1;
 
 /// A span's place on lists of one kind: it is on at most one of them at a time.
 #[derive(Debug)]
-pub(super) struct Link(AtomicU32);
+pub(crate) struct Link(AtomicU32);
 
 impl Link {
     /// A link of a span that is on no list.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU32::new(UNLISTED))
     }
 
     /// Whether the span is on a list; by the time the caller looks at the answer it may be out of date.
-    pub(super) fn is_listed(&self) -> bool {
+    pub(crate) fn is_listed(&self) -> bool {
         self.0.load(Ordering::Relaxed) != UNLISTED
     }
 }
 
 /// What [`IndexStack::push`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
+pub(crate) enum Pushed {
     /// The span was on a list already and will be met there.
     Already,
     /// The list was empty: whoever takes from it has to be woken.
@@ -43,25 +43,25 @@ pub(super) enum Pushed {
 
 /// A list of spans. Spans are pushed one by one and taken all at once, in the order in which they were pushed.
 #[derive(Debug)]
-pub(super) struct IndexStack {
+pub(crate) struct IndexStack {
     head: AtomicU32,
 }
 
 impl IndexStack {
     /// An empty list.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             head: AtomicU32::new(END),
         }
     }
 
     /// Whether nothing is on the list; by the time the caller looks at the answer it may be out of date.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.head.load(Ordering::Acquire) == END
     }
 
     /// Puts the span `index`, whose link is `link`, on the list.
-    pub(super) fn push(&self, index: u32, link: &Link) -> Pushed {
+    pub(crate) fn push(&self, index: u32, link: &Link) -> Pushed {
         if link
             .0
             .compare_exchange(UNLISTED, END, Ordering::AcqRel, Ordering::Relaxed)
@@ -88,7 +88,7 @@ impl IndexStack {
     /// Takes the whole list. `link` tells the link of a span; the iterator ends early if it knows none.
     ///
     /// A span is off the list, and may be pushed again, when the iterator returns it.
-    pub(super) fn take_all<'a, F>(&self, link: F) -> Taken<F>
+    pub(crate) fn take_all<'a, F>(&self, link: F) -> Taken<F>
     where
         F: Fn(u32) -> Option<&'a Link>,
     {
@@ -107,7 +107,7 @@ impl IndexStack {
 }
 
 /// What was taken from a list, in the order in which it was pushed.
-pub(super) struct Taken<F> {
+pub(crate) struct Taken<F> {
     head: u32,
     link: F,
 }

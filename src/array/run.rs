@@ -6,9 +6,10 @@
 //! lock and never sleeps; it needs task context with interrupts on, for parity may use vector registers.
 
 use super::counters;
+use super::deferred::Comes;
 use super::engines;
 use super::env::RunEnv;
-use super::kits::KitList;
+use super::kits::{KitList, Kits};
 use super::lanes;
 use super::object::{SpanObject, Work};
 use super::pump;
@@ -98,7 +99,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
             array.span_came_free();
             if array.kits.anybody_waits() {
                 // Its cached blocks can be forgotten now.
-                array.grant_kits();
+                array.look_for_kits(span);
             }
             None
         }
@@ -113,7 +114,7 @@ fn round<'a>(span: &'a Arc<SpanObject>, mut turn: Turn<'a, Work>) -> Option<Turn
 /// Does what there is to do for a span at once. Returns whether there is more by now.
 fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: Events) -> bool {
     let array: &Array = entry;
-    let granted = array.kits.take_grant(span);
+    let granted = Kits::is_granted(span);
     let Work {
         span: logic,
         columns,
@@ -132,6 +133,7 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
         tickets,
         entry,
         granted,
+        taken: false,
         freed: false,
     };
     if events.contains(Events::IO) {
@@ -154,15 +156,21 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
     let sector = env.sector;
     trace::span_step(&array.mddev, || step_of(sector, events, logic.phases()));
     let waits = logic.waits();
+    if granted && !waits.memory {
+        // Not before: until it had taken its kit others were to wait.
+        array.kits.end_grant(span);
+    }
     array.watch_held(span, waits.rest.then_some(*stream));
     if array.kits.anybody_waits() {
         let shed = logic.shed(columns);
         env.free_kits(shed);
     }
-    // Who was granted a kit and got what it wanted passes the grant on; who freed one starts it.
-    let pass_on = env.freed || granted && !waits.memory;
+    let freed = env.freed;
     parts.complete(array);
-    if pass_on {
+    if granted && !waits.memory {
+        // It got what it wanted, and may have left some.
+        array.look_for_kits(span);
+    } else if freed {
         array.grant_kits();
     }
 
@@ -172,7 +180,12 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
             env.holds_only(logic.phases().busy()),
             "a span that waits for memory must hold nothing that another one needs"
         );
-        array.wait_for_kits(span, granted);
+        let comes = match (granted, env.taken) {
+            (false, _) => Comes::Anew,
+            (true, true) => Comes::Again,
+            (true, false) => Comes::InVain,
+        };
+        array.wait_for_kits(span, comes);
     }
     if waits.superblock {
         ready |= array.wait_for_superblock(span);
@@ -230,7 +243,7 @@ impl Work {
 }
 
 impl Array {
-    /// Lets the first span that waits for a kit try to take one, if some may be had.
+    /// Lets the first span that waits for a kit try to take one, if there is one that has not been granted.
     pub(super) fn grant_kits(&self) {
         if !self.kits.anybody_waits() {
             return;
@@ -255,25 +268,30 @@ impl Array {
     }
 
     /// Puts a span that got no kit into the deferred list. Its runner still owns it.
-    fn wait_for_kits(&self, span: &SpanObject, granted: bool) {
-        let deferred = self.kits.defer(self.table.slab(), span.index);
+    fn wait_for_kits(&self, span: &SpanObject, comes: Comes) {
+        let deferred = self.kits.defer(self.table.slab(), span.index, comes);
         if deferred != Pushed::Already {
             span.counts.add(counters::Work::ParksMemory, 1);
             trace::span_park(&self.mddev, span.sector(), Reason::Memory);
         }
-        // A kit may have come free between the attempt and this; nobody would tell.
-        let found = self.kits.take().or_else(|| {
-            self.table.reclaim(span, &self.kits);
-            self.kits.take()
-        });
-        if let Some(node) = found {
-            self.kits.give(node);
-            self.grant_kits();
-        } else if deferred == Pushed::First || granted {
+        // A kit may have come free between the attempt and this; nobody would tell. It is not taken here, for it may be the one
+        // that another span was woken for.
+        let found = self.look_for_kits(span);
+        if !found && (deferred == Pushed::First || comes != Comes::Anew) {
             // Spans that become idle from here on see that somebody waits. What is active by then may have cached blocks,
             // and somebody who sleeps for the memory that the waiting span would write back may keep it so.
             self.shed_active();
         }
+    }
+
+    /// Has somebody woken if there is a kit for him, also one of an inactive span. Returns whether there is one.
+    fn look_for_kits(&self, span: &SpanObject) -> bool {
+        let found = self.kits.is_any_left()
+            || self.kits.anybody_lacks() && self.table.reclaim(span, &self.kits);
+        if found {
+            self.grant_kits();
+        }
+        found
     }
 
     /// Forgets what the active spans that nobody runs have cached, until some kit has come free. Who runs one of the others

@@ -41,9 +41,12 @@ pub mod offload {
 pub mod array {
     //! What of the driver needs no kernel.
 
+    pub(crate) mod deferred;
     pub(crate) mod durable;
     pub(crate) mod flushes;
+    pub(crate) mod queue;
     pub(crate) mod sequence;
+    pub(crate) mod stock;
 }
 
 // What loom has no use for takes minutes to build.

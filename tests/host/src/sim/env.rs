@@ -30,6 +30,8 @@ pub(crate) struct World<'a> {
     pub(crate) owed: &'a mut Vec<Owed>,
     /// A kit came free for this span: it may take one although others wait.
     pub(crate) granted: bool,
+    /// It has taken one.
+    pub(crate) taken: bool,
     /// Kits were given back.
     pub(crate) freed: bool,
     /// Members that fail in the middle of this step, and after how many questions.
@@ -92,7 +94,7 @@ impl Env for World<'_> {
     }
 
     fn take_kits(&mut self, strips: Strips) -> Strips {
-        if !self.granted && !self.sim.table.starved.is_empty() {
+        if !self.granted && self.sim.table.anybody_starves() {
             return Strips::NONE;
         }
         let mut taken = Strips::NONE;
@@ -119,6 +121,7 @@ impl Env for World<'_> {
                 );
             }
             taken |= Strips::one(strip);
+            self.taken = true;
         }
         taken
     }

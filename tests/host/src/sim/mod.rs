@@ -265,10 +265,7 @@ impl Sim {
             ("references that quiesce waits for", self.md.inflight),
             ("md_write_start() without an end", self.md.writes_pending),
             ("requests under way", self.md.active_io),
-            (
-                "spans parked for kits",
-                u32::try_from(self.table.starved.len()).unwrap_or(u32::MAX),
-            ),
+            ("spans parked for kits", self.table.starving()),
         ];
         for (what, count) in counts {
             if count != 0 {
@@ -355,9 +352,9 @@ impl Sim {
             }
         }
         text += &format!(
-            "\n    free kits {}, starved {:?}, parked {:?} {:?}, lanes {:?}, unposted {}, in flight {}, jobs {}",
+            "\n    free kits {}, starved {}, parked {:?} {:?}, lanes {:?}, unposted {}, in flight {}, jobs {}",
             self.table.free_kits.len(),
-            self.table.starved,
+            self.table.starving(),
             self.table.parked_bitmap,
             self.table.parked_super,
             self.table.lanes,

@@ -9,6 +9,7 @@ use super::report::Event;
 use super::submit::changes;
 use super::table::{Actor, Events, PartOwner, SimPart};
 use super::Sim;
+use crate::array::deferred::Comes;
 use crate::raid::job::Env;
 use crate::raid::part::PartKind;
 use crate::raid::phase::Phase;
@@ -97,7 +98,7 @@ impl Sim {
             unheld,
             ..
         } = &mut *actor;
-        let granted = events.has(Events::MEMORY);
+        let granted = self.table.is_granted(entry);
         let mut world = World {
             sim: self,
             entry,
@@ -107,6 +108,7 @@ impl Sim {
             unchecked,
             owed,
             granted,
+            taken: false,
             freed: false,
             victims,
         };
@@ -151,10 +153,18 @@ impl Sim {
                 .update_heirs(entry, member, column.copies_pending());
         }
         span.step(columns, parts, &mut world);
-        if !world.sim.table.starved.is_empty() {
+        if granted && !span.waits().memory {
+            world.sim.table.end_grant(entry);
+        }
+        if world.sim.table.anybody_starves() {
             let shed = span.shed(columns);
             world.give_kits(shed);
         }
+        let comes = match (granted, world.taken) {
+            (false, _) => Comes::Anew,
+            (true, true) => Comes::Again,
+            (true, false) => Comes::InVain,
+        };
         let pass_on = world.freed || (granted && !span.waits().memory);
         self.hear_of_failures();
         self.note(|| {
@@ -182,11 +192,16 @@ impl Sim {
             self.wake_starved();
         }
         self.pump(entry, &mut actor, runner);
-        self.park(entry, &actor);
+        self.park(entry, &actor, comes);
         self.table.entries[entry].actor = Some(actor);
-        if self.table.entries[entry].starved && self.table.has_kits() {
-            // Some came free between the attempt and this; nobody would tell.
-            self.wake_starved();
+        if self.table.entries[entry].place.is_waiting() {
+            if !self.table.has_kits() {
+                self.table.shed_active();
+            }
+            if self.table.has_kits() {
+                // Some came free between the attempt and this; nobody would tell.
+                self.wake_starved();
+            }
         }
     }
 
@@ -429,11 +444,10 @@ impl Sim {
     }
 
     /// Puts a span on the lists of what it waits for.
-    fn park(&mut self, entry: usize, actor: &Actor) {
+    fn park(&mut self, entry: usize, actor: &Actor, comes: Comes) {
         let waits = actor.span.waits();
-        if waits.memory && !std::mem::replace(&mut self.table.entries[entry].starved, true) {
+        if waits.memory && self.table.starve(entry, comes) {
             self.count(Event::Starved);
-            self.table.starved.push_back(entry);
         }
         if waits.superblock && !self.table.parked_super.contains(&entry) {
             self.count(Event::WaitsSuperblock);
@@ -465,8 +479,14 @@ impl Sim {
 
     /// The first span that waits for kits is told to try.
     pub(crate) fn wake_starved(&mut self) {
-        if let Some(entry) = self.table.starved.pop_front() {
-            self.table.entries[entry].starved = false;
+        let (first, expected) = self.table.next_starved();
+        if first != expected {
+            self.fail(
+                &format!("span object {expected:?} to be told first, of those that wait for kits"),
+                format!("{first:?} is"),
+            );
+        }
+        if let Some(entry) = first {
             self.post(entry, Events::MEMORY);
         }
     }

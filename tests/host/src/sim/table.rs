@@ -4,10 +4,12 @@
 //!
 //! What the driver shards and locks is plain here. The rules are the same: a span that is not idle is *active* and holds
 //! a reference that quiesce waits for; an inactive one keeps its kits and blocks until somebody needs them; a span that
-//! got no kit waits in a FIFO and holds no kit of an idle strip.
+//! got no kit waits in the deferred list, which is the driver's own, and holds no kit of an idle strip.
 
 use super::code::Slots;
 use super::engines::EndedJob;
+use crate::array::deferred::{Comes, Deferred, Ends, Place};
+use crate::array::queue::Pushed;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::part::{Part, Parts};
@@ -170,8 +172,8 @@ pub(crate) struct Entry {
     pub(crate) again: Vec<Strips>,
     /// For each member, the devices that are to replace it and are to be written. They may become members meanwhile.
     pub(crate) heirs: Vec<Vec<(usize, Strips)>>,
-    /// It is in the list of those that wait for kits.
-    pub(crate) starved: bool,
+    /// Its place in the list of those that wait for kits.
+    pub(crate) place: Place,
     /// The member's embedded bio is in use.
     pub(crate) bio_busy: Vec<bool>,
     /// Holds a reference that quiesce waits for.
@@ -187,8 +189,10 @@ pub(crate) struct Entry {
 pub(crate) struct Table {
     pub(crate) entries: Vec<Entry>,
     pub(crate) free_kits: Vec<Kit>,
-    /// Spans that wait for kits, first come first served.
-    pub(crate) starved: VecDeque<usize>,
+    /// Spans that wait for kits, first come first served; and the same as it should be.
+    deferred: Deferred,
+    ends: Ends,
+    starved: VecDeque<usize>,
     /// Spans that are owned and wait for a lane.
     pub(crate) lanes: VecDeque<usize>,
     /// Spans that wait for a flush of the bitmap, and for the superblock.
@@ -222,7 +226,7 @@ impl Table {
             retry: vec![Strips::NONE; members],
             again: vec![Strips::NONE; members],
             heirs: vec![Vec::new(); members],
-            starved: false,
+            place: Place::new(),
             bio_busy: vec![false; members],
             active: false,
             pins: 0,
@@ -231,6 +235,8 @@ impl Table {
         Self {
             entries: (0..spans).map(entry).collect(),
             free_kits: vec![vec![[0; 8]; members]; kits],
+            deferred: Deferred::new(),
+            ends: Ends::new(),
             starved: VecDeque::new(),
             lanes: VecDeque::new(),
             parked_bitmap: Vec::new(),
@@ -315,6 +321,81 @@ impl Table {
             .filter(|(_, entry)| entry.actor.as_deref().is_some_and(&suits))
             .min_by_key(|(_, entry)| entry.idle_since)
             .map(|(index, _)| index)
+    }
+
+    /// Whether somebody waits for kits, or has been told to try and has not.
+    pub(crate) fn anybody_starves(&self) -> bool {
+        self.deferred.is_any()
+    }
+
+    /// How many do.
+    pub(crate) fn starving(&self) -> u32 {
+        self.deferred.count()
+    }
+
+    /// Puts a span into the list of those that wait for kits. Returns whether it was not there.
+    pub(crate) fn starve(&mut self, index: usize, comes: Comes) -> bool {
+        let entries = &self.entries;
+        let place = |index| Some(&entries.get(usize::try_from(index).ok()?)?.place);
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let new = self.deferred.push(&mut self.ends, number, comes, place) != Pushed::Already;
+        if new && comes == Comes::InVain {
+            self.starved.push_front(index);
+        } else if new {
+            self.starved.push_back(index);
+        }
+        new
+    }
+
+    /// Takes the one that has waited for longest out of that list, if there is a kit that has not been granted. The second is the
+    /// one that should be.
+    pub(crate) fn next_starved(&mut self) -> (Option<usize>, Option<usize>) {
+        let kits = self.spare_kits();
+        let granted = (self.entries.iter()).filter(|entry| Deferred::is_granted(&entry.place));
+        let expected = if kits > granted.count() {
+            self.starved.pop_front()
+        } else {
+            None
+        };
+        let entries = &self.entries;
+        let place = |index| Some(&entries.get(usize::try_from(index).ok()?)?.place);
+        let kits = || u32::try_from(kits).unwrap_or(u32::MAX);
+        let first = self.deferred.pop(&mut self.ends, kits, place);
+        let first = first.and_then(|index| usize::try_from(index).ok());
+        (first, expected)
+    }
+
+    /// Kits in the pool and in inactive spans.
+    fn spare_kits(&self) -> usize {
+        let inactive = self.entries.iter().filter(|entry| !entry.active);
+        let cached = inactive.filter_map(|entry| entry.actor.as_deref());
+        let cached: usize = cached
+            .map(|actor| actor.kits.iter().flatten().count())
+            .sum();
+        self.free_kits.len() + cached
+    }
+
+    /// Whether a span may take kits although others wait.
+    pub(crate) fn is_granted(&self, index: usize) -> bool {
+        Deferred::is_granted(&self.entries[index].place)
+    }
+
+    /// It has taken what it wanted.
+    pub(crate) fn end_grant(&self, index: usize) {
+        self.deferred.end_grant(&self.entries[index].place);
+    }
+
+    /// Takes the kits of idle strips out of active spans that nobody runs: who keeps them so may sleep.
+    pub(crate) fn shed_active(&mut self) {
+        for entry in self.entries.iter_mut().filter(|e| e.active && !e.owned) {
+            let Some(actor) = &mut entry.actor else {
+                continue;
+            };
+            let strips = actor.span.shed(&mut actor.columns);
+            for strip in strips.iter() {
+                self.free_kits.extend(actor.kits[strip as usize].take());
+            }
+        }
     }
 
     /// Whether somebody would find a kit now.
