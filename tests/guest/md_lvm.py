@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debian disks=7 disk-size=48 timeout=300 debian.timeout=420
+# guest: kernels=debian more=uml disks=7 disk-size=48 timeout=300 debian.timeout=420
 """LVM's RAID volumes: dm-raid drives the same personality without an md device of its own."""
 
 import os
