@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=1500
 """Jobs on DMA engines, and their faults, where the kernel looks for wrong uses of memory, of locks and of the DMA API: those cases of
-offload.py and offload_faults.py that go different ways through the driver. ALL=1 is for all of them, which takes half an hour."""
+offload.py and offload_faults.py that go different ways through the driver. ALL=1 is for all of them, which takes long."""
 
 import importlib.util
 import os
