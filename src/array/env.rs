@@ -62,8 +62,7 @@ impl RunEnv<'_> {
     pub(super) fn free_kits(&mut self, strips: Strips) {
         let list = take_out(self.kits, strips);
         if !list.is_empty() {
-            self.array.kits.give_all(list);
-            self.freed = true;
+            self.freed |= self.array.kits.give_all(list);
         }
     }
 

@@ -218,10 +218,10 @@ impl Kits {
         })
     }
 
-    /// Puts a kit into a pool, or frees it if there are more than there should be.
-    pub(super) fn give(&self, node: KBox<KitNode>) {
+    /// Puts a kit into a pool, or frees it if there are more than there should be. Returns whether somebody can have it.
+    pub(super) fn give(&self, node: KBox<KitNode>) -> bool {
         if self.stock.is_surplus() {
-            return drop(node);
+            return false;
         }
         let own = current_cpu() as usize % self.pools.len().max(1);
         if let Some(pool) = self.pools.get(own) {
@@ -230,13 +230,17 @@ impl Kits {
             // With the lock held: who looks at the count without it and finds a kit there does not look in vain for long.
             pool.count.fetch_add(1, Ordering::SeqCst);
         }
+        true
     }
 
-    /// Puts all kits of a list into a pool.
-    pub(super) fn give_all(&self, mut list: KitList) {
+    /// Gives all kits of a list. Returns whether somebody can have one of them.
+    #[must_use = "what was freed is no help for those who wait"]
+    pub(super) fn give_all(&self, mut list: KitList) -> bool {
+        let mut some = false;
         while let Some(node) = list.pop() {
-            self.give(node);
+            some |= self.give(node);
         }
+        some
     }
 
     /// Changes how many kits there should be, and allocates what is missing. May sleep.
@@ -250,10 +254,10 @@ impl Kits {
     pub(super) fn resize(&self, target: u32, setup: &Setup) -> Result {
         self.stock.aim(target);
         while self.total() > self.wanted() {
-            match self.take() {
-                Some(node) => self.give(node),
-                None => return Ok(()),
-            }
+            let Some(node) = self.take() else {
+                return Ok(());
+            };
+            self.give(node);
         }
         while self.total() < self.wanted() {
             let Ok(node) = self.make(setup) else {

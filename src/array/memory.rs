@@ -37,7 +37,7 @@ impl Shrink for Gate<Array> {
             }
         }
         // What was on its way from a span to here while somebody looked for it.
-        array.grant_kits();
+        array.see_to_waiting();
         freed
     }
 }

@@ -259,12 +259,13 @@ impl Array {
         self.lanes.post(self.table.slab(), index, events);
     }
 
-    /// Gives kits to whoever needs them. Any context.
-    pub(super) fn give_kits(&self, list: KitList) {
-        if !list.is_empty() {
-            self.kits.give_all(list);
+    /// Gives kits to whoever needs them. Returns whether somebody can have one. Any context.
+    pub(super) fn give_kits(&self, list: KitList) -> bool {
+        let some = self.kits.give_all(list);
+        if some {
             self.grant_kits();
         }
+        some
     }
 
     /// Puts a span that got no kit into the deferred list. Its runner still owns it.
@@ -294,8 +295,20 @@ impl Array {
         found
     }
 
-    /// Forgets what the active spans that nobody runs have cached, until some kit has come free. Who runs one of the others
-    /// does it there.
+    /// Sees that nobody waits for a kit that the caller has taken away after it was found: he looks for another one.
+    pub(super) fn see_to_waiting(&self) {
+        if !self.kits.anybody_lacks() {
+            return;
+        }
+        if self.kits.is_any_left() || self.table.reclaim_any(&self.kits) {
+            self.grant_kits();
+        } else {
+            self.shed_active();
+        }
+    }
+
+    /// Forgets what the active spans that nobody runs have cached, until a kit has come free that somebody can have. Who runs one
+    /// of the others does it there.
     fn shed_active(&self) {
         for span in self.table.slab().active() {
             let Some(mut turn) = span.actor.claim() else {
@@ -309,8 +322,8 @@ impl Array {
             if let Err(again) = turn.finish() {
                 hand_over(span, again);
             }
-            if !freed.is_empty() {
-                return self.give_kits(freed);
+            if self.give_kits(freed) {
+                return;
             }
         }
     }

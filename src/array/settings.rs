@@ -488,8 +488,8 @@ impl Array {
         // Allocating may write pages to this very array, which must not wait for its superblock then.
         locked.allow_write();
         let result = self.allot_cache(size, &locked.setup());
-        // Kits that are there now may be waited for.
-        self.grant_kits();
+        // Kits that are there now may be waited for, and some that were there have gone.
+        self.see_to_waiting();
         result
     }
 

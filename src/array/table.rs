@@ -475,16 +475,13 @@ impl Table {
         None
     }
 
-    /// Forgets the blocks of the inactive span that was used longest ago, so that its kits come free. Returns whether
-    /// there was one with kits. The shard of the span that asks is searched first.
+    /// Has inactive spans forget their blocks, those first that were used longest ago, until a kit has come free that somebody
+    /// can have; of those that there are too many of there may be any number. Returns whether one has. The shard of the span
+    /// that asks is searched first.
+    #[must_use = "who waits for a kit is to be told"]
     pub(super) fn reclaim(&self, asking: &SpanObject, kits: &Kits) -> bool {
         let (own, _) = self.hash(asking.place.key());
-        for shard in (0..self.shards.len()).map(|i| own ^ i) {
-            if self.reclaim_from(shard, kits) {
-                return true;
-            }
-        }
-        false
+        (0..self.shards.len()).any(|i| self.reclaim_from(own ^ i, kits))
     }
 
     fn reclaim_from(&self, shard: usize, kits: &Kits) -> bool {
@@ -499,8 +496,7 @@ impl Table {
             finish_quiet(turn);
             shard.lists.lock().push_free(span);
             self.waiters.wake_all();
-            if !freed.is_empty() {
-                kits.give_all(freed);
+            if kits.give_all(freed) {
                 return true;
             }
         }

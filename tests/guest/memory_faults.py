@@ -10,13 +10,15 @@ The members are disks of memory that allocate nothing for their I/O."""
 
 import os
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from disk import Disk, pattern
 from memory import Point, Shortage, patiently
 from raid import Array, speed_limit, name_of, stop_all
-from report import Failed, Skipped, expect, expect_range, note, run, wait_for
+from report import Failed, Skipped, expect, expect_range, note, run, wait_for, within
 from torture import Check, Disks
 import kernel
 
@@ -200,6 +202,42 @@ def cache_grows():
     subject.expect_whole()
 
 
+def smaller_while_busy():
+    """A cache becomes smaller while all of it is at work, and is idle before anybody wants more: what is too much then goes when
+    somebody does, and nobody waits for that for ever."""
+    subject = Subject(6, True, strips=1024)
+    array = subject.array
+    stripe, begun = array.geometry().data * 16 * 1024, 64
+
+    def write(number):
+        # Most of a stripe: the rest is read, and all of it is kept.
+        with Disk(array.path) as disk:
+            disk.write(number * stripe, pattern(number, 32 * 1024))
+
+    # Writes need no superblock written first, from the first on.
+    array.set("safe_mode_delay", "0")
+    write(begun)
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(begun)]
+    for path in subject.disks.paths:
+        subject.disks.tell(path, "hold", 1)
+    for writer in writers:
+        writer.start()
+    wait_for("all stripes at work", lambda: memory_of(array)["spans_active"] == begun, 20 * SLOW)
+    # Each takes its pages as soon as it is.
+    time.sleep(0.2 * SLOW)
+    array.set("stripe_cache_size", 17)
+    for path in subject.disks.paths:
+        subject.disks.tell(path, "hold", 0)
+    for writer in writers:
+        writer.join()
+    wait_for("no stripe at work", lambda: memory_of(array)["spans_active"] == 0, 20 * SLOW)
+    expect_range("strips in memory, of which there should be 17", 4 * begun // 2, 4 * begun, memory_of(array)["kits"])
+    within(10 * SLOW, lambda: write(begun + 1))
+    expect("strips in memory", 17, memory_of(array)["kits"])
+    subject.check.whole(array.path, "fill", seed=5)
+    subject.expect_whole()
+
+
 def cleanup():
     """Everything goes."""
     Check.remove()
@@ -218,10 +256,12 @@ CASES = {
         ("each allocation of a start or a stop fails, raid5", lambda: starts_and_stops(5)),
         ("each allocation of a start or a stop fails, raid6", lambda: starts_and_stops(6)),
         ("each allocation for a larger cache fails", cache_grows),
+        ("a cache becomes smaller while it is at work", smaller_while_busy),
     ],
     "debug": [
         ("all allocations of the driver's code fail, raid5", lambda: short_of_memory(100, "driver", 5, True, bitmap=True)),
         ("each allocation for a larger cache fails", cache_grows),
+        ("a cache becomes smaller while it is at work", smaller_while_busy),
     ],
 }
 

@@ -37,11 +37,17 @@ pub(crate) enum Next {
     Change,
 }
 
+/// Picks after which nobody else is taken to be able to go on.
+const PATIENCE: u32 = 100;
+
 impl Sim {
     /// Something happens from outside, or goes on. Returns false if nothing does.
     pub(crate) fn admin(&mut self) -> bool {
         match self.admin {
             Admin::Idle if self.draining => self.mend(),
+            // Requests that can go on only when something happens from outside do not go on.
+            Admin::Idle if self.stalled > PATIENCE && self.requests.len() > 0 => false,
+            Admin::Idle if self.cache_rng.chance(self.config.resizes) => self.resize_cache(),
             Admin::Idle => self.rng.chance(self.config.trouble) && self.something_happens(),
             Admin::Suspending(next) => self.suspended(next),
             Admin::Quiescing { suspended } => {
@@ -114,6 +120,21 @@ impl Sim {
             }
             _ => self.power_may_fail() || self.shrink(),
         }
+    }
+
+    /// stripe_cache_size is changed.
+    fn resize_cache(&mut self) -> bool {
+        let (few, many) = (self.config.kits / 8 + 1, self.config.kits);
+        let kits = if self.table.total_kits() > few as usize {
+            self.cache_rng.within(1..few + 1)
+        } else {
+            self.cache_rng.within(many..2 * many)
+        };
+        self.count(Event::CacheResized);
+        self.note(|| format!("stripe_cache_size {kits}"));
+        self.table.resize(kits, self.md.slots.len());
+        self.wake_starved();
+        true
     }
 
     /// At the end of a run: what can be mended is mended, so that everything can be looked at.
@@ -461,10 +482,10 @@ impl Sim {
         }
         device.in_sync.set(true);
         self.sync.failures = 0;
-        let Some(member) = self.md.slots[slot] else {
+        let Some(d) = self.md.slots[slot] else {
             return true;
         };
-        let member = &self.devices[member];
+        let member = &self.devices[d];
         let is_more = !member.in_sync.get();
         if !member.faulty.get() {
             member.was_in_sync.set(member.in_sync.get());

@@ -27,6 +27,9 @@ const REPLACE_SALT: u64 = 231;
 /// What of the dice decides whether writes are held as those of streams are: not in the seeds that are kept.
 const STREAM_SALT: u64 = 1;
 
+/// What of the dice decides whether the number of kits changes while the array works: not in the seeds that are kept.
+const CACHE_SALT: u64 = 3;
+
 /// What of the dice decides whether engines fail.
 const ENGINE_SALT: u64 = 317;
 
@@ -64,7 +67,9 @@ pub(crate) struct Config {
     /// Span objects.
     pub(crate) spans: usize,
     /// Strip kits.
-    pub(crate) kits: usize,
+    pub(crate) kits: u32,
+    /// The number of kits is changed, each time the administrator is looked at.
+    pub(crate) resizes: u32,
     /// Members end their bios inside the submission, as a RAM disk does.
     pub(crate) synchronous: bool,
     /// Members have a volatile write cache.
@@ -123,6 +128,7 @@ impl Config {
         let is_six = six.chance(450);
         let mut replace = Self::replace_dice(seed);
         let mut stream = Rng::new(mix(seed, STREAM_SALT));
+        let mut cache = Self::cache_dice(seed);
         let streams = if stream.chance(250) {
             stream.pick(&[300, 800])
         } else {
@@ -144,9 +150,9 @@ impl Config {
         let array = dev_sectors * (members - parities(level));
         let bitmap_chunk = rng.chance(600).then(|| 8 << rng.below(6));
         let (spans, kits) = match rng.below(4) {
-            0 => (rng.within(1..4) as usize, rng.within(1..6) as usize),
-            1 => (rng.within(1..8) as usize, rng.within(2..24) as usize),
-            _ => (rng.within(4..16) as usize, rng.within(16..160) as usize),
+            0 => (rng.within(1..4) as usize, rng.within(1..6)),
+            1 => (rng.within(1..8) as usize, rng.within(2..24)),
+            _ => (rng.within(4..16) as usize, rng.within(16..160)),
         };
         let quiet = rng.chance(200);
         let slow = [1, 4, 16];
@@ -175,6 +181,11 @@ impl Config {
             bitmap_chunk,
             spans,
             kits,
+            resizes: if cache.chance(300) {
+                cache.pick(&[20, 100, 300])
+            } else {
+                0
+            },
             synchronous: rng.chance(200),
             volatile: rng.chance(700),
             scarce_clones: rng.chance(250),
@@ -232,11 +243,17 @@ impl Config {
         self.requests = 5;
         self.power_cuts = 0;
         self.replaces = 0;
+        self.resizes = 0;
     }
 
     /// The dice for all that has to do with replacements.
     pub(crate) fn replace_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, REPLACE_SALT))
+    }
+
+    /// The dice for all that has to do with another number of kits.
+    pub(crate) fn cache_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, CACHE_SALT))
     }
 
     /// The dice for all that has to do with engines that fail.

@@ -108,6 +108,8 @@ impl Env for World<'_> {
             };
             if evicted {
                 self.sim.count(Event::Evicted);
+                // There may be more than one.
+                self.freed = true;
             }
             // What was in the pages before must not matter.
             let poison = self.sim.rng.bits();
@@ -130,7 +132,9 @@ impl Env for World<'_> {
         self.freed |= !strips.is_empty();
         for strip in strips.iter() {
             match self.kits[strip as usize].take() {
-                Some(kit) => self.sim.table.free_kits.push(kit),
+                Some(kit) => {
+                    self.sim.table.give(kit);
+                }
                 None => self
                     .sim
                     .fail("a kit to give back", format!("none of strip {strip}")),

@@ -113,6 +113,7 @@ struct Sim {
     replace_rng: Rng,
     /// For engines that fail.
     engine_rng: Rng,
+    cache_rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
     devices: Vec<Device>,
@@ -133,6 +134,8 @@ struct Sim {
     /// The sync thread, not the administrator, has the array quiesced.
     quiesced_by_sync: bool,
     admin: Admin,
+    /// Picks in a row in which nobody but the administrator could go on.
+    stalled: u32,
     /// Requests still to be made.
     budget: u32,
     /// Steps between the last request and the end of all troubles.
@@ -214,22 +217,27 @@ impl Sim {
     /// Lets some actor go on. Returns false if it could not.
     fn schedule(&mut self) -> bool {
         let pace = self.config.pace;
-        let actors: [(u32, Act); 8] = [
-            (pace.io, Self::end_some_io),
-            (pace.lane, Self::run_lane),
-            (pace.job, Self::end_some_job),
-            (pace.submit, Self::submit),
-            (pace.daemon, Self::daemon),
-            (pace.sync, Self::sync),
-            (pace.admin, Self::admin),
-            (pace.streams, Self::look_at_streams),
+        // Each with whether it is one of those on whom requests may depend.
+        let actors: [(u32, Act, bool); 8] = [
+            (pace.io, Self::end_some_io, true),
+            (pace.lane, Self::run_lane, true),
+            (pace.job, Self::end_some_job, true),
+            (pace.submit, Self::submit, true),
+            (pace.daemon, Self::daemon, true),
+            (pace.sync, Self::sync, true),
+            (pace.admin, Self::admin, false),
+            (pace.streams, Self::look_at_streams, true),
         ];
-        let total = actors.iter().map(|(weight, _)| weight).sum();
+        let total = actors.iter().map(|(weight, _, _)| weight).sum();
         let mut dice = self.rng.below(total);
-        for (weight, act) in actors {
+        for (weight, act, counts) in actors {
             match dice.checked_sub(weight) {
                 Some(rest) => dice = rest,
-                None => return act(self),
+                None => {
+                    let acted = act(self);
+                    self.stalled = if acted && counts { 0 } else { self.stalled + 1 };
+                    return acted;
+                }
             }
         }
         false
@@ -257,9 +265,9 @@ impl Sim {
 
     /// At the end: everything was given back, and the members hold what they should.
     fn check_end(&mut self) {
-        let kits = self.table.count_kits();
-        if kits != self.config.kits {
-            self.fail(&format!("{} kits", self.config.kits), format!("{kits}"));
+        let (kits, total) = (self.table.count_kits(), self.table.total_kits());
+        if kits != total {
+            self.fail(&format!("{total} kits"), format!("{kits}"));
         }
         let counts = [
             ("references that quiesce waits for", self.md.inflight),

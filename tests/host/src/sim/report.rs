@@ -73,6 +73,7 @@ events! {
     Released "spans given back unused",
     NoKit "times that no kit was free",
     Evicted "kits taken from an inactive span",
+    CacheResized "changes of the number of kits",
     Starved "spans parked for lack of kits",
     WaitsRest "spans held for the rest of a stream",
     WaitsBitmap "spans parked for a bitmap flush",

@@ -10,6 +10,7 @@ use super::submit::changes;
 use super::table::{Actor, Events, PartOwner, SimPart};
 use super::Sim;
 use crate::array::deferred::Comes;
+use crate::array::queue::Pushed;
 use crate::raid::job::Env;
 use crate::raid::part::PartKind;
 use crate::raid::phase::Phase;
@@ -165,7 +166,7 @@ impl Sim {
             (true, true) => Comes::Again,
             (true, false) => Comes::InVain,
         };
-        let pass_on = world.freed || (granted && !span.waits().memory);
+        let (freed, has_all) = (world.freed, granted && !span.waits().memory);
         self.hear_of_failures();
         self.note(|| {
             format!(
@@ -188,20 +189,21 @@ impl Sim {
         for part in std::mem::take(&mut actor.parts.done) {
             self.complete_part(key, &part, writing);
         }
-        if pass_on {
+        if has_all {
+            self.look_for_kits();
+        } else if freed {
             self.wake_starved();
         }
         self.pump(entry, &mut actor, runner);
-        self.park(entry, &actor, comes);
+        let starves = self.park(entry, &actor, comes);
         self.table.entries[entry].actor = Some(actor);
-        if self.table.entries[entry].place.is_waiting() {
-            if !self.table.has_kits() {
-                self.table.shed_active();
-            }
-            if self.table.has_kits() {
-                // Some came free between the attempt and this; nobody would tell.
-                self.wake_starved();
-            }
+        let Some(pushed) = starves else {
+            return;
+        };
+        // Some may have come free between the attempt and this; nobody would tell.
+        let found = self.look_for_kits();
+        if !found && (pushed == Pushed::First || comes != Comes::Anew) && self.table.shed_active() {
+            self.wake_starved();
         }
     }
 
@@ -437,16 +439,19 @@ impl Sim {
             self.check_idle(entry);
             self.table.deactivate(entry);
             self.put_inflight();
-            // Its kits can be had now.
-            self.wake_starved();
+            if self.table.anybody_starves() {
+                // Its kits can be had now.
+                self.look_for_kits();
+            }
         }
         true
     }
 
-    /// Puts a span on the lists of what it waits for.
-    fn park(&mut self, entry: usize, actor: &Actor, comes: Comes) {
+    /// Puts a span on the lists of what it waits for. If it waits for kits, tells whether it is the only one there.
+    fn park(&mut self, entry: usize, actor: &Actor, comes: Comes) -> Option<Pushed> {
         let waits = actor.span.waits();
-        if waits.memory && self.table.starve(entry, comes) {
+        let starves = waits.memory.then(|| self.table.starve(entry, comes));
+        if starves.is_some_and(|pushed| pushed != Pushed::Already) {
             self.count(Event::Starved);
         }
         if waits.superblock && !self.table.parked_super.contains(&entry) {
@@ -461,6 +466,7 @@ impl Sim {
             self.count(Event::WaitsRest);
             self.table.watched.push(entry);
         }
+        starves
     }
 
     /// Some of the spans that wait for the rest of a stream have waited for long enough. Returns false if there are none.
@@ -475,6 +481,22 @@ impl Sim {
             }
         }
         any
+    }
+
+    /// An object for the span at `key`, if there is one. The kits that come free by that are for those who wait.
+    pub(crate) fn find_span(&mut self, key: SpanKey) -> Option<usize> {
+        let found = self.table.find_or_place(key, &self.geometry);
+        self.wake_starved();
+        found
+    }
+
+    /// Somebody who waits is told if there is a kit for him, also one of an inactive span. Returns whether there is one.
+    fn look_for_kits(&mut self) -> bool {
+        let found = self.table.is_any_left() || self.table.anybody_lacks() && self.table.reclaim();
+        if found {
+            self.wake_starved();
+        }
+        found
     }
 
     /// The first span that waits for kits is told to try.

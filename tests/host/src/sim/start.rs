@@ -74,6 +74,7 @@ impl Sim {
             sync: Sync::new(),
             quiesced_by_sync: false,
             admin: Admin::Idle,
+            stalled: 0,
             budget: config.requests,
             linger: 1 + rng.below(if scenario.small { 100 } else { 1500 }),
             draining: false,
@@ -85,6 +86,7 @@ impl Sim {
             trace: trace.then(RefCell::default),
             replace_rng: Config::replace_dice(!seed),
             engine_rng: Config::engine_dice(!seed),
+            cache_rng: Config::cache_dice(!seed),
             rng,
             config,
         };

@@ -338,10 +338,7 @@ impl Sim {
             };
             if !call.reserved.iter().any(|(reserved, _)| *reserved == key) {
                 let none = call.reserved.len() == RESERVED || self.memory.fails();
-                let entry = self
-                    .table
-                    .find_or_place(key, &self.geometry)
-                    .filter(|_| !none);
+                let entry = self.find_span(key).filter(|_| !none);
                 let Some(entry) = entry else {
                     self.count(Event::NoSpan);
                     if nowait {
@@ -570,7 +567,7 @@ impl Sim {
             return false;
         };
         let found = (!self.memory.fails())
-            .then(|| self.table.find_or_place(key, &self.geometry))
+            .then(|| self.find_span(key))
             .flatten();
         let Some(entry) = found else {
             self.unposted.push_front(Unposted { key, part });

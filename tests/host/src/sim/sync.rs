@@ -248,7 +248,7 @@ impl Sim {
             generation: 0,
         };
         let found = (!self.memory.fails())
-            .then(|| self.table.find_or_place(key, &self.geometry))
+            .then(|| self.find_span(key))
             .flatten();
         let Some(entry) = found else {
             self.count(Event::NoSpan);

@@ -10,6 +10,7 @@ use super::code::Slots;
 use super::engines::EndedJob;
 use crate::array::deferred::{Comes, Deferred, Ends, Place};
 use crate::array::queue::Pushed;
+use crate::array::stock::Stock;
 use crate::raid::column::Column;
 use crate::raid::geometry::Geometry;
 use crate::raid::part::{Part, Parts};
@@ -189,6 +190,8 @@ pub(crate) struct Entry {
 pub(crate) struct Table {
     pub(crate) entries: Vec<Entry>,
     pub(crate) free_kits: Vec<Kit>,
+    /// How many kits there are, in the pool and in spans, and how many there should be.
+    stock: Stock,
     /// Spans that wait for kits, first come first served; and the same as it should be.
     deferred: Deferred,
     ends: Ends,
@@ -205,7 +208,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table of `spans` span objects and `kits` kits for `members` members.
-    pub(crate) fn new(spans: usize, kits: usize, members: usize) -> Self {
+    pub(crate) fn new(spans: usize, kits: u32, members: usize) -> Self {
         let entry = |_| Entry {
             key: None,
             actor: Some(Box::new(Actor {
@@ -232,9 +235,10 @@ impl Table {
             pins: 0,
             idle_since: 0,
         };
-        Self {
+        let mut table = Self {
             entries: (0..spans).map(entry).collect(),
-            free_kits: vec![vec![[0; 8]; members]; kits],
+            free_kits: Vec::new(),
+            stock: Stock::new(0, u32::MAX),
             deferred: Deferred::new(),
             ends: Ends::new(),
             starved: VecDeque::new(),
@@ -243,7 +247,34 @@ impl Table {
             parked_super: Vec::new(),
             watched: Vec::new(),
             clock: 0,
+        };
+        table.resize(kits, members);
+        table
+    }
+
+    /// Changes how many kits there should be: makes those that are missing, and drops those that are too many as far as nobody
+    /// works with them, the rest when they come back.
+    pub(crate) fn resize(&mut self, kits: u32, members: usize) {
+        while self.stock.total() - self.count_free() > kits && self.reclaim() {}
+        self.stock.aim(kits);
+        while self.stock.total() > kits {
+            let Some(kit) = self.free_kits.pop() else {
+                return;
+            };
+            self.give(kit);
         }
+        while let Some(kit) = self.stock.add(|| Some(vec![[0; 8]; members])) {
+            self.give(kit);
+        }
+    }
+
+    /// Takes a kit back, unless there are more than there should be. Returns whether somebody can have it.
+    pub(crate) fn give(&mut self, kit: Kit) -> bool {
+        let stays = !self.stock.is_surplus();
+        if stays {
+            self.free_kits.push(kit);
+        }
+        stays
     }
 
     /// The entry of the span at `key`, if it is in the table.
@@ -290,16 +321,34 @@ impl Table {
         !std::mem::replace(&mut entry.owned, true)
     }
 
-    /// The kits of an inactive span, back in the pool. Returns how many.
-    pub(crate) fn evict(&mut self, index: usize) -> u32 {
+    /// The kits of an inactive span, back in the pool. Returns whether somebody can have some.
+    pub(crate) fn evict(&mut self, index: usize) -> bool {
+        self.give_up(index, |actor| actor.span.evict(&mut actor.columns))
+    }
+
+    /// The kits of the strips that an actor says it can do without, back in the pool. Returns whether somebody can have some.
+    fn give_up(&mut self, index: usize, which: impl FnOnce(&mut Actor) -> Strips) -> bool {
         let Some(actor) = &mut self.entries[index].actor else {
-            return 0;
+            return false;
         };
-        let strips = actor.span.evict(&mut actor.columns);
-        for strip in strips.iter() {
-            self.free_kits.extend(actor.kits[strip as usize].take());
+        let strips = which(actor);
+        let kits: Vec<_> = strips
+            .iter()
+            .filter_map(|strip| actor.kits[strip as usize].take())
+            .collect();
+        kits.into_iter()
+            .fold(false, |found, kit| self.give(kit) || found)
+    }
+
+    /// Has inactive spans forget their blocks, those first that were not used for longest, until somebody can have a kit. Returns
+    /// whether it came to that.
+    pub(crate) fn reclaim(&mut self) -> bool {
+        while let Some(index) = self.oldest(|actor| !actor.span.kits().is_empty()) {
+            if self.evict(index) {
+                return true;
+            }
         }
-        strips.count()
+        false
     }
 
     /// A kit, if need be from the inactive span that was not used for longest. The flag tells whether it had to be.
@@ -307,8 +356,7 @@ impl Table {
         if let Some(kit) = self.free_kits.pop() {
             return Some((kit, false));
         }
-        let index = self.oldest(|actor| !actor.span.kits().is_empty())?;
-        self.evict(index);
+        self.reclaim();
         Some((self.free_kits.pop()?, true))
     }
 
@@ -333,24 +381,27 @@ impl Table {
         self.deferred.count()
     }
 
-    /// Puts a span into the list of those that wait for kits. Returns whether it was not there.
-    pub(crate) fn starve(&mut self, index: usize, comes: Comes) -> bool {
+    /// Puts a span into the list of those that wait for kits. Tells whether it is the only one there.
+    pub(crate) fn starve(&mut self, index: usize, comes: Comes) -> Pushed {
         let entries = &self.entries;
         let place = |index| Some(&entries.get(usize::try_from(index).ok()?)?.place);
         let number = u32::try_from(index).unwrap_or(u32::MAX);
-        let new = self.deferred.push(&mut self.ends, number, comes, place) != Pushed::Already;
-        if new && comes == Comes::InVain {
+        let pushed = self.deferred.push(&mut self.ends, number, comes, place);
+        if pushed == Pushed::Already {
+            return pushed;
+        }
+        if comes == Comes::InVain {
             self.starved.push_front(index);
-        } else if new {
+        } else {
             self.starved.push_back(index);
         }
-        new
+        pushed
     }
 
     /// Takes the one that has waited for longest out of that list, if there is a kit that has not been granted. The second is the
     /// one that should be.
     pub(crate) fn next_starved(&mut self) -> (Option<usize>, Option<usize>) {
-        let kits = self.spare_kits();
+        let kits = self.free_kits.len();
         let granted = (self.entries.iter()).filter(|entry| Deferred::is_granted(&entry.place));
         let expected = if kits > granted.count() {
             self.starved.pop_front()
@@ -365,14 +416,19 @@ impl Table {
         (first, expected)
     }
 
-    /// Kits in the pool and in inactive spans.
-    fn spare_kits(&self) -> usize {
-        let inactive = self.entries.iter().filter(|entry| !entry.active);
-        let cached = inactive.filter_map(|entry| entry.actor.as_deref());
-        let cached: usize = cached
-            .map(|actor| actor.kits.iter().flatten().count())
-            .sum();
-        self.free_kits.len() + cached
+    /// Number of kits in the pool.
+    fn count_free(&self) -> u32 {
+        u32::try_from(self.free_kits.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there are more of them than have been granted.
+    pub(crate) fn is_any_left(&self) -> bool {
+        self.count_free() > self.deferred.granted()
+    }
+
+    /// Whether somebody waits who was not granted one.
+    pub(crate) fn anybody_lacks(&self) -> bool {
+        self.deferred.count() > self.deferred.granted()
     }
 
     /// Whether a span may take kits although others wait.
@@ -385,22 +441,20 @@ impl Table {
         self.deferred.end_grant(&self.entries[index].place);
     }
 
-    /// Takes the kits of idle strips out of active spans that nobody runs: who keeps them so may sleep.
-    pub(crate) fn shed_active(&mut self) {
-        for entry in self.entries.iter_mut().filter(|e| e.active && !e.owned) {
-            let Some(actor) = &mut entry.actor else {
-                continue;
-            };
-            let strips = actor.span.shed(&mut actor.columns);
-            for strip in strips.iter() {
-                self.free_kits.extend(actor.kits[strip as usize].take());
-            }
-        }
+    /// Takes the kits of idle strips out of active spans that nobody runs, until somebody can have one: who keeps them so may
+    /// sleep. Returns whether it came to that.
+    pub(crate) fn shed_active(&mut self) -> bool {
+        (0..self.entries.len()).any(|index| {
+            let entry = &self.entries[index];
+            entry.active
+                && !entry.owned
+                && self.give_up(index, |actor| actor.span.shed(&mut actor.columns))
+        })
     }
 
-    /// Whether somebody would find a kit now.
-    pub(crate) fn has_kits(&self) -> bool {
-        !self.free_kits.is_empty() || self.oldest(|actor| !actor.span.kits().is_empty()).is_some()
+    /// How many kits there are, by the books.
+    pub(crate) fn total_kits(&self) -> usize {
+        self.stock.total() as usize
     }
 
     /// Kits that are in the pool or held by spans.
