@@ -492,6 +492,8 @@ impl Sim {
             member.faulty.set(true);
             member.in_sync.set(false);
             member.blocked.set(true);
+            // What the other one cannot read by now is gone with it.
+            self.device_lost(d);
         }
         self.md.change_devs.set(true);
         self.md.change_pending.set(true);
