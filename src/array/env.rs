@@ -94,6 +94,16 @@ impl RunEnv<'_> {
             .map(move |node| node.as_mut()?.kit.page_mut(member))
     }
 
+    /// The strips that lie below a sector of the members as a whole, where the bitmap knows of no sync that is to be done.
+    fn synced_below(&self, sector: u64) -> Strips {
+        if !self.array.mddev.bitmap_synced(self.sector) {
+            return Strips::NONE;
+        }
+        let strips = sector.saturating_sub(self.sector) / u64::from(STRIP_SECTORS);
+        let below = Strips::first_n(u32::try_from(strips).unwrap_or(u32::MAX));
+        below & self.array.geometry.all_strips()
+    }
+
     /// The first sector of a strip on its members.
     pub(super) fn strip_sector(&self, strip: u32) -> u64 {
         self.sector
@@ -134,18 +144,13 @@ impl Env for RunEnv<'_> {
         self.array.replacement(member, self.sector)
     }
 
+    fn parity_known(&self) -> Strips {
+        self.synced_below(self.array.mddev.resync_offset())
+    }
+
     fn parity_trusted(&self) -> Strips {
-        // Parity of a strip is right from the time when the resync has gone past all of it.
         let trusted = self.array.trusted.load(Ordering::Relaxed);
-        let synced = trusted
-            .max(self.array.mddev.resync_offset())
-            .saturating_sub(self.sector);
-        let strips = synced / u64::from(STRIP_SECTORS);
-        let mut trusted = Strips::first_n(u32::try_from(strips).unwrap_or(u32::MAX));
-        if !self.array.mddev.bitmap_synced(self.sector) {
-            trusted = Strips::NONE;
-        }
-        trusted & self.array.geometry.all_strips()
+        self.synced_below(trusted.max(self.array.mddev.resync_offset()))
     }
 
     fn rmw_level(&self) -> RmwLevel {

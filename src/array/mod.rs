@@ -219,10 +219,11 @@ impl Personality for Array {
     }
 
     fn resize(array: Running<'_, Self>, locked: &Locked<'_>, sectors: u64) -> Result {
+        array.prepare_resize(locked, sectors)?;
         sync::quiesce(&array, Some(locked));
         let result = array.resize(locked, sectors);
         array.open();
-        array.grant_kits();
+        array.see_to_waiting();
         result
     }
 

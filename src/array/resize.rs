@@ -25,7 +25,7 @@ impl Array {
         self.whole_chunks(sectors).saturating_mul(data.into())
     }
 
-    /// Uses `sectors` sectors of each member from now on. Sleeps.
+    /// Uses `sectors` sectors of each member from now on, after [`Self::prepare_resize`]. Sleeps.
     ///
     /// No request is under way: those that come meanwhile wait, and fail if they lie in what is gone by then.
     ///
@@ -34,25 +34,54 @@ impl Array {
     /// `EINVAL`: the array's size is set by somebody else and would not fit any more. Or what the bitmap says.
     pub(super) fn resize(&self, locked: &Locked<'_>, sectors: u64) -> Result {
         let sectors = self.whole_chunks(sectors);
-        let size = self.geometry.array_sectors(sectors).ok_or(EINVAL)?;
-        if locked.external_size() != 0 && locked.array_sectors() > size {
-            return Err(EINVAL);
+        self.fits(locked, sectors)?;
+        if locked.bitmap_is_lockless() {
+            locked.bitmap_resize(sectors)?;
         }
-        locked.bitmap_resize(sectors)?;
 
-        locked.set_array_sectors(size);
+        locked.set_array_sectors(self.geometry.array_sectors(sectors).ok_or(EINVAL)?);
         let old = locked.dev_sectors();
-        if sectors > old && locked.resync_offset() > old {
-            // Parity of what is new was never made.
-            locked.set_resync_offset(old);
-            // No sync ends meanwhile that could raise it.
+        if sectors > old {
+            // Parity of what is new was never made. No sync ends meanwhile that could raise this; a repair that was interrupted has
+            // left all parity trusted, and the sync to begin before the old end.
             self.trusted.fetch_min(old, Ordering::Relaxed);
-            locked.set_recovery(Recovery::Needed);
+            if locked.resync_offset() > old {
+                locked.set_resync_offset(old);
+                locked.set_recovery(Recovery::Needed);
+            }
         }
         locked.set_dev_sectors(sectors);
         locked.set_resync_max_sectors(sectors);
         // What is cached past the end means nothing if the array should grow again.
         self.table.forget_all(&self.kits);
+        Ok(())
+    }
+
+    /// Has a bitmap that asks for memory be as large as it is to be with `sectors` sectors of each member. Sleeps.
+    ///
+    /// Requests go on: memory may come free by a write to this very array. The bitmap stops them by itself while it changes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::resize`].
+    pub(super) fn prepare_resize(&self, locked: &Locked<'_>, sectors: u64) -> Result {
+        let sectors = self.whole_chunks(sectors);
+        self.fits(locked, sectors)?;
+        if locked.bitmap_is_lockless() {
+            // It has all its memory, and does not stop requests.
+            return Ok(());
+        }
+        // Who writes to free memory must not wait for the superblock, which nobody writes while we have the mutex.
+        locked.allow_write();
+        locked.bitmap_resize(sectors)
+    }
+
+    /// Whether the array can use `sectors` sectors of each member.
+    fn fits(&self, locked: &Locked<'_>, sectors: u64) -> Result {
+        let size = self.geometry.array_sectors(sectors).ok_or(EINVAL)?;
+        if locked.external_size() != 0 && locked.array_sectors() > size {
+            return Err(EINVAL);
+        }
         Ok(())
     }
 

@@ -82,7 +82,12 @@ pub(crate) trait Env {
     /// What the device can do that is to replace `member`, if there is one, failed or not.
     fn replacement(&self, member: usize) -> Option<Replacement>;
 
-    /// The strips where parity is known to match data (they lie below the resync offset).
+    /// The strips where parity is known to match data: they lie below the resync offset. Elsewhere no write may go by it.
+    fn parity_known(&self) -> Strips;
+
+    /// The strips where a mismatch means that something has changed a block, so that the wrong one may be looked for: those where
+    /// parity is known, and those that a sync of known parity has not come to. A sync that is interrupted leaves the latter above
+    /// the resync offset.
     fn parity_trusted(&self) -> Strips;
 
     /// Which of RMW and RCW is preferred.

@@ -137,7 +137,7 @@ pub(super) struct Strip<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct WriteRules {
     /// Parity on the members is known to match data.
-    pub(super) parity_trusted: bool,
+    pub(super) parity_known: bool,
     /// The administrator's preference.
     pub(super) rmw_level: RmwLevel,
 }
@@ -168,7 +168,7 @@ impl Strip<'_> {
         if rmw.lost > 0 && rcw.lost > 0 {
             return self.recover().unwrap_or(Plan::Impossible);
         }
-        let prefer_rmw = rules.parity_trusted
+        let prefer_rmw = rules.parity_known
             && match rules.rmw_level {
                 RmwLevel::Disable => false,
                 // It works on what is changed twice, and reads parity too; RCW works on all data.
@@ -365,7 +365,7 @@ mod tests {
     const PQ: Parities = Parities { p: true, q: true };
 
     const RULES: WriteRules = WriteRules {
-        parity_trusted: true,
+        parity_known: true,
         rmw_level: RmwLevel::Enable,
     };
 
@@ -450,7 +450,7 @@ mod tests {
             ..RULES
         };
         let untrusted = WriteRules {
-            parity_trusted: false,
+            parity_known: false,
             ..RULES
         };
         for rules in [disable, untrusted] {

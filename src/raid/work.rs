@@ -146,7 +146,7 @@ impl Span {
         };
         let plan = if self.writes.meets(strip) {
             view.plan_write(WriteRules {
-                parity_trusted: env.parity_trusted().meets(strip),
+                parity_known: env.parity_known().meets(strip),
                 rmw_level: env.rmw_level(),
             })
         } else if self.syncs.meets(strip) {

@@ -118,6 +118,41 @@ def only_what_is_new():
         shadow.verify("all of it, without two members")
 
 
+def parity_not_known(grown):
+    """Where md does not say that parity is right, a write makes it of all data: behind the end of an array that grows after a
+    repair was interrupted, and where the administrator says so."""
+    array = Array.create(rams(5), level=5, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+    array.reassemble()
+    geometry = array.geometry()
+    if grown:
+        for path in array.members:
+            with Disk(path) as disk:
+                disk.write(array.data_offset(path) + 8 * MIB, pattern(path, MIB))
+        array.set("sync_speed_max", 1000)
+        array.set("sync_action", "repair")
+        wait_for("a repair", lambda: array.get("sync_completed").split()[0] not in ("none", "0"), 30)
+        array.set("sync_action", "frozen")
+        expect("parity is known after a repair that was interrupted", False, array.get("resync_start") == "none")
+        array.set("component_size", 16 * MIB // KIB)
+        sector = 8 * MIB // 512 + 8
+    else:
+        array.set("sync_action", "frozen")
+        sector = 3 * geometry.chunk + 8
+        array.damage(geometry.row(3).p, sector, 4096)
+        array.set("resync_start", 0)
+    expect("parity of the row is right", False, array.row_parity_right(sector))
+    stripe, within = divmod(sector, geometry.chunk)
+    with Disk(array.path) as disk:
+        disk.write((stripe * geometry.data * geometry.chunk + within) * 512, pattern("new", 4096))
+    expect("parity of the row is right once it was written", True, array.row_parity_right(sector))
+    array.set("sync_speed_max", "system")
+    array.set("sync_action", "idle")
+    array.wait_synced()
+    array.expect_clean()
+
+
 def under_load(level, bitmap):
     """Larger and smaller again and again under a verifying load of what always stays, and writes to what comes and goes."""
     array = Array.create(rams(level - 1), level=level, size=8, bitmap=bitmap)
@@ -164,6 +199,8 @@ if __name__ == "__main__":
         ("raid5: nothing is written behind the end", lambda: nothing_behind(5, "none")),
         ("raid6, bitmap: nothing is written behind the end", lambda: nothing_behind(6, "internal")),
         ("only what is new is synced", only_what_is_new),
+        ("parity is not known behind what was there", lambda: parity_not_known(True)),
+        ("parity is not known where md is told so", lambda: parity_not_known(False)),
         ("raid5: under load", lambda: under_load(5, "none")),
         ("raid6, bitmap: under load", lambda: under_load(6, "internal")),
         ("sizes that are refused", refusals),

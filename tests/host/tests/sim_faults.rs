@@ -44,8 +44,8 @@ const FAULTS: &[Fault] = faults! {
         "column.modified = (column.modified - strips) | made;" =>
         "if !super::fault::on(\"parity-not-written\") { column.modified = (column.modified - strips) | made; }";
     "untrusted-parity-trusted", "work.rs",
-        "parity_trusted: env.parity_trusted().meets(strip)," =>
-        "parity_trusted: env.parity_trusted().meets(strip) || super::fault::on(\"untrusted-parity-trusted\"),";
+        "parity_known: env.parity_known().meets(strip)," =>
+        "parity_known: env.parity_known().meets(strip) || super::fault::on(\"untrusted-parity-trusted\"),";
     "read-errors-ignored", "column.rs",
         "if !ok {\n            self.lost |= read;" =>
         "if !ok && !super::fault::on(\"read-errors-ignored\") {\n            self.lost |= read;";

@@ -48,6 +48,7 @@ impl Sim {
             // Requests that can go on only when something happens from outside do not go on.
             Admin::Idle if self.stalled > PATIENCE && self.requests.len() > 0 => false,
             Admin::Idle if self.cache_rng.chance(self.config.resizes) => self.resize_cache(),
+            Admin::Idle if self.trust_rng.chance(self.config.distrusts) => self.distrust(),
             Admin::Idle => self.rng.chance(self.config.trouble) && self.something_happens(),
             Admin::Suspending(next) => self.suspended(next),
             Admin::Quiescing { suspended } => {
@@ -134,6 +135,33 @@ impl Sim {
         self.note(|| format!("stripe_cache_size {kits}"));
         self.table.resize(kits, self.md.slots.len());
         self.wake_starved();
+        true
+    }
+
+    /// md is told that parity is not known from some row on (resync_start), and it is wrong there where nobody works. Returns false
+    /// if that cannot be.
+    fn distrust(&mut self) -> bool {
+        let simple = self.bitmap.is_none() && self.parities() == 1 && self.config.power_cuts == 0;
+        if !simple || !self.sync.is_idle() || self.md.locked {
+            return false;
+        }
+        let from = self.trust_rng.index(self.rows.len());
+        // CAST: the simulated members are small.
+        let sector = from as u32 * STRIP_SECTORS;
+        self.count(Event::Distrusted);
+        self.note(|| format!("resync_start {sector}"));
+        self.md.resync_offset = self.md.resync_offset.min(sector);
+        for row in from..self.rows.len() {
+            let device = self.member(self.code(row).p());
+            let Some(device) = device.filter(|_| self.may_scribble(row)) else {
+                continue;
+            };
+            for at in 0..STRIP_SECTORS {
+                let value = self.trust_rng.bits();
+                self.devices[device].scribble(row as u32 * STRIP_SECTORS + at, value);
+            }
+            self.rows[row].excuse = Excuse::Hole;
+        }
         true
     }
 

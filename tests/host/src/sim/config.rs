@@ -30,6 +30,9 @@ const STREAM_SALT: u64 = 1;
 /// What of the dice decides whether the number of kits changes while the array works: not in the seeds that are kept.
 const CACHE_SALT: u64 = 3;
 
+/// What of the dice decides whether parity is declared not to be known.
+const TRUST_SALT: u64 = 4;
+
 /// What of the dice decides whether engines fail.
 const ENGINE_SALT: u64 = 317;
 
@@ -70,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) kits: u32,
     /// The number of kits is changed, each time the administrator is looked at.
     pub(crate) resizes: u32,
+    /// Parity is declared not to be known, each time the administrator is looked at.
+    pub(crate) distrusts: u32,
     /// Members end their bios inside the submission, as a RAM disk does.
     pub(crate) synchronous: bool,
     /// Members have a volatile write cache.
@@ -186,6 +191,11 @@ impl Config {
             } else {
                 0
             },
+            distrusts: if Self::trust_dice(seed).chance(300) {
+                Self::trust_dice(!seed).pick(&[20, 100])
+            } else {
+                0
+            },
             synchronous: rng.chance(200),
             volatile: rng.chance(700),
             scarce_clones: rng.chance(250),
@@ -244,6 +254,7 @@ impl Config {
         self.power_cuts = 0;
         self.replaces = 0;
         self.resizes = 0;
+        self.distrusts = 0;
     }
 
     /// The dice for all that has to do with replacements.
@@ -254,6 +265,11 @@ impl Config {
     /// The dice for all that has to do with another number of kits.
     pub(crate) fn cache_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, CACHE_SALT))
+    }
+
+    /// The dice for all that has to do with parity that is not known.
+    pub(crate) fn trust_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, TRUST_SALT))
     }
 
     /// The dice for all that has to do with engines that fail.

@@ -73,6 +73,10 @@ impl Env for World<'_> {
         self.sim.replacement_at(member, self.key)
     }
 
+    fn parity_known(&self) -> Strips {
+        super::md::strips_below(self.key, self.sim.md.resync_offset)
+    }
+
     fn parity_trusted(&self) -> Strips {
         super::md::strips_below(self.key, self.sim.md.trusted_below())
     }

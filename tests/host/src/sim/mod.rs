@@ -114,6 +114,7 @@ struct Sim {
     /// For engines that fail.
     engine_rng: Rng,
     cache_rng: Rng,
+    trust_rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
     devices: Vec<Device>,

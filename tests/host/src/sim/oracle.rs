@@ -318,8 +318,8 @@ impl Sim {
         let one_lost = slots
             .into_iter()
             .any(|slot| !self.has_block(slot, row) || self.is_bad_block(slot, row));
-        // A write makes parity anew only where it is not trusted, and only if it can read all data.
-        let untrusted = row_end(row) > self.md.trusted_below() && !one_lost && !rewritten;
+        // A write makes parity anew only where it is not known, and only if it can read all data.
+        let untrusted = row_end(row) > self.md.resync_offset && !one_lost && !rewritten;
         let excused = state.excuse == Excuse::Scribbled
             || (state.excuse == Excuse::Hole && !untrusted)
             || state.lossy;

@@ -74,6 +74,7 @@ events! {
     NoKit "times that no kit was free",
     Evicted "kits taken from an inactive span",
     CacheResized "changes of the number of kits",
+    Distrusted "times that parity was declared not to be known",
     Starved "spans parked for lack of kits",
     WaitsRest "spans held for the rest of a stream",
     WaitsBitmap "spans parked for a bitmap flush",

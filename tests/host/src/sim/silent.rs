@@ -126,7 +126,7 @@ impl Sim {
     }
 
     /// Whether a row is whole, right, known to be, and nothing is under way there.
-    fn may_scribble(&self, row: usize) -> bool {
+    pub(crate) fn may_scribble(&self, row: usize) -> bool {
         let sector = row as u32 * STRIP_SECTORS;
         let quiet = !self.table.entries.iter().any(|entry| {
             entry.active
