@@ -338,7 +338,10 @@ impl Array {
             // A part that is held must have somebody who lets it go: who watches streams, or the plug.
             let stream = stream.filter(|_| self.leaves_rest(&item.part));
             item.stream = stream.unwrap_or(NO_STREAM);
-            let plugged = self.may_hold(&item.part) && plug::hold(span.clone()).is_ok();
+            // A plug that is full runs what it has, here, and what these send would not go out while the rest is waited for.
+            let plugged = by == By::Submitter
+                && self.may_hold(&item.part)
+                && plug::hold(span.clone()).is_ok();
             item.part.hold = match (plugged, stream) {
                 (true, Some(_)) => Hold::PluggedStream,
                 (true, None) => Hold::Plug,

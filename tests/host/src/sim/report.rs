@@ -66,6 +66,7 @@ events! {
     RunInline "spans run by a submitter",
     HandedOver "spans handed over after some rounds",
     Unplugged "plugs with spans released",
+    PlugFull "spans released because a plug was full",
     NoSpan "times that no span was free",
     Pieces "requests that got their spans in pieces",
     NoClone "no clone for a request",

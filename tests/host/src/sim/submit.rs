@@ -19,6 +19,9 @@ use std::collections::VecDeque;
 /// Spans that a call takes hold of at a time.
 const RESERVED: usize = 16;
 
+/// Spans that a plug holds.
+const PLUGGED: usize = 3;
+
 /// Clones of requests that md core keeps for when there is no memory.
 const CLONES: u32 = 2;
 
@@ -210,6 +213,12 @@ impl Sim {
             }
         }
         if waits {
+            if self.submitters[index].has_member_bios() {
+                self.fail(
+                    "no bio for a member to be queued while its submitter sleeps",
+                    format!("some of submitter {index}'s are"),
+                );
+            }
             // It sleeps: schedule() releases the plug.
             return self.unplug(index, true);
         }
@@ -452,10 +461,24 @@ impl Sim {
                 false => Step::Return,
             };
         };
-        if let (PartKind::Write, Some(plug)) = (part.kind, &mut self.submitters[index].plug) {
+        // A plug that is full runs what it has, here, and what these send would not go out while the rest is waited for.
+        let is_last = call.at == call.end;
+        if let (PartKind::Write, true, Some(plug)) =
+            (part.kind, is_last, &mut self.submitters[index].plug)
+        {
             if part.end - part.start < self.geometry.stripe_sectors() {
                 part.hold = Hold::Plug;
+                let mut full = Vec::new();
+                if plug.0.len() >= PLUGGED && !plug.0.contains(&entry) {
+                    full = std::mem::take(&mut plug.0);
+                }
                 plug.0.push(entry);
+                for held in full {
+                    self.count(Event::PlugFull);
+                    if self.table.post(held, Events::UNPLUG) {
+                        self.run_span(held, Runner::Submitter(index));
+                    }
+                }
             }
         }
         if self.config.streams > 0 && part.kind == PartKind::Write && !part.fua {
