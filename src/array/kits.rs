@@ -243,31 +243,41 @@ impl Kits {
         some
     }
 
-    /// Changes how many kits there should be, and allocates what is missing. May sleep.
+    /// Changes how many kits there should be, and allocates what is missing if that is more than before. May sleep.
     ///
     /// Only one caller at a time: the array's configuration is locked. What is too much is freed now as far as it is
     /// free, and the rest when it comes free.
     ///
     /// # Errors
     ///
-    /// There is no memory; then there should be as many as there are.
+    /// There is no memory; then there should be as many as there are, or as there should have been.
     pub(super) fn resize(&self, target: u32, setup: &Setup) -> Result {
+        let before = self.target();
         self.stock.aim(target);
-        while self.total() > self.wanted() {
-            let Some(node) = self.take() else {
-                return Ok(());
-            };
-            self.give(node);
+        if target <= before {
+            // What is missing was given back for want of memory, and is made again when there is some.
+            self.drop_surplus();
+            return Ok(());
         }
         while self.total() < self.wanted() {
             let Ok(node) = self.make(setup) else {
-                self.stock.aim(self.total());
+                self.stock.aim(self.total().max(before));
                 return Err(ENOMEM);
             };
             self.stock.added();
             self.give(node);
         }
         Ok(())
+    }
+
+    /// Frees what is too much, as far as it is free.
+    fn drop_surplus(&self) {
+        while self.total() > self.wanted() {
+            let Some(node) = self.take() else {
+                return;
+            };
+            self.give(node);
+        }
     }
 
     /// Whether some span waits for a kit.

@@ -202,6 +202,35 @@ def cache_grows():
     subject.expect_whole()
 
 
+def refused_when_given_back():
+    """A cache was given back for want of memory. A larger one that is refused does not make it smaller for ever, and a smaller one
+    is not refused."""
+    # There are spans for 1024.
+    subject = Subject(5, False, strips=1000)
+    array = subject.array
+
+    def give_back():
+        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+            file.write("2")
+        return memory_of(array)["kits"] == 17
+
+    wait_for("all given back but what is kept", give_back, 20 * SLOW)
+    refused = 0
+    for number in range(1, 40):
+        with Point(number):
+            refused += array.try_set("stripe_cache_size", 1024) == "ENOMEM"
+        if not 1000 <= memory_of(array)["kits_wanted"] <= 1024:
+            raise Failed(f"strips wanted after allocation {number} failed: expected 1000 to 1024, came {memory_of(array)['kits_wanted']}")
+        array.set("stripe_cache_size", 1000)
+        wait_for("all given back but what is kept", give_back, 20 * SLOW)
+    expect_range("sizes that were refused", 20, 40, refused)
+    expect("a smaller size", "", array.try_set("stripe_cache_size", 512))
+    expect("made of it at once", 17, memory_of(array)["kits"])
+    subject.check.whole(array.path, "fill", seed=5)
+    expect_range("made again", 18, 512, memory_of(array)["kits"])
+    subject.expect_whole()
+
+
 def smaller_while_busy():
     """A cache becomes smaller while all of it is at work, and is idle before anybody wants more: what is too much then goes when
     somebody does, and nobody waits for that for ever."""
@@ -214,20 +243,25 @@ def smaller_while_busy():
         with Disk(array.path) as disk:
             disk.write(number * stripe, pattern(number, 32 * 1024))
 
-    # Writes need no superblock written first, from the first on.
+    def hold(on):
+        for path in subject.disks.paths:
+            subject.disks.tell(path, "hold", on)
+
+    # After this one, writes need no superblock written first, once the timer of those before it is over.
     array.set("safe_mode_delay", "0")
+    time.sleep(1)
     write(begun)
     writers = [threading.Thread(target=write, args=(number,)) for number in range(begun)]
-    for path in subject.disks.paths:
-        subject.disks.tell(path, "hold", 1)
-    for writer in writers:
-        writer.start()
-    wait_for("all stripes at work", lambda: memory_of(array)["spans_active"] == begun, 20 * SLOW)
-    # Each takes its pages as soon as it is.
-    time.sleep(0.2 * SLOW)
-    array.set("stripe_cache_size", 17)
-    for path in subject.disks.paths:
-        subject.disks.tell(path, "hold", 0)
+    hold(1)
+    try:
+        for writer in writers:
+            writer.start()
+        wait_for("all stripes at work", lambda: memory_of(array)["spans_active"] == begun, 20 * SLOW)
+        # Each takes its pages as soon as it is.
+        time.sleep(0.2 * SLOW)
+        array.set("stripe_cache_size", 17)
+    finally:
+        hold(0)
     for writer in writers:
         writer.join()
     wait_for("no stripe at work", lambda: memory_of(array)["spans_active"] == 0, 20 * SLOW)
@@ -257,6 +291,7 @@ CASES = {
         ("each allocation of a start or a stop fails, raid6", lambda: starts_and_stops(6)),
         ("each allocation for a larger cache fails", cache_grows),
         ("a cache becomes smaller while it is at work", smaller_while_busy),
+        ("a larger cache is refused when the cache was given back", refused_when_given_back),
     ],
     "debug": [
         ("all allocations of the driver's code fail, raid5", lambda: short_of_memory(100, "driver", 5, True, bitmap=True)),
