@@ -203,26 +203,26 @@ int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
 /* Queue limits */
 
 /*
- * Whether each member forgets every run of unit bytes at a multiple of it in its data, with no remainder at the ends
- * that it might keep. The caller holds reconfig_mutex.
+ * Whether a device forgets every run of unit bytes at a multiple of it in its data, with no remainder at the ends that
+ * it might keep.
  */
+bool raid456_rdev_can_discard(struct md_rdev *rdev, unsigned int unit)
+{
+	unsigned int granularity = max(bdev_discard_granularity(rdev->bdev), SECTOR_SIZE);
+	unsigned int begin = bdev_limits(rdev->bdev)->discard_alignment % granularity;
+	u64 start = (get_start_sect(rdev->bdev) + rdev->data_offset) << SECTOR_SHIFT;
+
+	return bdev_max_discard_sectors(rdev->bdev) && unit % granularity == 0 && do_div(start, granularity) == begin;
+}
+
+/* Whether all members do that. The caller holds reconfig_mutex. */
 bool raid456_members_can_discard(struct mddev *mddev, unsigned int unit)
 {
 	struct md_rdev *rdev;
 
-	rdev_for_each(rdev, mddev) {
-		unsigned int granularity, begin;
-		u64 start;
-
-		if (test_bit(Faulty, &rdev->flags))
-			continue;
-		granularity = max(bdev_discard_granularity(rdev->bdev), SECTOR_SIZE);
-		begin = bdev_limits(rdev->bdev)->discard_alignment % granularity;
-		start = (get_start_sect(rdev->bdev) + rdev->data_offset) << SECTOR_SHIFT;
-		if (!bdev_max_discard_sectors(rdev->bdev) || unit % granularity ||
-		    do_div(start, granularity) != begin)
+	rdev_for_each(rdev, mddev)
+		if (!test_bit(Faulty, &rdev->flags) && !raid456_rdev_can_discard(rdev, unit))
 			return false;
-	}
 	return true;
 }
 

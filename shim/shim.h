@@ -86,6 +86,7 @@ void raid456_rdev_decay_read_errors(struct md_rdev *rdev);
 void raid456_rdev_add_corrected(struct md_rdev *rdev, int sectors);
 void raid456_rdev_notify_state(struct md_rdev *rdev);
 void raid456_rdev_name(struct md_rdev *rdev, char *buf, size_t size);
+bool raid456_rdev_can_discard(struct md_rdev *rdev, unsigned int unit);
 bool raid456_members_can_discard(struct mddev *mddev, unsigned int unit);
 void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits);
 int raid456_set_stable_writes(struct request_queue *queue, bool stable);

@@ -221,7 +221,7 @@ struct Sent {
 enum Erase {
     /// It is told to forget what it has.
     Discard,
-    /// It could not do that, so zeroes are written.
+    /// It cannot do that, or could not, so zeroes are written.
     Write,
 }
 
@@ -336,12 +336,19 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
     };
     // CAST: there are no more members than a u16 counts.
     let column = member as u16;
-    if what.erases == Some(Erase::Write) && !make_zero(env, run, column) {
+    let erases = match what.erases {
+        // The members that the array was started with can. One that has come since may say that it has, and keep some.
+        Some(Erase::Discard) if !device.can_discard(env.array.geometry.span_sectors() << 9) => {
+            Some(Erase::Write)
+        }
+        erases => erases,
+    };
+    if erases == Some(Erase::Write) && !make_zero(env, run, column) {
         return false;
     }
     let span = env.span;
     span.flights.start(run.strips().0);
-    let sent = if what.erases == Some(Erase::Discard) {
+    let sent = if erases == Some(Erase::Discard) {
         port.bio
             .discard(flight, device, io.sector, io.flags, sectors)
     } else if io.write {

@@ -159,6 +159,12 @@ impl Rdev {
         unsafe { bindings::raid456_may_run_inline(bdev) }
     }
 
+    /// Whether it forgets every run of `unit` bytes at a multiple of it in its data, all of it. Any context.
+    pub(crate) fn can_discard(&self, unit: u32) -> bool {
+        // SAFETY: The reference says that the device is valid.
+        unsafe { bindings::raid456_rdev_can_discard(self.as_ptr(), unit) }
+    }
+
     /// Whether a CPU may read what is written to it at once: a RAM disk copies it, device-mapper may encrypt it. Other devices
     /// fetch it later. Any context.
     pub(crate) fn is_copied(&self) -> bool {

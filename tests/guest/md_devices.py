@@ -257,6 +257,27 @@ def coarse_discards():
         tell(SAFE, "N")
 
 
+def coarse_spare():
+    """Such a disk comes into an array that offers to discard: it is written zeroes."""
+    tell(SAFE, "Y")
+    try:
+        disk = scsi(lbpu=1, lbprz=1, unmap_granularity=24)
+        members = rams(4)
+        array = Array.create(members, size=8)
+        array.fail(members[1])
+        array.remove(members[1])
+        array.add(disk)
+        array.wait_rebuilt()
+        with Shadow(array.path) as shadow:
+            shadow.fill()
+            kernel.sh("blkdiscard", "--offset", 3 << 20, "--length", 6 << 20, array.path)
+            shadow.bytes[3 << 20:9 << 20] = bytes(6 << 20)
+            shadow.verify("after a discard")
+        array.expect_clean()
+    finally:
+        tell(SAFE, "N")
+
+
 def atomic():
     """Atomic writes are not offered, though all members can (Documentation/decisions.md says why)."""
     disk = scsi(atomic_wr=1)
@@ -308,6 +329,7 @@ if __name__ == "__main__":
             ("medium errors of a SCSI disk", medium_errors),
             ("a SCSI disk that is taken away and comes back", unplugged),
             ("a SCSI disk that discards in large pieces", coarse_discards),
+            ("a spare that discards in large pieces", coarse_spare),
             ("members that take atomic writes", atomic),
         ]
     run(cases, cleanup=cleanup)
