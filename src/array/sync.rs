@@ -152,7 +152,10 @@ impl Array {
             // Before md core may take the unit for done. What resync, check or repair could not do stays as it is.
             self.rebuild_failed(unit.span_sector, failed);
         }
-        if !(failed | unstored).is_empty() || self.stays_degraded() {
+        // With a member missing the chunk must not be spared should that one come back. A lockless bitmap sees to that by itself, and
+        // takes this word for the end of the sync: all that follows would be gone through, for each unit.
+        let may_be_spared = self.stays_degraded() && !mddev.bitmap_is_lockless();
+        if !(failed | unstored).is_empty() || may_be_spared {
             mddev.bitmap_end_sync(unit.sector);
         }
         mddev.done_sync(unit.sectors);
