@@ -223,15 +223,19 @@ def short_of_pages(form, level, members):
         locked = int(re.search(r"VmLck:\s*(\d+)", file.read())[1])
     expect_range("KiB that mdmon has locked", 1000, 1 << 30, locked)
     with vm(dirty_ratio=90, dirty_background_ratio=80):
-        hog = mmap.mmap(-1, max(4096, available() - 24 * MIB))
-        for at in range(0, len(hog), 4096):
-            hog[at] = 1
+        hogs = []
+
+        def take(size=MIB):
+            hogs.append(mmap.mmap(-1, size))
+            for at in range(0, size, 4096):
+                hogs[-1][at] = 1
+        take(max(4096, available() - 24 * MIB))
         writer = os.fork()
         if not writer:
             write_for_ever(array)
         try:
             with Reclaims(VOLUME, monitor) as reclaims:
-                reclaims.wait()
+                reclaims.wait(take)
                 lost, seconds = subject.lose()
                 time.sleep(1)
             note(f"{lost}: the failure was recorded after {seconds:.2f} s")
@@ -242,7 +246,8 @@ def short_of_pages(form, level, members):
         finally:
             os.kill(writer, signal.SIGKILL)
             os.waitpid(writer, 0)
-            hog.close()
+            for hog in hogs:
+                hog.close()
     array.expect_at_rest()
     expect("mismatch_cnt after check", 0, array.scan())
     array.expect_parity()
