@@ -232,6 +232,16 @@ def unplugged():
         shadow.verify("and without another one")
 
 
+def expect_discarded(array):
+    """What is discarded is zeroes afterwards, and parity fits."""
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        kernel.sh("blkdiscard", "--offset", 3 << 20, "--length", 6 << 20, array.path)
+        shadow.bytes[3 << 20:9 << 20] = bytes(6 << 20)
+        shadow.verify("after a discard")
+    array.expect_clean()
+
+
 def coarse_discards():
     """A disk that discards only in pieces that do not divide a chunk: the array does not offer to discard. One whose pieces do:
     it does."""
@@ -247,12 +257,7 @@ def coarse_discards():
         array = Array.create([*rams(3), disk], size=8)
         with open(f"/sys/block/{array.name}/queue/discard_max_bytes", encoding="ascii") as file:
             expect("discard_max_bytes, pieces of 16 KiB, is more than nothing", True, int(file.read()) > 0)
-        with Shadow(array.path) as shadow:
-            shadow.fill()
-            kernel.sh("blkdiscard", "--offset", 3 << 20, "--length", 6 << 20, array.path)
-            shadow.bytes[3 << 20:9 << 20] = bytes(6 << 20)
-            shadow.verify("after a discard")
-        array.expect_clean()
+        expect_discarded(array)
     finally:
         tell(SAFE, "N")
 
@@ -268,12 +273,7 @@ def coarse_spare():
         array.remove(members[1])
         array.add(disk)
         array.wait_rebuilt()
-        with Shadow(array.path) as shadow:
-            shadow.fill()
-            kernel.sh("blkdiscard", "--offset", 3 << 20, "--length", 6 << 20, array.path)
-            shadow.bytes[3 << 20:9 << 20] = bytes(6 << 20)
-            shadow.verify("after a discard")
-        array.expect_clean()
+        expect_discarded(array)
     finally:
         tell(SAFE, "N")
 
