@@ -130,10 +130,12 @@ def parity_not_known(grown):
         for path in array.members:
             with Disk(path) as disk:
                 disk.write(array.data_offset(path) + 8 * MIB, pattern(path, MIB))
-        array.set("sync_speed_max", 1000)
+        # It waits there.
+        array.set("sync_max", 4 * MIB // 512)
         array.set("sync_action", "repair")
-        wait_for("a repair", lambda: array.get("sync_completed").split()[0] not in ("none", "0"), 30)
+        wait_for("half a repair", lambda: array.get("sync_completed").split()[0] == str(4 * MIB // 512), 30)
         array.set("sync_action", "frozen")
+        array.set("sync_max", "max")
         expect("parity is known after a repair that was interrupted", False, array.get("resync_start") == "none")
         array.set("component_size", 16 * MIB // KIB)
         sector = 8 * MIB // 512 + 8
@@ -147,7 +149,6 @@ def parity_not_known(grown):
     with Disk(array.path) as disk:
         disk.write((stripe * geometry.data * geometry.chunk + within) * 512, pattern("new", 4096))
     expect("parity of the row is right once it was written", True, array.row_parity_right(sector))
-    array.set("sync_speed_max", "system")
     array.set("sync_action", "idle")
     array.wait_synced()
     array.expect_clean()

@@ -251,7 +251,7 @@ def smaller_while_busy():
     array.set("safe_mode_delay", "0")
     time.sleep(1)
     write(begun)
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(begun)]
+    writers = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(begun)]
     hold(1)
     try:
         for writer in writers:
@@ -262,8 +262,7 @@ def smaller_while_busy():
         array.set("stripe_cache_size", 17)
     finally:
         hold(0)
-    for writer in writers:
-        writer.join()
+    wait_for("all writes end", lambda: not any(writer.is_alive() for writer in writers), 20 * SLOW)
     wait_for("no stripe at work", lambda: memory_of(array)["spans_active"] == 0, 20 * SLOW)
     expect_range("strips in memory, of which there should be 17", 4 * begun // 2, 4 * begun, memory_of(array)["kits"])
     within(10 * SLOW, lambda: write(begun + 1))
