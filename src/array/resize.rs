@@ -34,12 +34,12 @@ impl Array {
     /// `EINVAL`: the array's size is set by somebody else and would not fit any more. Or what the bitmap says.
     pub(super) fn resize(&self, locked: &Locked<'_>, sectors: u64) -> Result {
         let sectors = self.whole_chunks(sectors);
-        self.fits(locked, sectors)?;
+        let size = self.fitting_size(locked, sectors)?;
         if locked.bitmap_is_lockless() {
             locked.bitmap_resize(sectors)?;
         }
 
-        locked.set_array_sectors(self.geometry.array_sectors(sectors).ok_or(EINVAL)?);
+        locked.set_array_sectors(size);
         let old = locked.dev_sectors();
         if sectors > old {
             // Parity of what is new was never made. No sync ends meanwhile that could raise this; a repair that was interrupted has
@@ -66,7 +66,7 @@ impl Array {
     /// As for [`Self::resize`].
     pub(super) fn prepare_resize(&self, locked: &Locked<'_>, sectors: u64) -> Result {
         let sectors = self.whole_chunks(sectors);
-        self.fits(locked, sectors)?;
+        self.fitting_size(locked, sectors)?;
         if locked.bitmap_is_lockless() {
             // It has all its memory, and does not stop requests.
             return Ok(());
@@ -76,13 +76,13 @@ impl Array {
         locked.bitmap_resize(sectors)
     }
 
-    /// Whether the array can use `sectors` sectors of each member.
-    fn fits(&self, locked: &Locked<'_>, sectors: u64) -> Result {
+    /// The array's sectors with `sectors` sectors of each member, if it can have so many.
+    fn fitting_size(&self, locked: &Locked<'_>, sectors: u64) -> Result<u64> {
         let size = self.geometry.array_sectors(sectors).ok_or(EINVAL)?;
         if locked.external_size() != 0 && locked.array_sectors() > size {
             return Err(EINVAL);
         }
-        Ok(())
+        Ok(size)
     }
 
     /// Whether the array can be brought into the shape that md core asks for: only into that which it has.

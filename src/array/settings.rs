@@ -480,7 +480,7 @@ impl Array {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: too few or too many. `ENOMEM`: there is no memory; the size stays what it could be made.
+    /// `EINVAL`: too few or too many. `ENOMEM`: there is no memory; the size stays what it was, or what it could be made.
     pub(super) fn resize_cache(&self, locked: &Locked<'_>, size: u32) -> Result {
         if !(MIN_STRIPS..=MAX_SPANS).contains(&size) {
             return Err(EINVAL);
