@@ -59,6 +59,11 @@ impl Array {
         }
     }
 
+    /// Whether some span waits for a failure that a program has to record, as it keeps the array's metadata.
+    pub(super) fn waits_for_program(&self) -> bool {
+        self.mddev.is_external() && !self.recording.is_empty() && !self.failures_recorded()
+    }
+
     /// For quiesce: sees that failures get recorded, if some span waits for that.
     pub(super) fn help_recording(&self, locked: Option<&Locked<'_>>) {
         if self.recording.is_empty() {

@@ -220,7 +220,12 @@ impl Personality for Array {
 
     fn resize(array: Running<'_, Self>, locked: &Locked<'_>, sectors: u64) -> Result {
         array.prepare_resize(locked, sectors)?;
-        sync::quiesce(&array, Some(locked));
+        if locked.bitmap_enabled() {
+            // The bitmap has its new size, and has stopped the array for that, which cannot be refused.
+            sync::quiesce(&array, Some(locked));
+        } else {
+            sync::try_quiesce(&array, locked)?;
+        }
         let result = array.resize(locked, sectors);
         array.open();
         array.see_to_waiting();

@@ -67,8 +67,8 @@ impl Array {
     pub(super) fn prepare_resize(&self, locked: &Locked<'_>, sectors: u64) -> Result {
         let sectors = self.whole_chunks(sectors);
         self.fitting_size(locked, sectors)?;
-        if locked.bitmap_is_lockless() {
-            // It has all its memory, and does not stop requests.
+        if !locked.bitmap_enabled() || locked.bitmap_is_lockless() {
+            // There is none; or it has all its memory, and does not stop requests.
             return Ok(());
         }
         // Who writes to free memory must not wait for the superblock, which nobody writes while we have the mutex.

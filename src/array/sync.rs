@@ -16,6 +16,7 @@ use crate::sync::gate::{Entry, Gate};
 use crate::sync::mailbox::Events;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use kernel::prelude::*;
 
 /// How often quiesce looks whether the superblock has to be written.
 const LOOK: Duration = Duration::from_millis(100);
@@ -181,14 +182,38 @@ impl Array {
 /// With `reconfig_mutex` held the array's thread cannot write the superblock, for which some span may wait; so this does it
 /// instead.
 pub(super) fn quiesce(gate: &Gate<Array>, locked: Option<&Locked<'_>>) {
+    close(gate);
+    while !gate.wait_empty_timeout(LOOK) {
+        gate.help_recording(locked);
+    }
+    gate.bitmap.settle();
+}
+
+/// As [`quiesce`], for who would rather be refused than wait for a program that may wait for him: one that keeps the array's
+/// metadata takes `reconfig_mutex` to say that it has recorded a failure.
+///
+/// # Errors
+///
+/// `EBUSY`: some span waits for that, and requests go on.
+pub(super) fn try_quiesce(gate: &Gate<Array>, locked: &Locked<'_>) -> Result {
+    close(gate);
+    while !gate.wait_empty_timeout(LOOK) {
+        if gate.waits_for_program() {
+            gate.open();
+            return Err(EBUSY);
+        }
+        gate.help_recording(Some(locked));
+    }
+    gate.bitmap.settle();
+    Ok(())
+}
+
+/// Lets no request in any more, and no write wait for more to come.
+fn close(gate: &Gate<Array>) {
     gate.close();
     for span in gate.table.slab().active() {
         if let Some(turn) = span.actor.post(Events::FLUSH) {
             run(span, turn);
         }
     }
-    while !gate.wait_empty_timeout(LOOK) {
-        gate.help_recording(locked);
-    }
-    gate.bitmap.settle();
 }

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from kmem import Reclaims
 from memory import Shortage, available, patiently, small, swap_off, swapping, vm
 from raid import Array, mdstat_names, name_of, speed_limit, stop_all
-from report import Failed, all_of, expect, expect_match, expect_range, note, run, wait_for
+from report import Failed, all_of, expect, expect_match, expect_range, note, run, wait_for, within
 from torture import Check, Disks
 import kernel
 
@@ -203,6 +203,46 @@ def unrecorded(form):
     subject.expect_whole()
 
 
+def busy(form):
+    """Somebody sets the array's size, for which he has a lock that mdmon may need, and mdmon does not run: he waits for nothing that it
+    would do. While writes wait for it to record a failure he is told that the array is busy, and afterwards he can set it."""
+    subject = External(form, 5, 3)
+    array = subject.array
+    subject.check.whole(array.path, "fill")
+    manager, _ = subject.monitor()
+    lost = array.slots()[1]
+    size = array.get("component_size")
+    def set_size():
+        return within(30, lambda: array.try_set("component_size", size))
+
+    array.set("safe_mode_delay", "0.1")
+    wait_for("clean", lambda: array.get("array_state") == "clean", 20)
+    os.kill(manager, signal.SIGSTOP)
+    try:
+        expect("the size is set at rest", "", set_size())
+        expect("the array is clean still", "clean", array.get("array_state"))
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    subject.load(reads=0, jobs=2, depth=32, fua=0)
+    time.sleep(0.3)
+    os.kill(manager, signal.SIGSTOP)
+    try:
+        array.set(f"dev-{name_of(lost)}/state", "faulty")
+        wait_for("no write ends any more", still, 20)
+        parked = int(re.search(r"^parked_superblock (\d+)$", array.get("memory"), re.M)[1])
+        expect_range("spans that wait for the record", 1, 256, parked)
+        expect("the size is set meanwhile", "EBUSY", set_size())
+        before = ended()
+    finally:
+        os.kill(manager, signal.SIGCONT)
+    wait_for("writes end again", lambda: ended() > before + 100, 20)
+    subject.take_out(lost)
+    subject.wait_rebuilt()
+    array.set("component_size", size)
+    subject.check.command("stop")
+    subject.expect_whole()
+
+
 def write_for_ever(array):
     """What the process that calls this does from now on."""
     with open(array.path, "r+b", buffering=0) as disk:
@@ -302,6 +342,7 @@ if __name__ == "__main__":
         ("ddf raid6 lives", lambda: life("ddf", 6, 4)),
         ("imsm, nothing is acknowledged before the record", lambda: unrecorded("imsm")),
         ("ddf, nothing is acknowledged before the record", lambda: unrecorded("ddf")),
+        ("imsm, the size is set before the record", lambda: busy("imsm")),
         ("imsm, memory is really short", lambda: short_of_pages("imsm", 5, 3)),
         ("ddf, memory is really short", lambda: short_of_pages("ddf", 6, 4)),
         ("imsm, swap on raid5", lambda: swap("imsm", 5, 3)),
