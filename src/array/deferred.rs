@@ -61,6 +61,11 @@ impl Ends {
             last: END,
         }
     }
+
+    /// The first span in the list.
+    pub(crate) fn first(&self) -> Option<u32> {
+        (self.first != END).then_some(self.first)
+    }
 }
 
 /// How many wait.

@@ -7,6 +7,7 @@ use super::jobs::Cpu;
 use super::kits::KitNode;
 use super::object::{take_out, SpanKits, SpanObject};
 use super::part::PartList;
+use super::table::Reclaimed;
 use super::Array;
 use crate::md::mddev::Recovery;
 use crate::md::trace::{self, JobKind};
@@ -53,7 +54,7 @@ impl RunEnv<'_> {
         let kits = &self.array.kits;
         kits.take().or_else(|| {
             // There may be more than one.
-            self.freed |= self.array.table.reclaim(self.span, kits);
+            self.freed |= self.array.table.reclaim(self.span, kits) == Reclaimed::Found;
             kits.take()
         })
     }

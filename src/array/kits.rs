@@ -299,6 +299,11 @@ impl Kits {
         self.deferred.pop(self.ends.lock(), || self.free(), place)
     }
 
+    /// The first span in the deferred list.
+    pub(super) fn first_waiting(&self) -> Option<u32> {
+        self.ends.lock().first()
+    }
+
     /// Whether there are more than have been granted.
     pub(super) fn is_any_left(&self) -> bool {
         self.free() > self.deferred.granted()

@@ -8,6 +8,7 @@
 
 use super::object::SpanObject;
 use super::queue::Link;
+use super::table::Reclaimed;
 use super::Array;
 use crate::md::sysfs::{Attribute, Text};
 use crate::mem::shrinker::{Shrink, Shrinker};
@@ -32,7 +33,9 @@ impl Shrink for Gate<Array> {
         while may_go(&freed) {
             if array.kits.shrink() {
                 freed += 1;
-            } else if array.kits.spare() == 0 || !array.table.reclaim_any(&array.kits) {
+            } else if array.kits.spare() == 0
+                || array.table.reclaim_any(&array.kits) != Reclaimed::Found
+            {
                 break;
             }
         }

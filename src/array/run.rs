@@ -15,6 +15,7 @@ use super::object::{SpanObject, Work};
 use super::pump;
 use super::queue::Pushed;
 use super::streams::NO_STREAM;
+use super::table::Reclaimed;
 use super::Array;
 use crate::md::trace::{self, Reason};
 use crate::raid::phase::{Phase, Phases};
@@ -287,22 +288,37 @@ impl Array {
 
     /// Has somebody woken if there is a kit for him, also one of an inactive span. Returns whether there is one.
     fn look_for_kits(&self, span: &SpanObject) -> bool {
-        let found = self.kits.is_any_left()
-            || self.kits.anybody_lacks() && self.table.reclaim(span, &self.kits);
-        if found {
-            self.grant_kits();
+        self.tell_of_kits(|kits| self.table.reclaim(span, kits))
+    }
+
+    /// As [`Self::look_for_kits`]; `reclaim` has inactive spans forget what they have.
+    fn tell_of_kits(&self, reclaim: impl FnOnce(&Kits) -> Reclaimed) -> bool {
+        let kits = &self.kits;
+        let found = if kits.is_any_left() {
+            Reclaimed::Found
+        } else if kits.anybody_lacks() {
+            reclaim(kits)
+        } else {
+            Reclaimed::Nothing
+        };
+        match found {
+            Reclaimed::Found => self.grant_kits(),
+            Reclaimed::Perhaps => self.have_looked_again(),
+            Reclaimed::Nothing => {}
         }
-        found
+        found == Reclaimed::Found
+    }
+
+    /// Has the first span that waits for a kit look for one once more: there may be one soon of which nobody tells.
+    fn have_looked_again(&self) {
+        if let Some(index) = self.kits.first_waiting() {
+            self.post_to(index, Events::MEMORY);
+        }
     }
 
     /// Sees that nobody waits for a kit that the caller has taken away after it was found: he looks for another one.
     pub(super) fn see_to_waiting(&self) {
-        if !self.kits.anybody_lacks() {
-            return;
-        }
-        if self.kits.is_any_left() || self.table.reclaim_any(&self.kits) {
-            self.grant_kits();
-        } else {
+        if self.kits.anybody_lacks() && !self.tell_of_kits(|kits| self.table.reclaim_any(kits)) {
             self.shed_active();
         }
     }

@@ -5,7 +5,7 @@
 use super::counters::CountersFile;
 use super::memory::MemoryFile;
 use super::offload::Mode;
-use super::table::MAX_SPANS;
+use super::table::{Reclaimed, MAX_SPANS};
 use super::Array;
 use crate::md::limits;
 use crate::md::mddev::Locked;
@@ -501,7 +501,7 @@ impl Array {
     pub(super) fn allot_cache(&self, size: u32, setup: &Setup) -> Result {
         self.table
             .grow(size, self.geometry.members(), &self.faults, setup)?;
-        while self.kits.is_above(size) && self.table.reclaim_any(&self.kits) {}
+        while self.kits.is_above(size) && self.table.reclaim_any(&self.kits) == Reclaimed::Found {}
         let result = self.kits.resize(size, setup);
         self.faults.forgive(self.kits.target());
         result

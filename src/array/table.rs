@@ -70,6 +70,26 @@ impl Slab {
     }
 }
 
+/// What a search of inactive spans for a kit came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reclaimed {
+    /// A kit has come free that somebody can have.
+    Found,
+    /// There was none to be had, but somebody has the turn of a span that was passed over: a late event has come to it. He gives it up
+    /// soon, and tells nobody, for what ended long ago does not know its array.
+    Perhaps,
+    /// There is none.
+    Nothing,
+}
+
+/// The inactive object that was used longest ago among those whose turn can be had.
+enum Oldest<'a> {
+    Taken(&'a Arc<SpanObject>, Turn<'a, Work>),
+    /// There are some, and somebody has the turn of each, for a late event.
+    InUse,
+    None,
+}
+
 /// Where a span object is in its shard. Changed under the shard's lock.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -456,11 +476,15 @@ impl Table {
             before = Some(span);
             index = next;
         }
-        self.take_oldest(&mut lists)
+        match self.take_oldest(&mut lists) {
+            Oldest::Taken(span, turn) => Some((span, turn)),
+            Oldest::InUse | Oldest::None => None,
+        }
     }
 
     /// Takes the inactive object that was used longest ago out of its lists.
-    fn take_oldest(&self, lists: &mut Lists) -> Option<(&Arc<SpanObject>, Turn<'_, Work>)> {
+    fn take_oldest(&self, lists: &mut Lists) -> Oldest<'_> {
+        let mut found = Oldest::None;
         let mut index = lists.oldest;
         while let Some(span) = self.slab.get(index) {
             // As above.
@@ -468,49 +492,68 @@ impl Table {
                 lists.remove_inactive(&self.slab, span);
                 let (_, bucket) = self.hash(span.place.key());
                 lists.remove(&self.slab, bucket, index);
-                return Some((span, turn));
+                return Oldest::Taken(span, turn);
             }
+            found = Oldest::InUse;
             index = span.place.newer.load(Ordering::Relaxed);
         }
-        None
+        found
     }
 
     /// Has inactive spans forget their blocks, those first that were used longest ago, until a kit has come free that somebody
     /// can have; of those that there are too many of there may be any number. Returns whether one has. The shard of the span
     /// that asks is searched first.
     #[must_use = "who waits for a kit is to be told"]
-    pub(super) fn reclaim(&self, asking: &SpanObject, kits: &Kits) -> bool {
+    pub(super) fn reclaim(&self, asking: &SpanObject, kits: &Kits) -> Reclaimed {
         let (own, _) = self.hash(asking.place.key());
-        (0..self.shards.len()).any(|i| self.reclaim_from(own ^ i, kits))
+        self.reclaim_in_order(|i| own ^ i, kits)
     }
 
-    fn reclaim_from(&self, shard: usize, kits: &Kits) -> bool {
+    /// As [`Self::reclaim`], from shards in some order.
+    fn reclaim_in_order(&self, order: impl Fn(usize) -> usize, kits: &Kits) -> Reclaimed {
+        let mut all = Reclaimed::Nothing;
+        for i in 0..self.shards.len() {
+            match self.reclaim_from(order(i), kits) {
+                Reclaimed::Found => return Reclaimed::Found,
+                Reclaimed::Perhaps => all = Reclaimed::Perhaps,
+                Reclaimed::Nothing => {}
+            }
+        }
+        all
+    }
+
+    fn reclaim_from(&self, shard: usize, kits: &Kits) -> Reclaimed {
         let Some(shard) = self.shards.get(shard) else {
-            return false;
+            return Reclaimed::Nothing;
         };
         loop {
-            let Some((span, mut turn)) = self.take_oldest(&mut shard.lists.lock()) else {
-                return false;
+            // The lock is let go at the end of this statement.
+            let oldest = self.take_oldest(&mut shard.lists.lock());
+            let (span, mut turn) = match oldest {
+                Oldest::Taken(span, turn) => (span, turn),
+                Oldest::InUse => return Reclaimed::Perhaps,
+                Oldest::None => return Reclaimed::Nothing,
             };
             let freed = turn.evict();
             finish_quiet(turn);
             shard.lists.lock().push_free(span);
             self.waiters.wake_all();
             if kits.give_all(freed) {
-                return true;
+                return Reclaimed::Found;
             }
         }
     }
 
     /// As [`Self::reclaim`], on behalf of nobody.
-    pub(super) fn reclaim_any(&self, kits: &Kits) -> bool {
-        (0..self.shards.len()).any(|shard| self.reclaim_from(shard, kits))
+    #[must_use = "who waits for a kit is to be told"]
+    pub(super) fn reclaim_any(&self, kits: &Kits) -> Reclaimed {
+        self.reclaim_in_order(|i| i, kits)
     }
 
     /// Forgets the cached blocks of all inactive spans.
     pub(super) fn forget_all(&self, kits: &Kits) {
         for shard in 0..self.shards.len() {
-            while self.reclaim_from(shard, kits) {}
+            while self.reclaim_from(shard, kits) == Reclaimed::Found {}
         }
     }
 

@@ -3,9 +3,9 @@
 //! The deferred list and a pool of kits: nobody waits while a kit lies there, nobody is overtaken, and each wait is ended by
 //! one wake-up.
 //!
-//! The model follows `take` and `give` of `src/array/kits.rs`, `step`, `grant_kits` and `wait_for_kits` of
-//! `src/array/run.rs`, and the shrinker of `src/array/memory.rs`. What it stands on is the real thing: the list, and the
-//! mailboxes of the spans.
+//! The model follows `take` and `give` of `src/array/kits.rs`, `step`, `grant_kits`, `wait_for_kits` and `look_for_kits` of
+//! `src/array/run.rs`, the shrinker of `src/array/memory.rs`, and `reclaim` and `retire` of `src/array/table.rs`. What it stands on
+//! is the real thing: the list, and the mailboxes of the spans.
 
 use super::explore_within;
 use crate::array::deferred::{Comes, Deferred, Ends, Place};
@@ -72,6 +72,7 @@ mod way {
     pub(super) const WAITS_NO_MORE_WHEN_WOKEN: u32 = 5;
     pub(super) const WAITS_NO_MORE_BEFORE_IT_TAKES: u32 = 6;
     pub(super) const WAKES_ALL: u32 = 7;
+    pub(super) const PASSES_OVER_IN_SILENCE: u32 = 8;
 }
 
 /// The list without what keeps it right; how many wait is all that it has beside.
@@ -140,6 +141,46 @@ impl<const WAY: u32> Line for Faulty<WAY> {
 
 const SPANS: u32 = 3;
 
+/// A span with a kit that it has no work for, or soon has none.
+struct Idle {
+    mailbox: Mailbox,
+    /// Whether it is inactive: who gets its turn may take the kit.
+    listed: Mutex<bool>,
+    kits: AtomicU32,
+}
+
+impl Idle {
+    fn new(listed: bool) -> Self {
+        let mailbox = Mailbox::new();
+        assert!(listed || mailbox.claim(), "nobody has had its turn");
+        Self {
+            mailbox,
+            listed: Mutex::new(listed),
+            kits: AtomicU32::new(1),
+        }
+    }
+
+    /// An event comes that is about nothing any more. Who gets the turn by that knows no array.
+    fn come_late(&self) {
+        if self.mailbox.post(Events::UNPLUG) {
+            self.finish_quiet();
+        }
+    }
+
+    fn finish_quiet(&self) {
+        while !self.mailbox.finish() {
+            let _ = self.mailbox.take();
+        }
+    }
+}
+
+/// What a search of the inactive span for a kit came to.
+enum Reclaimed {
+    Found,
+    Perhaps,
+    Nothing,
+}
+
 /// An array's kits, of which there are few, and its spans, each of which wants one.
 struct Array<L, const WAY: u32> {
     line: L,
@@ -149,6 +190,8 @@ struct Array<L, const WAY: u32> {
     /// The pool, with the count that is looked at without the lock.
     count: AtomicU32,
     free: Mutex<u32>,
+    /// One more kit.
+    idle: Option<Idle>,
     /// Spans that have had a kit, in order; wake-ups; and how often one has begun to wait.
     had: Mutex<Vec<u32>>,
     woken: AtomicU32,
@@ -157,6 +200,10 @@ struct Array<L, const WAY: u32> {
 
 impl<L: Line, const WAY: u32> Array<L, WAY> {
     fn new(kits: u32) -> Arc<Self> {
+        Self::with(kits, None)
+    }
+
+    fn with(kits: u32, idle: Option<Idle>) -> Arc<Self> {
         Arc::new(Self {
             line: L::new(),
             ends: Mutex::new(Ends::new()),
@@ -164,6 +211,7 @@ impl<L: Line, const WAY: u32> Array<L, WAY> {
             spans: std::array::from_fn(|_| Mailbox::new()),
             count: AtomicU32::new(kits),
             free: Mutex::new(kits),
+            idle,
             had: Mutex::new(Vec::new()),
             woken: AtomicU32::new(0),
             waits: AtomicU32::new(0),
@@ -200,6 +248,75 @@ impl<L: Line, const WAY: u32> Array<L, WAY> {
         if let Some(index) = next {
             self.woken.fetch_add(1, Ordering::Relaxed);
             self.post(index, Events::MEMORY);
+        }
+    }
+
+    /// Takes the kit that the inactive span has.
+    fn reclaim(&self) -> Reclaimed {
+        let Some(idle) = &self.idle else {
+            return Reclaimed::Nothing;
+        };
+        let mut listed = idle.listed.lock().unwrap();
+        if !*listed {
+            return Reclaimed::Nothing;
+        }
+        if !idle.mailbox.claim() {
+            return Reclaimed::Perhaps;
+        }
+        *listed = false;
+        drop(listed);
+        idle.kits.store(0, Ordering::Relaxed);
+        idle.finish_quiet();
+        self.give();
+        Reclaimed::Found
+    }
+
+    /// The span that has work still has none any more.
+    fn retire(&self) {
+        let Some(idle) = &self.idle else {
+            return;
+        };
+        loop {
+            let _ = idle.mailbox.take();
+            let mut listed = idle.listed.lock().unwrap();
+            if idle.mailbox.finish() {
+                *listed = true;
+                break;
+            }
+        }
+        if self.line.is_any() {
+            self.look();
+        }
+    }
+
+    /// An event comes late to the span with the kit.
+    fn come_late(&self) {
+        if let Some(idle) = &self.idle {
+            idle.come_late();
+        }
+    }
+
+    /// Whether there are more kits than have been granted.
+    fn lies_there(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > self.line.granted()
+    }
+
+    /// Has somebody woken if there is a kit for him.
+    fn look(&self) {
+        if self.lies_there() {
+            return self.grant();
+        }
+        match self.reclaim() {
+            Reclaimed::Found => self.grant(),
+            Reclaimed::Perhaps if WAY != way::PASSES_OVER_IN_SILENCE => {
+                let first = self.ends.lock().unwrap().first();
+                if let Some(index) = first {
+                    self.post(index, Events::MEMORY);
+                }
+                // Who has the turn goes on.
+                thread::yield_now();
+            }
+            Reclaimed::Perhaps | Reclaimed::Nothing => {}
         }
     }
 
@@ -253,14 +370,15 @@ impl<L: Line, const WAY: u32> Array<L, WAY> {
             _ if granted => Comes::InVain,
             _ => Comes::Anew,
         };
-        let lies_there = || self.count.load(Ordering::Relaxed) > self.line.granted();
-        let early = WAY == way::LOOKS_BEFORE_IT_WAITS && lies_there();
+        let early = WAY == way::LOOKS_BEFORE_IT_WAITS && self.lies_there();
         let ends = self.ends.lock().unwrap();
         if self.line.push(ends, index, comes, &self.places) != Pushed::Already {
             self.waits.fetch_add(1, Ordering::Relaxed);
         }
-        if early || WAY != way::LOOKS_BEFORE_IT_WAITS && lies_there() {
+        if early {
             self.grant();
+        } else if WAY != way::LOOKS_BEFORE_IT_WAITS {
+            self.look();
         }
     }
 
@@ -278,7 +396,9 @@ impl<L: Line, const WAY: u32> Array<L, WAY> {
     fn check(&self, spans: u32, kits: u32) {
         let mut had = self.had.lock().unwrap().clone();
         had.sort_unstable();
-        let free = *self.free.lock().unwrap();
+        let idle = self.idle.as_ref();
+        let idle = idle.map_or(0, |idle| idle.kits.load(Ordering::Relaxed));
+        let free = *self.free.lock().unwrap() + idle;
         let (woken, waits) = (
             self.woken.load(Ordering::Relaxed),
             self.waits.load(Ordering::Relaxed),
@@ -332,6 +452,29 @@ fn one_wants_what_is_shrunk<L: Line, const WAY: u32>() {
     array.check(1, 1);
 }
 
+/// The one kit lies in an inactive span, to which a late event comes, while another span wants it.
+fn one_wants_what_lies_idle<L: Line, const WAY: u32>() {
+    let array = Array::<L, WAY>::with(0, Some(Idle::new(true)));
+    let other = array.clone();
+    let late = thread::spawn(move || other.come_late());
+    array.submit(0);
+    late.join().unwrap();
+    array.check(1, 1);
+}
+
+/// The same, and the span with the kit has only just nothing left to do.
+fn one_wants_what_comes_to_lie_idle<L: Line, const WAY: u32>() {
+    let array = Array::<L, WAY>::with(0, Some(Idle::new(false)));
+    let other = array.clone();
+    let late = thread::spawn(move || other.come_late());
+    let other = array.clone();
+    let runner = thread::spawn(move || other.retire());
+    array.submit(0);
+    late.join().unwrap();
+    runner.join().unwrap();
+    array.check(1, 1);
+}
+
 const PREEMPTIONS: usize = 3;
 
 fn explore_line(scenario: impl Fn() + Sync + Send + 'static) {
@@ -351,6 +494,28 @@ fn nobody_is_overtaken() {
 #[test]
 fn the_shrinker_takes_nobodys_turn() {
     explore_line(one_wants_what_is_shrunk::<Deferred, { way::RIGHT }>);
+}
+
+#[test]
+fn a_late_event_hides_no_kit() {
+    explore_line(one_wants_what_lies_idle::<Deferred, { way::RIGHT }>);
+}
+
+#[test]
+fn a_late_event_hides_no_kit_that_comes_to_lie_idle() {
+    explore_line(one_wants_what_comes_to_lie_idle::<Deferred, { way::RIGHT }>);
+}
+
+#[test]
+#[should_panic(expected = "nobody waits while a kit lies there")]
+fn passing_over_in_silence_is_found() {
+    explore_line(one_wants_what_lies_idle::<Deferred, { way::PASSES_OVER_IN_SILENCE }>);
+}
+
+#[test]
+#[should_panic(expected = "nobody waits while a kit lies there")]
+fn passing_over_for_another_in_silence_is_found() {
+    explore_line(one_wants_what_comes_to_lie_idle::<Deferred, { way::PASSES_OVER_IN_SILENCE }>);
 }
 
 #[test]
