@@ -5,7 +5,6 @@ import html
 import math
 
 GREY, LINE = "#dddddd", "#000000"
-PALETTE = ("#0072b2", "#d55e00", "#e69f00", "#56b4e9", "#009e73", "#999999", "#cc79a7")
 
 
 def document(width, height, body):

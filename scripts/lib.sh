@@ -19,6 +19,11 @@ die() {
 	exit 1
 }
 
+# The kernel's make does not build in folders of such names, and overlayfs's options do not name them.
+case $REPO$CACHE in
+*[[:space:]:,%\#\$\'\"\`\\\;\&\(\)\*\?]*) die "the names of the checkout ($REPO) and the cache ($CACHE, RAID456_CACHE) may have no spaces, and nothing that means something to make or the shell" ;;
+esac
+
 say() {
 	printf '[%s] %s\n' "$me" "$*"
 }
@@ -62,4 +67,24 @@ kernel_make() {
 	debug) printf '%s\n' ARCH=x86_64 LLVM=1 ;;
 	arm64) printf '%s\n' ARCH=arm64 LLVM=1 ;;
 	esac
+}
+
+# need_kernel NAME: stops unless it is the name of a kernel whose build folder is there.
+need_kernel() {
+	is_kernel "$1" || die "which kernel: ${KERNELS[*]}?"
+	[[ -e $CACHE/stamps/$1 ]] || die "there is no $1 build folder in $CACHE: run scripts/setup $1"
+}
+
+# build_for_tests KERNEL WHAT: the modules in tests/WHAT for this kernel, into build/KERNEL/WHAT. A warning is an error.
+build_for_tests() {
+	local out=$REPO/build/$1/$2 words
+	mkdir -p "$out"
+	exec 6>"$out/.lock"
+	flock 6
+	mapfile -t words < <(kernel_make "$1")
+	"$REPO/scripts/in-root" -- make -C "$(kdir "$1")" "${words[@]}" "M=$REPO/tests/$2" "MO=$out" modules >"$out/build.log" 2>&1 || {
+		sed "s|$REPO/||g" "$out/build.log" >&2
+		die "tests/$2 for $1 did not build"
+	}
+	! grep -E '(warning|error):' "$out/build.log" >&2 || die "tests/$2 for $1 builds with warnings"
 }
