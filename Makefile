@@ -28,7 +28,7 @@ demo: ## a RAID array in a guest, LEVEL=5|6: files on it, one or two members los
 	@scripts/demo --level $(LEVEL)
 
 test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time; LEAST=1: guests', with the least memory; MORE=1: also where tests take long or add little
-	@scripts/test $(if $(LIST),--list) $(if $(LEAST),--least) $(if $(MORE),--more) $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+	@scripts/test $(if $(LIST),--list) $(if $(LEAST),--least) $(if $(MORE),--more) $(if $(ONLY),--only '$(value ONLY)') $(if $(JOBS),--jobs $(JOBS))
 
 test-faults: ## random schedules of faults, N=1000 of them, from SEED=1 on; each is a seed
 	@scripts/torture faults -n $(or $(N),1000) --first $(or $(SEED),1)
@@ -42,13 +42,13 @@ test-mdadm: ## mdadm's own test suite under both drivers, in two columns
 	@scripts/test-mdadm
 
 bench: ## arrays under this driver and the kernel's in turn, with raid0 beside: a table and pictures; QUICK=1, ROWS=REGEX
-	@scripts/bench $(if $(QUICK),--quick) $(if $(ROWS),--rows '$(ROWS)')
+	@scripts/bench $(if $(QUICK),--quick) $(if $(ROWS),--rows '$(value ROWS)')
 
 bench-growth: ## throughput against I/Os in flight, jobs, members and chunk, both drivers: pictures of curves, cliffs named
-	@scripts/bench --growth $(if $(ROWS),--rows '$(ROWS)')
+	@scripts/bench --growth $(if $(ROWS),--rows '$(value ROWS)')
 
 bench-instructions: ## instructions per I/O on Debian's kernel, both drivers; ROWS=REGEX, PROFILE=N: and where they are
-	@scripts/bench-instructions $(if $(ROWS),--rows '$(ROWS)') $(if $(PROFILE),--profile $(PROFILE))
+	@scripts/bench-instructions $(if $(ROWS),--rows '$(value ROWS)') $(if $(PROFILE),--profile $(PROFILE))
 
 bench-parity: ## the parity engines against the kernel's lib/raid on this CPU: a table and a picture in build/bench
 	@scripts/bench-parity
