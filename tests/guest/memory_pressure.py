@@ -130,6 +130,56 @@ def swap_on_array(level):
     array.expect_clean()
 
 
+def stat_of(task):
+    """A task's state, and whether it is marked as one that frees memory (PF_MEMALLOC)."""
+    with open(f"/proc/{task}/stat", encoding="ascii", errors="replace") as file:
+        words = file.read().rpartition(")")[2].split()
+    return words[0], bool(int(words[6]) & 0x800)
+
+
+def thread_of(name):
+    """The task that has this name."""
+    for task in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{task}/comm", encoding="ascii", errors="replace") as file:
+                if file.read().strip() == name:
+                    return int(task)
+        except OSError:
+            pass
+    raise Failed(f"there is no task {name}")
+
+
+def marked_while_recording(level):
+    """While the array's own thread records a failure it is marked so that it looks for no memory, and has what md core asks for
+    there from the kernel's reserves; not before and not afterwards. Members that do not answer keep it there."""
+    if kernel.driver() != "rust":
+        raise Skipped("the C module's thread has no such mark")
+    disks = Disks(6, 8, late=True)
+    array = Array.create(disks.paths[:5], level=level, size=6)
+    thread = thread_of(f"md0_raid{level}")
+    lost, *others = disks.paths[:5]
+
+    def rests():
+        state, marked = stat_of(thread)
+        return state == "S" and not marked
+    wait_for("the thread rests, and is not marked", rests, 20)
+    # A superblock that is on its way already would hold up who says that a member has failed.
+    failing = threading.Thread(target=lambda: array.try_set(f"dev-{name_of(lost)}/state", "faulty"), daemon=True)
+    for path in others:
+        disks.tell(path, "hold", 1)
+    try:
+        failing.start()
+        wait_for("the thread waits for superblocks",
+                 lambda: all(disks.state(path)["waiting"] for path in others) and stat_of(thread)[0] == "D", 20)
+        expect("the thread is marked", True, stat_of(thread)[1])
+    finally:
+        for path in others:
+            disks.tell(path, "hold", 0)
+    failing.join(20)
+    wait_for("the failure is recorded", lambda: "faulty" in array.state(lost) and "blocked" not in array.state(lost), 20)
+    wait_for("the thread rests, and is not marked any more", rests, 20)
+
+
 def dirty_pages(level):
     """A file system with more written than memory holds."""
     array, spare = create(level)
@@ -190,6 +240,7 @@ if __name__ == "__main__":
     run([
         ("the cache gives memory back, raid5", lambda: given_back(5)),
         ("the cache gives memory back, raid6", lambda: given_back(6)),
+        ("the thread that records failures looks for no memory, raid5", lambda: marked_while_recording(5)),
         ("swap on raid6", lambda: swap_on_array(6)),
         ("dirty pages, raid5", lambda: dirty_pages(5)),
         ("dirty pages, raid6", lambda: dirty_pages(6)),
