@@ -17,6 +17,9 @@
  */
 #define CHANGER 0x10000L
 
+/* Pages that were allocated here and have not come back. They are taken for long, so the count is in nobody's way. */
+static atomic_long_t raid456_pages = ATOMIC_LONG_INIT(0);
+
 static atomic_long_t *raid456_page_users(struct page *page)
 {
 	static_assert(sizeof(page->private) == sizeof(atomic_long_t));
@@ -25,15 +28,19 @@ static atomic_long_t *raid456_page_users(struct page *page)
 
 static void raid456_page_drop(struct page *page, long users)
 {
-	if (atomic_long_sub_and_test(users, raid456_page_users(page)))
+	if (atomic_long_sub_and_test(users, raid456_page_users(page))) {
 		put_page(page);
+		atomic_long_dec(&raid456_pages);
+	}
 }
 
 /* The caller is the only user of a new page. */
 static void *raid456_page_own(unsigned long page)
 {
-	if (page)
+	if (page) {
 		atomic_long_set(raid456_page_users(virt_to_page((void *)page)), 1);
+		atomic_long_inc(&raid456_pages);
+	}
 	return (void *)page;
 }
 
@@ -77,6 +84,14 @@ bool raid456_page_may_view(void *page)
 bool raid456_page_may_change(void *page)
 {
 	return atomic_long_read_acquire(raid456_page_users(virt_to_page(page))) == 1;
+}
+
+/* The module goes: by now every page has come back. (kmemleak, which sees all else, does not look after pages.) */
+void raid456_pages_are_back(void)
+{
+	long pages = atomic_long_read(&raid456_pages);
+
+	WARN(pages, "raid456: %ld pages were lost\n", pages);
 }
 
 static bool least_memory;

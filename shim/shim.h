@@ -175,6 +175,7 @@ void raid456_page_unhold(void *page, bool to_change);
 void raid456_page_put(void *page);
 bool raid456_page_may_view(void *page);
 bool raid456_page_may_change(void *page);
+void raid456_pages_are_back(void);
 bool raid456_least_memory(void);
 mempool_t *raid456_mempool_create(int min, size_t size);
 struct raid456_shrinker;

@@ -14,7 +14,7 @@ use super::thread;
 use crate::bindings;
 use crate::block::request::Request;
 use crate::md_warn;
-use crate::mem::{Ask, MayBlock, Setup};
+use crate::mem::{pages, Ask, MayBlock, Setup};
 use crate::sync::gate::Gate;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -237,6 +237,7 @@ impl<P: Personality> Drop for Driver<P> {
             unsafe { bindings::unregister_md_submodule(&mut personality.head) };
         }
         P::unload();
+        pages::expect_all_back();
         LOADED.store(false, Ordering::Relaxed);
     }
 }

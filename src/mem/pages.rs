@@ -81,6 +81,12 @@ impl Page {
     }
 }
 
+/// Says so in the kernel's log, loudly, if a page was lost. When the module goes, and all arrays have.
+pub(crate) fn expect_all_back() {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_pages_are_back() }
+}
+
 impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: By the invariant we are a user of the page, and are not any more after this.

@@ -40,6 +40,10 @@ def _read(module, name):
         return file.read()
 
 
+# What Disks.lose() leaves in the memory that it takes.
+LOST = "lost on purpose"
+
+
 class Disks:
     """/dev/frail0, ...: memory that goes wrong on command. The head of tests/torture/disks.c tells what they can do."""
 
@@ -64,6 +68,11 @@ class Disks:
     def power_on():
         """Lets them answer again."""
         _command("raid456_disks", "power on")
+
+    @staticmethod
+    def lose(size):
+        """Takes memory and forgets it; LOST stands in it."""
+        _command("raid456_disks", f"lose {size}")
 
     def tell(self, path, what, *numbers):
         """dead, hold, slow, unreadable, refuse, garbage."""

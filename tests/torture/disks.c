@@ -19,6 +19,7 @@
  *   slow N 0|1         disk N takes much longer than others (late disks only)
  *   unreadable N S C   C sectors from S on cannot be read until they are written
  *   refuse N S C       C sectors from S on take no writes; C = 0: all are taken again
+ *   lose N             N bytes of memory are taken, say "lost on purpose", and are forgotten: who looks for leaks has to find them
  *   garbage N SEED     everything on disk N becomes something else; its ends, where metadata lies, become ones
  *
  * The file raid456_disks/status has a line for each disk.
@@ -348,6 +349,15 @@ static int obey(char *text)
 
 	if (sscanf(text, "power off %llu", &first) == 1) {
 		power_off(first);
+		return 0;
+	}
+	if (sscanf(text, "lose %llu", &first) == 1) {
+		char *lost = kmalloc(first, GFP_KERNEL);
+
+		if (!lost)
+			return -ENOMEM;
+		strscpy(lost, "lost on purpose", first);
+		OPTIMIZER_HIDE_VAR(lost);
 		return 0;
 	}
 	if (!strncmp(text, "power on", 8)) {
