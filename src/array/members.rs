@@ -157,6 +157,8 @@ impl Array {
         }
         added.set_raid_disk(slot);
         if is_new {
+            // The superblock is not to say otherwise, when the array is stopped before all is rebuilt.
+            added.forget_saved_raid_disk();
             self.full_sync.store(true, Ordering::Relaxed);
         }
         self.slots.add(usize::from(slot), added)
@@ -180,6 +182,7 @@ impl Array {
         }
         added.set_raid_disk(number);
         // The bitmap does not know what it lacks: everything.
+        added.forget_saved_raid_disk();
         self.full_sync.store(true, Ordering::Relaxed);
         self.slots.add_replacement(usize::from(number), added)
     }

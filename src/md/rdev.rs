@@ -111,6 +111,12 @@ impl Rdev {
         load!(self, saved_raid_disk)
     }
 
+    /// Says that it could have no slot again after a partial sync alone: it is given another one, or replaces its member. md core
+    /// would record that it lacks no more there than the bitmap tells.
+    pub(super) fn forget_saved_raid_disk(&self) {
+        store!(self, saved_raid_disk, -1);
+    }
+
     /// Sectors below this are in sync even if the device as a whole is not; `MAX_SECTOR` if all are.
     pub(crate) fn recovery_offset(&self) -> u64 {
         let field = field!(self, __bindgen_anon_1);

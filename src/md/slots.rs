@@ -268,6 +268,11 @@ impl<'a> Added<'a> {
         self.0.set_raid_disk(i32::from(slot));
     }
 
+    /// Says that the slot is not the one that the device had before, or that it replaces the member there: it lacks everything.
+    pub(crate) fn forget_saved_raid_disk(&self) {
+        self.0.forget_saved_raid_disk();
+    }
+
     /// Says up to where the device holds what it should.
     pub(crate) fn set_recovery_offset(&self, sector: u64) {
         self.0.set_recovery_offset(sector);

@@ -124,6 +124,32 @@ def readd(level=5):
     shadow.close()
 
 
+def other_slot():
+    """A member that comes back into another slot than it had gets everything, also when the array is stopped meanwhile."""
+    array, shadow = filled(level=6)
+    old, other, spare = array.members[1], array.members[2], rams(1, 4)[0]
+    for away in (old, other):
+        array.fail(away)
+        array.remove(away)
+    shadow.write(0, pattern("meanwhile", 4096))
+    array.add(spare)
+    wait_for("a spare in its slot", lambda: array.get("degraded") == "1" and array.idle(), 30)
+    expect("the slot", spare, array.slots().get(1))
+    array.set("sync_max", 4096)
+    array.add(old, "--re-add")
+    wait_for("a part of the rebuild", lambda: array.get("sync_completed").startswith("4096 "), 30)
+    expect("the slot of the one that came back", old, array.slots().get(2))
+    shadow.close()
+    array.stop()
+    array.members.remove(other)
+    array = Array.assemble(array.members)
+    array.wait_rebuilt()
+    shadow.reopen()
+    array.expect_parity(shadow.bytes)
+    shadow.verify("rebuilt")
+    shadow.close()
+
+
 def add_is_full():
     """A spare that never was a member gets everything."""
     array, shadow = filled()
@@ -195,6 +221,7 @@ if __name__ == "__main__":
         ("bits come and go", bits_come_and_go),
         ("re-add recovers what changed", readd),
         ("re-add of two members recovers what changed", lambda: readd(6)),
+        ("re-add into another slot", other_slot),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),
