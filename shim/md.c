@@ -145,6 +145,22 @@ bool raid456_bitmap_is_lockless(struct mddev *mddev)
 	return mddev->bitmap_id == ID_LLBITMAP;
 }
 
+/*
+ * The sectors of a member that each state of the lockless bitmap is about, a power of two; 0 without one. That is md
+ * core's secret, but it tells when it is to end a sync; and where there is no state it does nothing else.
+ */
+sector_t raid456_lockless_chunk(struct mddev *mddev)
+{
+	const sector_t behind_all = 1ULL << 62;
+	sector_t chunk = 0;
+
+	/* Its number is a long. */
+	static_assert(sizeof(long) == sizeof(sector_t));
+	if (raid456_bitmap_is_lockless(mddev) && md_bitmap_enabled(mddev, false))
+		md_bitmap_end_sync(mddev, behind_all, &chunk);
+	return is_power_of_2(chunk) ? chunk : 0;
+}
+
 bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded)
 {
 	return md_bitmap_start_sync(mddev, offset, sectors, degraded);
@@ -195,9 +211,30 @@ const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
 	return READ_ONCE(mddev->bitmap);
 }
 
+/*
+ * Whether the lockless bitmap has room for the states of so many sectors. md core does not ask: it would look for them
+ * behind the pages that it has, or take those that are there for states of longer chunks.
+ */
+static bool raid456_lockless_has_room(struct mddev *mddev, sector_t sectors)
+{
+	/* The states come behind this in the first page: BITMAP_DATA_OFFSET in md-llbitmap.c. */
+	const u64 head = 1024;
+	u64 states = DIV_ROUND_UP_ULL(sectors, raid456_lockless_chunk(mddev) ?: 1);
+	struct md_bitmap_stats stats;
+
+	if (mddev->bitmap_ops->get_stats(mddev->bitmap, &stats))
+		return false;
+	return states + head <= (u64)stats.pages * PAGE_SIZE &&
+	       states <= (u64)mddev->bitmap_info.space << SECTOR_SHIFT;
+}
+
 int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
 {
-	return md_bitmap_enabled(mddev, false) ? mddev->bitmap_ops->resize(mddev, sectors, 0) : 0;
+	if (!md_bitmap_enabled(mddev, false))
+		return 0;
+	if (raid456_bitmap_is_lockless(mddev) && !raid456_lockless_has_room(mddev, sectors))
+		return -ENOSPC;
+	return mddev->bitmap_ops->resize(mddev, sectors, 0);
 }
 
 /* Queue limits */

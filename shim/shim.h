@@ -64,6 +64,7 @@ void raid456_set_mask(unsigned long *word, unsigned long mask);
 void raid456_add_mismatches(struct mddev *mddev, s64 sectors);
 bool raid456_bitmap_enabled(struct mddev *mddev);
 bool raid456_bitmap_is_lockless(struct mddev *mddev);
+sector_t raid456_lockless_chunk(struct mddev *mddev);
 bool raid456_bitmap_start_sync(struct mddev *mddev, sector_t offset, sector_t *sectors, bool degraded);
 void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sectors);
 void raid456_bitmap_cond_end_sync(struct mddev *mddev, sector_t sector, bool force);

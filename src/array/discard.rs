@@ -20,13 +20,26 @@ impl Array {
         self.settings.discards() || self.mddev.bitmap_is_lockless()
     }
 
+    /// Of the stripes from `first` on and before `behind` those that can be discarded without any other: a lockless bitmap has
+    /// one state for several, and md core says of the last one of a range that nothing there was ever written, even if the range
+    /// ends in its middle. A rebuild would pass over the rest.
+    fn whole_states(&self, first: u64, behind: u64) -> (u64, u64) {
+        let chunk = u64::from(self.geometry.chunk_sectors());
+        let each = (self.mddev.lockless_chunk() / chunk).max(1);
+        let first = first.div_ceil(each).saturating_mul(each);
+        if behind.saturating_mul(chunk) >= self.mddev.dev_sectors() {
+            // The last state ends with the members.
+            return (first, behind);
+        }
+        (first, behind - behind % each)
+    }
+
     /// Does a request to discard, whose write has been counted. Sleeps.
     pub(super) fn discard(&self, entry: Entry<Array>, request: Request<'_>, may_block: &MayBlock) {
         let geometry = &self.geometry;
         let sectors = geometry.stripe_sectors();
         let end = request.sector().saturating_add(request.sectors().into());
-        let first = request.sector().div_ceil(sectors);
-        let behind = end / sectors;
+        let (first, behind) = self.whole_states(request.sector().div_ceil(sectors), end / sectors);
         if first >= behind {
             return request.end(Status::OK);
         }

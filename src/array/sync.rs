@@ -84,12 +84,20 @@ impl Array {
             return Synced::Skipped(mddev.dev_sectors().saturating_sub(sector).max(1));
         }
 
+        let lockless = mddev.lockless_chunk();
+        if sector.checked_rem(lockless) == Some(0) {
+            // Nowhere else: it takes the whole chunk for synced, and the rest of it would be passed over. And not once the sync of
+            // this chunk has begun.
+            mddev.bitmap_cond_end_sync(sector, false);
+        }
         let (needed, known) = mddev.bitmap_start_sync(sector, true);
         let asked_for = mddev.test_recovery(Recovery::Requested);
         if !needed && !asked_for && !self.full_sync.load(Ordering::Relaxed) && known >= strip {
             return Synced::Skipped(known - known % strip);
         }
-        mddev.bitmap_cond_end_sync(sector, false);
+        if lockless == 0 {
+            mddev.bitmap_cond_end_sync(sector, false);
+        }
 
         // One span, and no further than where the bitmap's answer ends, the sync pauses, or the members end.
         let start = self.geometry.span_of(sector);

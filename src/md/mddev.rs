@@ -319,6 +319,13 @@ impl Mddev {
         unsafe { bindings::raid456_bitmap_is_lockless(self.as_ptr()) }
     }
 
+    /// Sectors of a member that each state of a lockless bitmap is about, a power of two; 0 if there is none. Whoever asks
+    /// keeps the bitmap: a request that is under way, a sync, or the mutex.
+    pub(crate) fn lockless_chunk(&self) -> u64 {
+        // SAFETY: The reference says that the array is valid.
+        unsafe { bindings::raid456_lockless_chunk(self.as_ptr()) }
+    }
+
     /// What bitmap there is. It changes only while no request is under way, or one's array does not answer.
     pub(crate) fn bitmap_kind(&self) -> BitmapKind {
         let mut shift = 0;
@@ -360,6 +367,8 @@ impl Mddev {
     }
 
     /// Lets the bitmap take note, now and then, of how far the sync is. May sleep.
+    ///
+    /// A lockless one takes all for synced up to the end of the chunk that `sector` is in.
     pub(crate) fn bitmap_cond_end_sync(&self, sector: u64, force: bool) {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_bitmap_cond_end_sync(self.as_ptr(), sector, force) }

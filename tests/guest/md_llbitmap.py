@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=24 timeout=200
+# guest: kernels=uml disks=6 disk-size=24 timeout=260
 """The lockless bitmap (llbitmap): a state for each chunk of it. Of a new array nothing is synced but what is written, and
 that later; a rebuild passes over what was never written; what was dirty at a power cut is synced, and nothing else.
 
@@ -22,8 +22,8 @@ import rawmd
 from report import Skipped, expect, note, run, wait_for
 import kernel
 
-# Of a bitmap's superblock: the version and where it is, where the state is, and the state's bits.
-LOCKLESS, VERSION, STATE, FIRST_USE = 6, 4, 48, 1 << 3
+# Of a bitmap's superblock: the version and where it is, where the state and the sectors of a chunk are, and the state's bits.
+LOCKLESS, VERSION, STATE, CHUNK, FIRST_USE = 6, 4, 48, 52, 1 << 3
 # Where the chunks' states begin, from the superblock, a byte each; and their names.
 STATES = 1024
 UNWRITTEN, CLEAN, DIRTY, NEED_SYNC, SYNCING = range(5)
@@ -39,10 +39,11 @@ def garbage(disks, seed=7):
             disk.write(0, pattern((seed, number), disk.size))
 
 
-def lockless(disks, level=5, chunk=64, announced=False):
+def lockless(disks, level=5, chunk=64, announced=False, bit=BIT, size=16):
     """An array of these disks with a lockless bitmap that was never used. announced: md is told of the bitmap's kind before
-    the start, as newer versions of mdadm do; else it finds out later."""
-    array = Array.create(disks, level=level, chunk=chunk, size=16, bitmap="internal", extra=("--assume-clean",))
+    the start, as newer versions of mdadm do; else it finds out later. bit: sectors that a state is about; members of more
+    than 8 GiB have larger ones."""
+    array = Array.create(disks, level=level, chunk=chunk, size=size, bitmap="internal", extra=("--assume-clean",))
     if "llbitmap" not in array.get("bitmap_type"):
         raise Skipped("this kernel has no lockless bitmaps")
     place = (8 + int(array.get("bitmap/location"))) * SECTOR
@@ -59,6 +60,14 @@ def lockless(disks, level=5, chunk=64, announced=False):
     else:
         array = Array.assemble(disks)
     expect("bitmap_type", True, "[llbitmap]" in array.get("bitmap_type"))
+    if bit != BIT:
+        array.stop()
+        for path in disks:
+            with Disk(path) as disk:
+                head = bytearray(disk.read(place, 4096))
+                head[STATE:STATE + 4], head[CHUNK:CHUNK + 4] = bytes(4), struct.pack("<I", bit)
+                disk.write(place, bytes(head[:STATES]) + bytes(4096 - STATES))
+        array = Array.assemble(disks)
     array.set("llbitmap/daemon_sleep", 1)
     array.set("llbitmap/barrier_idle", 0)
     PLACE[array.name] = place
@@ -263,6 +272,67 @@ def discard():
     array.expect_clean()
 
 
+def coarse(level):
+    """All rows that one state is about get their parity, not only those at its beginning, however long that takes."""
+    disks, bit = rams(level - 1), 8 * BIT
+    garbage(disks)
+    array = lockless(disks, level, bit=bit)
+    whole = bit * SECTOR * array.geometry().data
+    rows = lambda number: range(number * bit, number * bit + bit, 8)
+    wrong = lambda number: [sector for sector in rows(number) if not array.row_parity_right(sector)]
+    with Shadow(array.path) as shadow:
+        shadow.write(3 * whole, pattern("one", 4096))
+        settle(array)
+        expect("states unwritten", array.data_size() // SECTOR // bit - 1, counts(array)["unwritten"])
+        expect("rows without right parity where something was written", [], wrong(3))
+        expect("rows with it in the next, where nothing was", bit // 8, len(wrong(4)))
+        # The first one, and longer than it takes until md core has its progress recorded.
+        wait_for("what is dirty gets clean", lambda: not counts(array)["dirty"], 20, 0.02)
+        array.set("sync_speed_max", 200)
+        array.set("sync_speed_min", 100)
+        shadow.write(0, pattern("two", 4096))
+        settle(array)
+        expect("rows without right parity in the first", [], wrong(0))
+        expect("what was written", [True, True],
+               [shadow.disk.read(at, 4096) == pattern(seed, 4096) for at, seed in ((0, "two"), (3 * whole, "one"))])
+
+
+def discard_a_part():
+    """What one state is about is unwritten if all of it is discarded, and not before: a rebuild passes it over."""
+    disks, spare = rams(4), rams(1, 4)[0]
+    # Four stripes to a state.
+    array = lockless(disks, chunk=16, announced=True)
+    stripe = 16 * 1024 * 3
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        settle(array)
+        for begin, end, unwritten in ((0, 1, 0), (5, 7, 0), (9, 12, 0), (14, 25, 2)):
+            kernel.sh("blkdiscard", "--offset", begin * stripe, "--length", (end - begin) * stripe, array.path)
+            expect(f"states unwritten when stripes {begin} to {end} are discarded too", unwritten, counts(array)["unwritten"])
+        end = array.size()
+        kernel.sh("blkdiscard", "--offset", end - 6 * stripe, "--length", 6 * stripe, array.path)
+        expect("states unwritten when the end is discarded too", 3, counts(array)["unwritten"])
+        array.fail(disks[1])
+        array.remove(disks[1])
+        garbage([spare])
+        array.add(spare)
+        array.wait_rebuilt()
+        for first, last in ((1, 5), (7, 9), (12, 14), (25, end // stripe - 6)):
+            begin, behind = first * stripe, last * stripe
+            expect(f"content from byte {begin} to {behind}, with the new member", True,
+                   shadow.disk.read(begin, behind - begin) == bytes(shadow.bytes[begin:behind]))
+
+
+def too_large():
+    """An array does not get larger than its bitmap, which has room for some more states only."""
+    array = lockless(rams(4), size=8, bit=8)
+    expect("larger than all states that there are pages for", "ENOSPC", array.try_set("component_size", 16 << 10))
+    expect("KiB of each member", 8 << 10, array.data_size() >> 10)
+    expect("a little larger", "", array.try_set("component_size", 10 << 10))
+    settle(array)
+    expect("states", 20 << 7, sum(counts(array).values()))
+
+
 def proactive(level):
     """Parity of what was never written is made when it is asked for."""
     disks = rams(level - 1)
@@ -365,6 +435,10 @@ if __name__ == "__main__":
         ("raid6: a power cut", lambda: power_cut(6)),
         ("re-add, and a new member", readd),
         ("discard", discard),
+        ("raid5: many rows to a state", lambda: coarse(5)),
+        ("raid6: many rows to a state", lambda: coarse(6)),
+        ("parts of what a state is about are discarded", discard_a_part),
+        ("larger than the bitmap", too_large),
         ("raid5: parity asked for", lambda: proactive(5)),
         ("raid6: parity asked for", lambda: proactive(6)),
         ("raid5: a member lost meanwhile", lambda: loses_while_lazy(5)),
