@@ -35,7 +35,8 @@ static inline dev_t raid456_trace_dev(struct mddev *mddev)
 	{ 1 << 3, "memory" },				\
 	{ 1 << 4, "bitmap" },				\
 	{ 1 << 5, "superblock" },			\
-	{ 1 << 6, "flush" }
+	{ 1 << 6, "flush" },				\
+	{ 1 << 7, "unplug" }
 
 #endif
 

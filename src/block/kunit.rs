@@ -130,6 +130,8 @@ mod tests {
             (512, 512),
             (1024, 512),
         ],
+        // Not by sectors: dm-raid's requests are not looked at for that.
+        &[(4, 100), (1000, 2000), (8, 3), (16, 4041)],
     ];
 
     /// Which part of it is copied, to or from which sector of the pages: first sector, sectors, at.

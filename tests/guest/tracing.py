@@ -3,6 +3,7 @@
 # guest: kernels=uml,debian disks=4 disk-size=24 timeout=120 debian.timeout=300
 """The tracepoints: what is traced of known I/O, in order, and nothing while they are off."""
 
+import mmap
 import os
 import re
 import sys
@@ -75,6 +76,18 @@ def writes():
     expect("waits", [], traced.of("span_park"))
 
 
+def unplugged():
+    """A write of more than one bio, whose submitter holds back what is not a whole row until it has sent all: that event has a name, too."""
+    array = fresh()
+    # More pages than a bio has room for; rows of 192 KiB.
+    with mmap.mmap(-1, 2 * 1024 * KIB) as memory, Disk(array.path) as disk, Traced("span_step") as traced:
+        memory.write(os.urandom(len(memory)))
+        expect("bytes written", len(memory), os.pwritev(disk.fileno(), [memory], 0))
+    steps = traced.of("span_step")
+    expect_match("a step after the plug", r"events (\w+\|)*unplug gathering", "\n".join(steps))
+    expect("events without a name", [], [text for text in steps if re.search(r"events \S*0x", text)])
+
+
 def waits():
     """Writes of an array with a bitmap wait for that, unless its flush is the faster one: some of 160, each with a bit of its own."""
     array = fresh(bitmap="internal")
@@ -137,6 +150,7 @@ if __name__ == "__main__":
         raise Failed("raid456 is not loaded")
     run([
         ("a write", writes),
+        ("a plug", unplugged),
         ("waits", waits),
         ("a check", check),
         ("nothing else", off),
