@@ -323,7 +323,7 @@ void raid456_member_submit(const struct raid456_member_io *io)
 	if (!io->count)
 		bio->bi_iter.bi_size = io->sectors << SECTOR_SHIFT;
 	bio->bi_end_io = io->end_io;
-	mddev_trace_remap(io->rdev->mddev, bio, io->sector);
+	mddev_trace_remap(io->rdev->mddev, bio, io->origin);
 	submit_bio_noacct(bio);
 }
 

@@ -133,6 +133,8 @@ struct raid456_member_io {
 	struct bio_vec *vecs;
 	struct md_rdev *rdev;
 	sector_t sector;
+	/* Where that is in the array, for who traces it. */
+	sector_t origin;
 	blk_opf_t flags;
 	bool write;
 	/* 0: so many sectors are discarded */
@@ -232,6 +234,8 @@ DECLARE_TRACEPOINT(span_end);
 DECLARE_TRACEPOINT(span_step);
 DECLARE_TRACEPOINT(span_job);
 DECLARE_TRACEPOINT(span_park);
+/* The block layer's. */
+DECLARE_TRACEPOINT(block_bio_remap);
 #endif
 
 void raid456_trace_span_begin(struct mddev *mddev, u64 sector);

@@ -9,10 +9,11 @@ use super::counters;
 use super::env::RunEnv;
 use super::object::{Port, SpanObject};
 use super::run::{hand_over, run};
-use crate::block::member_bio::{Ended, Io, Owner};
+use crate::block::member_bio::{Ended, Io, Owner, Place};
 use crate::block::{Flags, Status};
 use crate::md::rdev::{BadBlocks, Flag};
 use crate::md::slots::Member;
+use crate::md::trace;
 use crate::raid::column::Column;
 use crate::raid::phase::Phase;
 use crate::raid::span::Span;
@@ -346,17 +347,21 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
     if erases == Some(Erase::Write) && !make_zero(env, run, column) {
         return false;
     }
+    let geometry = &env.array.geometry;
+    let place = Place {
+        member: io.sector,
+        array: trace::origin(|| geometry.array_sector(column, io.sector)),
+    };
     let span = env.span;
     span.flights.start(run.strips().0);
     let sent = if erases == Some(Erase::Discard) {
-        port.bio
-            .discard(flight, device, io.sector, io.flags, sectors)
+        port.bio.discard(flight, device, place, io.flags, sectors)
     } else if io.write {
         let pages = env.pages(run, column);
-        port.bio.write(flight, device, io.sector, io.flags, pages)
+        port.bio.write(flight, device, place, io.flags, pages)
     } else {
         let pages = env.pages_mut(run, column);
-        port.bio.read(flight, device, io.sector, io.flags, pages)
+        port.bio.read(flight, device, place, io.flags, pages)
     };
     let (bios, moved) = if io.write {
         (

@@ -5,7 +5,7 @@
 #[kernel::macros::kunit_tests(raid456_block)]
 mod tests {
     use crate::bindings;
-    use crate::block::member_bio::{Ended, MemberBio, Owner, MAX_PAGES};
+    use crate::block::member_bio::{Ended, MemberBio, Owner, Place, MAX_PAGES};
     use crate::block::request::Slice;
     use crate::block::{self, Flags, Op, Status};
     use crate::md::kunit::fake;
@@ -316,6 +316,12 @@ mod tests {
         Ok(())
     }
 
+    /// Where no bio ever goes.
+    const NOWHERE: Place = Place {
+        member: 0,
+        array: 0,
+    };
+
     /// Whom no bio is ever for.
     struct Nobody;
 
@@ -335,12 +341,16 @@ mod tests {
             let member = slots[0].take().ok_or(EINVAL)?;
             let given = pages.iter_mut().take(count).enumerate();
             let given = given.map(|(index, page)| (index != missing).then_some(page));
-            let refused = bio.read(Nobody, member, 0, Flags::NONE, given).is_err();
+            let refused = bio
+                .read(Nobody, member, NOWHERE, Flags::NONE, given)
+                .is_err();
             assert!(refused && !bio.is_busy());
             let member = slots[0].take().ok_or(EINVAL)?;
             let given = pages.iter().take(count).enumerate();
             let given = given.map(|(index, page)| (index != missing).then_some(page));
-            let refused = bio.write(Nobody, member, 0, Flags::FUA, given).is_err();
+            let refused = bio
+                .write(Nobody, member, NOWHERE, Flags::FUA, given)
+                .is_err();
             assert!(refused && !bio.is_busy());
             // What was refused came back, and is not counted any more.
             assert_eq!(array.rdev().pending(), 0);
@@ -366,10 +376,12 @@ mod tests {
             let refused = while_held(held, to_change, || {
                 if write {
                     let given = pages.iter().map(Some);
-                    bio.write(Nobody, member, 0, Flags::NONE, given).is_err()
+                    bio.write(Nobody, member, NOWHERE, Flags::NONE, given)
+                        .is_err()
                 } else {
                     let given = pages.iter_mut().map(Some);
-                    bio.read(Nobody, member, 0, Flags::NONE, given).is_err()
+                    bio.read(Nobody, member, NOWHERE, Flags::NONE, given)
+                        .is_err()
                 }
             });
             assert!(refused && !bio.is_busy());

@@ -29,6 +29,15 @@ pub(crate) struct Io {
     pub(crate) sector: u64,
 }
 
+/// Where on a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The first sector, counted from the start of the member's data.
+    pub(crate) member: u64,
+    /// Where that is in the array: what is told to who traces the bio.
+    pub(crate) array: u64,
+}
+
 /// A bio that has ended.
 pub(crate) struct Ended {
     /// What was to be done.
@@ -95,7 +104,7 @@ impl<O: Owner> MemberBio<O> {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// Has `member` read its sectors from `sector` on into pages; ends in [`Owner::ended`] of `owner`.
+    /// Has `member` read its sectors from `at` on into pages; ends in [`Owner::ended`] of `owner`.
     ///
     /// May sleep, unless the caller is below `submit_bio`, where the bio is only queued. The pages are kept until the end,
     /// also if they are dropped before; nobody can see their content meanwhile.
@@ -108,19 +117,20 @@ impl<O: Owner> MemberBio<O> {
         &self,
         owner: O,
         member: Member,
-        sector: u64,
+        at: Place,
         flags: Flags,
         pages: impl IntoIterator<Item = Option<&'p mut Page>>,
     ) -> Result<(), (O, Member)> {
         let io = Io {
             write: false,
             flags,
-            sector,
+            sector: at.member,
         };
         self.submit(
             owner,
             member,
             io,
+            at.array,
             pages
                 .into_iter()
                 .map(|page| Some(page?.address_mut()?.as_ptr())),
@@ -136,26 +146,27 @@ impl<O: Owner> MemberBio<O> {
         &self,
         owner: O,
         member: Member,
-        sector: u64,
+        at: Place,
         flags: Flags,
         pages: impl IntoIterator<Item = Option<&'p Page>>,
     ) -> Result<(), (O, Member)> {
         let io = Io {
             write: true,
             flags,
-            sector,
+            sector: at.member,
         };
         self.submit(
             owner,
             member,
             io,
+            at.array,
             pages
                 .into_iter()
                 .map(|page| Some(page?.address()?.as_ptr())),
         )
     }
 
-    /// Has `member` forget `sectors` of its sectors from `sector` on; ends in [`Owner::ended`] of `owner`, as a write. May
+    /// Has `member` forget `sectors` of its sectors from `at` on; ends in [`Owner::ended`] of `owner`, as a write. May
     /// sleep, unless the caller is below `submit_bio`, where the bio is only queued.
     ///
     /// # Errors
@@ -165,19 +176,19 @@ impl<O: Owner> MemberBio<O> {
         &self,
         owner: O,
         member: Member,
-        sector: u64,
+        at: Place,
         flags: Flags,
         sectors: u32,
     ) -> Result<(), (O, Member)> {
         let io = Io {
             write: true,
             flags,
-            sector,
+            sector: at.member,
         };
         if sectors == 0 {
             return Err((owner, member));
         }
-        self.send(owner, member, io, &[], sectors)
+        self.send(owner, member, io, at.array, &[], sectors)
     }
 
     /// As above; the pages are owned by somebody who has them borrowed meanwhile, mutably for a read.
@@ -186,6 +197,7 @@ impl<O: Owner> MemberBio<O> {
         owner: O,
         member: Member,
         io: Io,
+        origin: u64,
         pages: impl Iterator<Item = Option<*mut u8>>,
     ) -> Result<(), (O, Member)> {
         let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); MAX_PAGES];
@@ -200,7 +212,9 @@ impl<O: Owner> MemberBio<O> {
         // CAST: pages are small, and so is their number.
         let sectors = u32::from(count).wrapping_mul((PAGE_SIZE >> 9) as u32);
         match addresses.get(..usize::from(count)) {
-            Some(pages) if !pages.is_empty() => self.send(owner, member, io, pages, sectors),
+            Some(pages) if !pages.is_empty() => {
+                self.send(owner, member, io, origin, pages, sectors)
+            }
             _ => Err((owner, member)),
         }
     }
@@ -211,6 +225,7 @@ impl<O: Owner> MemberBio<O> {
         owner: O,
         member: Member,
         io: Io,
+        origin: u64,
         pages: &[*mut kernel::ffi::c_void],
         sectors: u32,
     ) -> Result<(), (O, Member)> {
@@ -233,6 +248,7 @@ impl<O: Owner> MemberBio<O> {
             vecs: self.vecs.get().cast(),
             rdev,
             sector: io.sector,
+            origin,
             flags: io.flags.0,
             write: io.write,
             // CAST: there are no more than `MAX_PAGES`.

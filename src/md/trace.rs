@@ -110,6 +110,16 @@ pub(crate) fn span_job(mddev: &Mddev, sector: u64, kind: impl FnOnce() -> JobKin
     }
 }
 
+/// Where a member's bio comes from in the array, if somebody listens to what the block layer tells of that; else 0. That is also
+/// what is told of parity, which comes from nowhere.
+#[inline(always)]
+pub(crate) fn origin(sector: impl FnOnce() -> Option<u64>) -> u64 {
+    if is_on!(__tracepoint_block_bio_remap) {
+        return sector().unwrap_or(0);
+    }
+    0
+}
+
 /// The span at `sector` begins to wait.
 #[inline(always)]
 pub(crate) fn span_park(mddev: &Mddev, sector: u64, reason: Reason) {

@@ -372,10 +372,6 @@ impl Geometry {
     /// The array's sector that lies at `member_sector` of `member`: the inverse of [`Self::locate`].
     ///
     /// `None` if the member holds parity there, if there is no such member, or if the sector exceeds 64 bits.
-    #[cfg_attr(
-        MODULE,
-        expect(dead_code, reason = "the way back from members, for tests")
-    )]
     pub(crate) fn array_sector(&self, member: u16, member_sector: u64) -> Option<u64> {
         if member > self.last_member() {
             return None;

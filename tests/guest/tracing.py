@@ -38,14 +38,14 @@ class Traced:
         tracing("trace_clock", "counter")
         tracing("trace", "")
         for event in self.events:
-            tracing(f"events/raid456/{event}/enable", "1")
+            tracing(f"events/{event if '/' in event else 'raid456/' + event}/enable", "1")
         return self
 
     def __exit__(self, *_):
         if loaded():
-            tracing("events/raid456/enable", "0")
+            tracing("events/enable", "0")
         with open(f"{TRACING}/trace", encoding="ascii") as trace:
-            self.lines = re.findall(r": (span_\w+): (.*)", trace.read())
+            self.lines = re.findall(r": (\w+): (.*)", trace.read())
 
     def of(self, event):
         """The texts of one event."""
@@ -74,6 +74,24 @@ def writes():
     expect_match("a step that took in I/O, and writes", r"events io .* writing 0004", "\n".join(steps))
     expect_match("the last step", r"gathering 0000 reading 0000 computing 0000 logging 0000 writing 0000", steps[-1])
     expect("waits", [], traced.of("span_park"))
+
+
+def origins():
+    """What the block layer tells of members' bios names the place in the array that they come from; parity's come from nowhere."""
+    array = fresh()
+    # Row 5, the third strip of its second column.
+    place = (5 * 3 + 1) * 64 + 8
+    with Disk(array.path) as disk, Traced("block/block_bio_remap") as traced:
+        disk.write(place * KIB, os.urandom(4 * KIB))
+    number = os.stat(array.path).st_rdev
+    found = [re.search(r"(\w+) \d+ \+ 8 <- \((\d+,\d+)\) (\d+)$", text).groups() for text in traced.of("block_bio_remap")]
+    md = f"{os.major(number)},{os.minor(number)}"
+    expect("of whom", {md}, {device for _, device, _ in found})
+    expect("reads and writes, of data and of parity", [("R", 0), ("R", 2 * place), ("W", 0), ("W", 2 * place)],
+           sorted((op[0], int(sector)) for op, _, sector in found))
+    with Disk(array.path) as disk, Traced("block/block_bio_remap") as traced:
+        disk.read(place * KIB, 8 * KIB)
+    expect_match("a direct read", rf"(?m) \+ 16 <- \({md}\) {2 * place}$", "\n".join(traced.of("block_bio_remap")))
 
 
 def unplugged():
@@ -150,6 +168,7 @@ if __name__ == "__main__":
         raise Failed("raid456 is not loaded")
     run([
         ("a write", writes),
+        ("where members' bios come from", origins),
         ("a plug", unplugged),
         ("waits", waits),
         ("a check", check),
