@@ -80,7 +80,11 @@ impl Array {
             && mddev.degraded() >= i32::from(self.geometry.parity_disks())
             && self.lacking_at(sector) >= self.geometry.parity_disks()
         {
-            // Nothing is left to compare parity with.
+            // Nothing is left to compare parity with. Before this sector there was: of a chunk of the bitmap that began there the
+            // rest is still to be rebuilt.
+            if !mddev.bitmap_is_lockless() {
+                mddev.bitmap_end_sync(sector);
+            }
             return Synced::Skipped(mddev.dev_sectors().saturating_sub(sector).max(1));
         }
 

@@ -214,6 +214,37 @@ def added_later():
     shadow.close()
 
 
+def half_rebuilt():
+    """A member comes back, and its rebuild stops in the middle of a chunk of the bitmap; then parity is said not to be known, so
+    that a resync goes before the rebuild. It can do nothing where the member lacks its blocks, and the rest of the chunk is
+    rebuilt all the same."""
+    array = Array.create(rams(4), level=5, size=8, bitmap="internal", bitmap_chunk="1M")
+    shadow = Shadow(array.path)
+    shadow.fill()
+    away = array.members[2]
+    array.fail(away)
+    array.remove(away)
+    shadow.fill(seed=2)
+    # In chunk 2 of 8.
+    stop = (2 * 1024 + 512) * 2
+    array.set("sync_max", stop)
+    array.add(away, "--re-add")
+    wait_for("the rebuild is in the middle of a chunk", lambda: array.get("sync_completed").split()[0] == str(stop), 30)
+    array.set("sync_action", "frozen")
+    wait_for("frozen", lambda: array.get("sync_completed") == "none", 10)
+    expect("what the member holds", str(stop), array.member(away, "recovery_start"))
+    log = kernel.Log()
+    array.set("sync_max", "max")
+    array.set("resync_start", "0")
+    array.set("sync_action", "idle")
+    array.wait_rebuilt()
+    expect_match("a resync", r"md: resync of RAID array md0", log.text())
+    array.expect_clean()
+    array.fail(array.members[0])
+    shadow.verify("read through the member that came back")
+    shadow.close()
+
+
 if __name__ == "__main__":
     run([
         ("the bit is durable before the data", set_before_data),
@@ -222,6 +253,7 @@ if __name__ == "__main__":
         ("re-add recovers what changed", readd),
         ("re-add of two members recovers what changed", lambda: readd(6)),
         ("re-add into another slot", other_slot),
+        ("a resync beside a member that is half rebuilt", half_rebuilt),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),

@@ -224,6 +224,9 @@ impl Sim {
             && self.lacking_at(at) >= self.parities()
         {
             // Nothing to compare with, from here on.
+            if let Some(bitmap) = &mut self.bitmap {
+                bitmap.abort_sync(at);
+            }
             self.sync.at = max;
             return true;
         }
