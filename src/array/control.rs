@@ -46,9 +46,11 @@ impl Array {
         false
     }
 
-    /// Wakes the spans that wait for the superblock if failures are recorded there.
+    /// Wakes the spans that wait for the superblock if failures are recorded there, and ends the flushes that do.
     pub(super) fn wake_recorded(&self) {
-        if !self.recording.is_empty() && self.failures_recorded() {
+        let nobody_waits = self.recording.is_empty() && !self.flushes_wait();
+        if !nobody_waits && self.failures_recorded() {
+            self.end_flushes();
             wake(
                 self.table.slab(),
                 &self.lanes,
@@ -59,14 +61,15 @@ impl Array {
         }
     }
 
-    /// Whether some span waits for a failure that a program has to record, as it keeps the array's metadata.
+    /// Whether some span or flush waits for a failure that a program has to record, as it keeps the array's metadata.
     pub(super) fn waits_for_program(&self) -> bool {
-        self.mddev.is_external() && !self.recording.is_empty() && !self.failures_recorded()
+        let somebody_waits = !self.recording.is_empty() || self.flushes_wait();
+        self.mddev.is_external() && somebody_waits && !self.failures_recorded()
     }
 
-    /// For quiesce: sees that failures get recorded, if some span waits for that.
+    /// For quiesce: sees that failures get recorded, if some span or flush waits for that.
     pub(super) fn help_recording(&self, locked: Option<&Locked<'_>>) {
-        if self.recording.is_empty() {
+        if self.recording.is_empty() && !self.flushes_wait() {
             return;
         }
         if !self.failures_recorded() {
@@ -76,6 +79,10 @@ impl Array {
             }
         }
         self.wake_recorded();
+        if self.flushes_wait() {
+            // Writes go on there.
+            self.mddev.wake_thread();
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Later {
     current: IrqSpinLock<Option<Rest>>,
     /// There is something in `current`: wake the thread when a span comes free.
     stuck: AtomicBool,
+    /// Mere flushes that must not end yet.
+    flushes: Stack<Pooled<Item>>,
 }
 
 impl Later {
@@ -59,6 +61,7 @@ impl Later {
             queue <- new_irq_spinlock!(PartList::default(), "raid456 flushed"),
             current <- new_irq_spinlock!(None, "raid456 current"),
             stuck: AtomicBool::new(false),
+            flushes: Stack::new(),
         })
     }
 }
@@ -214,9 +217,42 @@ impl Array {
         Some((slice?, entry))
     }
 
+    /// The next write whose flush has ended, if that is good for something: see [`Self::flush_done`].
     fn next_flushed(&self) -> Option<Rest> {
+        if !self.has_flushed() || !self.failures_recorded() {
+            return None;
+        }
         let mut queue = self.later.queue.lock();
         queue.append(self.later.flushed.take_all());
         queue.pop()?.take_rest()
+    }
+
+    /// Whether there are writes whose flush has ended, and that have not gone on. Any context.
+    fn has_flushed(&self) -> bool {
+        !self.later.flushed.is_empty() || !self.later.queue.lock().is_empty()
+    }
+
+    /// The members have flushed their caches for who wants nothing else, which is in `item`. Any context.
+    ///
+    /// Those that have failed were passed over, and what is in their caches alone may be lost. Parity makes up for that, but only
+    /// once the metadata say that they have failed: after a crash before that the array would be assembled with them.
+    pub(super) fn flush_done(&self, item: Pooled<Item>) {
+        if self.failures_recorded() {
+            return;
+        }
+        self.later.flushes.push(item);
+        self.mddev.wake_thread();
+    }
+
+    /// Ends flushes that wait until failures are recorded, which they are. Any context.
+    pub(super) fn end_flushes(&self) {
+        for item in self.later.flushes.take_all() {
+            drop(item);
+        }
+    }
+
+    /// Whether flushes wait until failures are recorded, or writes that asked for one. Any context.
+    pub(super) fn flushes_wait(&self) -> bool {
+        !self.later.flushes.is_empty() || self.has_flushed()
     }
 }

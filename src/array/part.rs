@@ -4,7 +4,7 @@
 
 use super::streams::NO_STREAM;
 use super::Array;
-use crate::block::request::Slice;
+use crate::block::request::{Flush, Slice};
 use crate::block::Status;
 use crate::mem::mempool::Pooled;
 use crate::raid::part::{Part, PartKind, Parts};
@@ -17,6 +17,8 @@ pub(super) enum Origin {
     Nobody,
     /// A request of a user: the slice that holds all sectors of the part.
     Request(Slice),
+    /// One that wants nothing but a flush, and ends with this.
+    Flush(#[expect(dead_code, reason = "it is held")] Flush),
     /// A resync, check, repair or rebuild.
     Sync(Unit),
 }
@@ -65,7 +67,7 @@ impl Item {
     fn complete(&mut self, array: &Array) {
         let failed = self.part.failed();
         match core::mem::replace(&mut self.origin, Origin::Nobody) {
-            Origin::Nobody => {}
+            Origin::Nobody | Origin::Flush(_) => {}
             Origin::Request(slice) => {
                 if let Some(seq) = self.part.bitmap_seq {
                     array.bitmap_written(self.part.start, self.part.end, seq);

@@ -87,7 +87,8 @@ pub(super) fn make_request(
     }
     if request.sectors() == 0 {
         if flags.contains(Flags::PREFLUSH) {
-            return request.flush(&array.reserve);
+            let entry = array.wait_enter(gate, may_block);
+            return array.flush_alone(entry, request, may_block);
         }
         return request.end(Status::OK);
     }
@@ -200,6 +201,18 @@ impl Array {
         let slice = request.account();
         item.origin = Origin::Request(slice.clone());
         self.reserve.flush(&slice, item);
+    }
+
+    /// Has the members flush their caches, for a request that wants nothing else. May sleep.
+    fn flush_alone(&self, entry: Entry<Array>, request: Request<'_>, may_block: &MayBlock) {
+        let Ok(mut item) = self.keepers.wait_take(Item::blank(), may_block) else {
+            return request.end(Status::IO_ERROR);
+        };
+        item.entry = Some(entry);
+        self.reserve.flush_for(request, |flush| {
+            item.origin = Origin::Flush(flush);
+            item
+        });
     }
 
     /// Does a request by way of spans.
@@ -409,8 +422,12 @@ impl Array {
 impl Flushed for Pooled<Item> {
     fn flushed(self) {
         // It was given one before the flush.
-        if let Some(entry) = self.entry.clone() {
-            entry.post_by_thread(self);
+        let Some(entry) = self.entry.clone() else {
+            return;
+        };
+        match self.origin {
+            Origin::Flush(_) => entry.flush_done(self),
+            _ => entry.post_by_thread(self),
         }
     }
 }

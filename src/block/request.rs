@@ -73,17 +73,20 @@ impl<'a> Request<'a> {
         unsafe { (*self.bio.as_ptr()).bi_iter.bi_size / SECTOR }
     }
 
-    /// Flushes the members' caches for a request that wants nothing else, and ends it when they have. May sleep.
-    pub(crate) fn flush(self, reserve: &Reserve) {
+    /// The array that it was given to, which md core keeps from being suspended as long as this is borrowed.
+    pub(super) fn mddev(&self) -> &'a Mddev {
+        self.mddev
+    }
+
+    /// What is left of a request that wants nothing but the members' caches to be flushed: somebody to be told.
+    pub(super) fn into_flush(self) -> Flush {
         let this = ManuallyDrop::new(self);
-        let (mddev, bio) = (this.mddev.as_ptr(), this.bio.as_ptr());
         if this.writing {
             // SAFETY: By the invariant it is counted; it has no data, so there is nothing to wait for.
-            unsafe { bindings::md_write_end(mddev) }
+            unsafe { bindings::md_write_end(this.mddev.as_ptr()) }
         }
-        // SAFETY: By the invariant the bio is valid, given to the array by md core, which keeps the array from being
-        // suspended until the call is over, and ours to end: `ended` does, once.
-        unsafe { bindings::raid456_flush(reserve.as_ptr(), mddev, Some(ended), bio.cast()) }
+        // INVARIANT: By ours; it is not used any more.
+        Flush(this.bio)
     }
 
     /// Has the array say in its superblock that it is not clean, and waits for that; counts the write. May sleep.
@@ -232,14 +235,24 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Ends a request that [`Request::flush`] had flush the caches.
+/// A request that wants nothing but a flush. It ends, well, when this is dropped, which may be done in any context.
 ///
-/// # Safety
+/// # Invariants
 ///
-/// `bio` is valid, and the caller's to end.
-unsafe extern "C" fn ended(bio: *mut kernel::ffi::c_void) {
-    // SAFETY: By the requirement of this function.
-    unsafe { bindings::bio_endio(bio.cast()) }
+/// The bio is valid, and ours to end.
+pub(crate) struct Flush(NonNull<bindings::bio>);
+
+// SAFETY: A bio may be ended by any thread.
+unsafe impl Send for Flush {}
+
+// SAFETY: A shared reference gives no access to the bio.
+unsafe impl Sync for Flush {}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; it is not used after this.
+        unsafe { bindings::bio_endio(self.0.as_ptr()) }
+    }
 }
 
 impl Drop for Request<'_> {

@@ -7,7 +7,7 @@
 //!
 //! [`Request::cut`]: super::request::Request::cut
 
-use super::request::Slice;
+use super::request::{Flush, Request, Slice};
 use crate::bindings;
 use crate::sync::stack::{Node, Stacked};
 use core::ptr::NonNull;
@@ -54,12 +54,31 @@ impl Reserve {
     /// Has the members of the slice's array flush their caches; ends in [`Flushed::flushed`] of `then`. May sleep, for
     /// memory that other flushes have; below `submit_bio` the flushes go out when that returns.
     pub(crate) fn flush<T: Flushed>(&self, slice: &Slice, then: T) {
-        let private = then.into_node().as_ptr().cast();
         // SAFETY: By the invariant of the slice its bio is valid and keeps the array from being suspended while it is
-        // borrowed. What `private` points to belongs to the flush, which calls `end` once.
-        unsafe {
-            bindings::raid456_flush(self.as_ptr(), slice.mddev(), Some(end::<T>), private);
-        }
+        // borrowed.
+        unsafe { self.send(slice.mddev(), then) }
+    }
+
+    /// As [`Self::flush`], for a request that wants nothing else: `then` is what comes of it.
+    pub(crate) fn flush_for<T: Flushed>(
+        &self,
+        request: Request<'_>,
+        then: impl FnOnce(Flush) -> T,
+    ) {
+        let mddev = request.mddev().as_ptr();
+        let then = then(request.into_flush());
+        // SAFETY: md core keeps the array from being suspended until the call that gave us the request is over.
+        unsafe { self.send(mddev, then) }
+    }
+
+    /// # Safety
+    ///
+    /// The array is valid, and is not suspended during the call.
+    unsafe fn send<T: Flushed>(&self, mddev: *mut bindings::mddev, then: T) {
+        let private = then.into_node().as_ptr().cast();
+        // SAFETY: By the requirement of this function. What `private` points to belongs to the flush, which calls `end`
+        // once.
+        unsafe { bindings::raid456_flush(self.as_ptr(), mddev, Some(end::<T>), private) }
     }
 }
 

@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml disks=0 mem=1300 timeout=150
-"""A write that asks for a flush before it (a journal's commit) reaches the members after their flushes have ended. The C
-module sends both at once, and fails this test."""
+"""A write that asks for a flush before it (a journal's commit) reaches the members after their flushes have ended; and a flush
+does not end before it is recorded that a member has failed, which was not flushed. The C module does neither, and fails this
+test."""
 
 import os
 import re
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import SECTOR
 from kernel import sh
 from nullblk import nullb, remove_all
-from raid import Array, stop_all
+from raid import Array, name_of, stop_all
 from report import Failed, expect, note, run
+import rawmd
 
 TRACING = "/sys/kernel/tracing"
 MOUNT = "/tmp/mounted"
@@ -94,6 +97,33 @@ def data_after_flush(level):
     array.expect_clean()
 
 
+def after_the_record(level):
+    """A flush while a member has failed, and whoever keeps the metadata has not said yet that it knows: after a crash that member
+    would be back, without what is in no cache but its own."""
+    disks = [nullb(f"nullb{n}", 64, cache_size=4) for n in range(level - 2)]
+    expect("start", "", rawmd.start(disks, level=level, metadata="external:test", size=8192))
+    array = Array(disks, rawmd.NAME)
+    state = f"dev-{name_of(disks[1])}/state"
+    file = os.open(array.path, os.O_RDWR)
+    try:
+        os.fsync(file)
+        array.set(state, "faulty")
+        expect("the member is blocked", True, "blocked" in array.state(disks[1]))
+        flush = threading.Thread(target=os.fsync, args=(file,), daemon=True)
+        flush.start()
+        flush.join(0.5)
+        expect("the flush waits", True, flush.is_alive())
+        array.set("array_state", "active")
+        flush.join(0.5)
+        expect("the flush waits while the member is blocked", True, flush.is_alive())
+        array.set(state, "-blocked")
+        flush.join(10)
+        expect("the flush waits when the failure is recorded", False, flush.is_alive())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def cleanup():
     """Takes everything down."""
     sh("umount", MOUNT, check=False)
@@ -103,4 +133,6 @@ def cleanup():
 
 if __name__ == "__main__":
     run([(f"raid{level}: data and parity come after the flush", lambda level=level: data_after_flush(level))
+         for level in (5, 6)] +
+        [(f"raid{level}: a flush ends when a failure is recorded", lambda level=level: after_the_record(level))
          for level in (5, 6)], cleanup=cleanup)
