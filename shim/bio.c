@@ -365,6 +365,16 @@ unsigned int raid456_cpu(void)
 	return raw_smp_processor_id();
 }
 
+unsigned int raid456_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
+u64 raid456_jiffies(void)
+{
+	return get_jiffies_64();
+}
+
 void raid456_cond_resched(void)
 {
 	cond_resched();

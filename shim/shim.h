@@ -151,6 +151,8 @@ bool raid456_may_run_inline(struct block_device *bdev);
 bool raid456_is_copied(struct block_device *bdev);
 bool raid456_has_plug(void);
 unsigned int raid456_cpu(void);
+unsigned int raid456_online_cpus(void);
+u64 raid456_jiffies(void);
 void raid456_cond_resched(void);
 
 /* reserve.c: bios that an array keeps for itself */

@@ -161,8 +161,13 @@ impl Lanes {
     /// the submitter. Any context.
     pub(super) fn may_help(&self, enough: u32) -> bool {
         let others = self.count.load(Ordering::Acquire).saturating_sub(1).max(1);
+        self.may_some_help(others, enough)
+    }
+
+    /// The same of the first `some` lanes.
+    pub(super) fn may_some_help(&self, some: u32, enough: u32) -> bool {
         self.in_use()
-            .take(others as usize)
+            .take(some as usize)
             .any(|running| running.lane.depth.load(Ordering::Relaxed) < enough)
     }
 

@@ -50,6 +50,7 @@ mod setup;
 mod stock;
 mod streams;
 mod submit;
+mod submitters;
 mod sync;
 mod table;
 mod ticket;
@@ -65,6 +66,7 @@ use self::part::Item;
 use self::queue::IndexStack;
 use self::settings::Settings;
 use self::streams::{Streams, WatchThread};
+use self::submitters::Submitters;
 use self::table::Table;
 use crate::block::request::Request;
 use crate::block::reserve::Reserve;
@@ -116,6 +118,7 @@ pub(crate) struct Array {
     bitmap: Arc<Bitmap>,
     flusher: FlushThread,
     streams: Arc<Streams>,
+    submitters: Submitters,
     watch: WatchThread,
     /// Keeps the array until [`Personality::free`] stops it.
     shrinker: SetOnce<Shrinker<Gate<Array>>>,

@@ -224,8 +224,8 @@ impl Attribute for PrereadBypassThreshold {
     }
 }
 
-/// group_thread_cnt: how many lanes run spans, and no more than there are CPUs; for 0 up to eight of them. With 0 submitters
-/// give them only what is much work, with more also the half of what they have much of.
+/// group_thread_cnt: how many lanes run spans, and no more than there are CPUs; for 0 up to eight of them. Submitters give them
+/// what is much work, and about half of what they have much of: with 0 only while there are fewer submitters than CPUs.
 struct GroupThreadCnt;
 
 impl Attribute for GroupThreadCnt {

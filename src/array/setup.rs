@@ -16,6 +16,8 @@ use super::offload::{Mode, Offload, NO_ENGINES};
 use super::queue::IndexStack;
 use super::settings::{Settings, DEFAULT_STRIPS};
 use super::streams::{Streams, WatchThread};
+use super::submit::SUBMITTERS_PERIOD;
+use super::submitters::Submitters;
 use super::table::Table;
 use super::Array;
 use crate::block::context;
@@ -37,6 +39,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use kernel::prelude::*;
 use kernel::sync::{Arc, SetOnce};
+use kernel::time::msecs_to_jiffies;
 
 /// Parts that are set aside for times without memory.
 const RESERVED_PARTS: u16 = 256;
@@ -264,6 +267,7 @@ fn allocate(
         bitmap: Arc::pin_init(Bitmap::new(setup), setup.flags())?,
         flusher: FlushThread::new(),
         streams: Arc::new(Streams::new(setup)?, setup.flags())?,
+        submitters: Submitters::new(msecs_to_jiffies(SUBMITTERS_PERIOD) as u64),
         watch: WatchThread::new(),
         shrinker: SetOnce::new(),
         recording: IndexStack::new(),

@@ -15,6 +15,7 @@ use super::run::{give, hand_over, run};
 use super::streams::NO_STREAM;
 use super::table::Pinned;
 use super::Array;
+use crate::block::context;
 use crate::block::plug::{self, Plugged};
 use crate::block::request::{Request, Slice};
 use crate::block::reserve::Flushed;
@@ -26,6 +27,7 @@ use crate::raid::part::{Hold, Part, PartKind};
 use crate::raid::span::SpanKey;
 use crate::sync::gate::{Entry, Gate};
 use crate::sync::mailbox::Events;
+use kernel::current;
 use kernel::sync::Arc;
 
 /// What a request does when not all that it needs is there at once.
@@ -150,8 +152,15 @@ const MUCH_TAKEN: u32 = 2;
 /// Spans in a plug that are worth another CPU's while, however little there is to do for each.
 const MANY: usize = 6;
 
+/// Reads of lost blocks that came with one plug and are worth another CPU's while: more than a plug full of reads all over an array
+/// is likely to have, for the others cost less than waking a lane.
+const MANY_READS: usize = 16;
+
 /// Such spans with which a lane has enough to do.
 const MANY_TAKEN: u32 = 16;
+
+/// Milliseconds for which a page of the book of submitters is written.
+pub(super) const SUBMITTERS_PERIOD: u32 = 40;
 
 /// Spans and parts that a request will need.
 struct Reserved<'a> {
@@ -361,16 +370,30 @@ impl Array {
                 (false, Some(_)) => Hold::Stream,
                 (false, None) => Hold::No,
             };
-            let much = item.part.strips().count() >= MUCH;
+            let (kind, strips) = (item.part.kind, item.part.strips().count());
             if let Some(turn) = pinned.post(item) {
-                let helped = much && (more || plug::active()) && self.lanes.may_help(MUCH_TAKEN);
                 match by {
                     By::Lanes => hand_over(span, turn),
-                    By::Submitter if helped => give(span, turn, MUCH_TAKEN),
-                    By::Submitter => run(span, turn),
+                    By::Submitter => match self.enough(kind, strips, more) {
+                        Some(enough) => give(span, turn, enough),
+                        None => run(span, turn),
+                    },
                 }
             }
         }
+    }
+
+    /// With how many spans a lane has enough to do that may take from its submitter one with a part of `kind` in `strips` strips;
+    /// `None` if none does. `more`: there are further ones for the request.
+    fn enough(&self, kind: PartKind, strips: u32, more: bool) -> Option<u32> {
+        if strips >= MUCH {
+            return ((more || plug::active()) && self.lanes.may_help(MUCH_TAKEN))
+                .then_some(MUCH_TAKEN);
+        }
+        // Writes wait until the plug is released, and it is known then how many there are. Reads come here when their block is
+        // lost.
+        let many = kind == PartKind::Read && plug::pass::<SpanObject>() >= MANY_READS;
+        (many && self.helps_with_many()).then_some(MANY_TAKEN)
     }
 
     /// What all parts of a slice have in common. For a write, its bits in the bitmap have been set.
@@ -411,6 +434,20 @@ impl Array {
         part
     }
 
+    /// Whether a lane may take a span off a submitter that has many of them.
+    ///
+    /// It takes more of all CPUs' time, so unless threads are asked for there must be a CPU that no submitter has.
+    fn helps_with_many(&self) -> bool {
+        if self.settings.threads() > 0 {
+            return self.lanes.may_help(MANY_TAKEN);
+        }
+        // CAST: a hash.
+        let task = current!().pid() as u32;
+        let submitters = self.submitters.note(task, context::jiffies());
+        let left = context::online_cpus().saturating_sub(submitters);
+        self.lanes.may_some_help(left, MANY_TAKEN)
+    }
+
     /// Whether a write may be held for more to come: not if it is the whole of a stripe.
     fn may_hold(&self, part: &Part) -> bool {
         part.kind == PartKind::Write
@@ -434,11 +471,8 @@ impl Flushed for Pooled<Item> {
 
 /// Whether a lane may take a span off a submitter that releases many.
 fn helped(work: &Work) -> bool {
-    let array = work.entry.as_deref();
-    array.is_some_and(|array| {
-        // It takes more of all CPUs' time, and some wait for long: only where threads are asked for.
-        array.settings.threads() > 0 && array.lanes.may_help(MANY_TAKEN)
-    })
+    let entry = work.entry.as_ref();
+    entry.is_some_and(|array| array.helps_with_many())
 }
 
 impl Plugged for SpanObject {

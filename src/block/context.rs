@@ -16,6 +16,18 @@ pub(crate) fn cpus() -> u32 {
     unsafe { bindings::nr_cpu_ids }
 }
 
+/// CPUs that are at work.
+pub(crate) fn online_cpus() -> u32 {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_online_cpus() }
+}
+
+/// The time in jiffies. What is cheap to read: reading a clock is not everywhere.
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_jiffies() }
+}
+
 /// Lets others run, if the caller has run for long. May sleep.
 pub(crate) fn cond_resched() {
     // SAFETY: The function has no requirements but a context that may sleep.

@@ -22,6 +22,8 @@ pub(crate) trait Plugged: Send + Sync + Sized + 'static {
 #[repr(C)]
 struct Held<T> {
     cb: bindings::blk_plug_cb,
+    /// Items that came and are not held.
+    passed: usize,
     count: usize,
     items: [*const T; CAPACITY],
 }
@@ -43,21 +45,37 @@ pub(crate) fn with<R>(submit: impl FnOnce() -> R) -> R {
     result
 }
 
+/// What the submitter's plug holds, which stays until that is released; null if there is no plug, or no memory. Process context.
+fn held<T: Plugged>() -> *mut Held<T> {
+    let size = const { size_of::<Held<T>>() as i32 };
+    // SAFETY: The size is that of a structure that begins with a callback. One that was found has this function, so it
+    // was made here.
+    let cb = unsafe { bindings::blk_check_plugged(Some(unplug::<T>), core::ptr::null_mut(), size) };
+    cb.cast()
+}
+
+/// Counts an item that is not held. Returns how many were counted before it, since the submitter's plug was started: 0 if there is
+/// none, or no memory. Process context.
+pub(crate) fn pass<T: Plugged>() -> usize {
+    // SAFETY: The structure is valid, was cleared when it was made, and only this task uses it.
+    let Some(held) = (unsafe { held::<T>().as_mut() }) else {
+        return 0;
+    };
+    let before = held.passed;
+    held.passed = before.saturating_add(1);
+    before
+}
+
 /// Has the submitter's plug hold `item` of an array; once is enough, however often it is said. Process context.
 ///
 /// # Errors
 ///
 /// The item comes back if there is no plug, or no memory.
 pub(crate) fn hold<T: Plugged>(item: Arc<T>) -> Result<(), Arc<T>> {
-    let size = const { size_of::<Held<T>>() as i32 };
-    // SAFETY: The size is that of a structure that begins with a callback. One that was found has this function, so it
-    // was made here.
-    let cb = unsafe { bindings::blk_check_plugged(Some(unplug::<T>), core::ptr::null_mut(), size) };
-    if cb.is_null() {
-        return Err(item);
-    }
     // SAFETY: The structure is valid, was cleared when it was made, and only this task uses it.
-    let held = unsafe { &mut *cb.cast::<Held<T>>() };
+    let Some(held) = (unsafe { held::<T>().as_mut() }) else {
+        return Err(item);
+    };
     // A stream comes to the same item many times in a row.
     let newest_first = held.items.iter().take(held.count).rev();
     if newest_first

@@ -47,6 +47,7 @@ pub mod array {
     pub(crate) mod queue;
     pub(crate) mod sequence;
     pub(crate) mod stock;
+    pub(crate) mod submitters;
 }
 
 // What loom has no use for takes minutes to build.
