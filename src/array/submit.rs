@@ -156,7 +156,7 @@ const MANY: usize = 6;
 /// is likely to have, for the others cost less than waking a lane.
 const MANY_READS: usize = 16;
 
-/// Such spans with which a lane has enough to do.
+/// Small spans, of writes or of such reads, with which a lane has enough to do.
 const MANY_TAKEN: u32 = 16;
 
 /// Milliseconds for which a page of the book of submitters is written.
