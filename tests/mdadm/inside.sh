@@ -4,7 +4,8 @@
 # inside.sh TEST[=SECONDS]...
 #
 # In a guest with mdadm's own suite in /mnt/share/suite: runs these tests of it, and says for each
-# "RESULT name passed|failed|skipped seconds"; one that takes longer than SECONDS (240) fails. What a failed test said is in /mnt/share/logs.
+# "RESULT name passed|failed|skipped seconds"; one that takes longer than SECONDS (240) fails. Of a failed test there are in
+# /mnt/share/logs what it said and did (name.log), and the kernel's messages and the arrays by then (name.state.log).
 
 set -u
 # The suite asks for what a guest does not have, and needs nothing of it.
@@ -35,6 +36,7 @@ for word in "$@"; do
 	name=${word%%=*} limit=${word#"${word%%=*}"}
 	limit=${limit#=}
 	began=$SECONDS
+	rm -f /var/tmp/log "/tmp/logs/$name.log" "/tmp/logs/fail$name.log"
 	out=$(timeout "${limit:-240}" ./test --tests="$name" --logdir=/tmp/logs --disable-multipath --disable-linear 2>&1)
 	case $out in
 	*succeeded*) result=passed ;;
@@ -45,8 +47,10 @@ for word in "$@"; do
 	if [[ $result != passed ]]; then
 		{
 			printf '%s\n' "$out"
-			cat "/tmp/logs/$name.log" "/tmp/logs/fail$name.log"
+			# One whose time was up has it where it was written. How the suite saves its logs is left out.
+			sed '/^++* save_log fail$/,$d' "/tmp/logs/$name.log" || cat /var/tmp/log
 		} >"/mnt/share/logs/$name.log" 2>/dev/null
+		cp "/tmp/logs/fail$name.log" "/mnt/share/logs/$name.state.log" 2>/dev/null
 		mdadm -Ssq 2>/dev/null
 	fi
 	echo "RESULT $name $result $((SECONDS - began))"
