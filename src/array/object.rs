@@ -29,7 +29,7 @@ use crate::sync::flights::Flights;
 use crate::sync::gate::Entry;
 use crate::sync::mailbox::CompletionWord;
 use crate::sync::stack::Stack;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -49,6 +49,8 @@ pub(super) struct SpanObject {
     pub(super) flights: Flights,
     /// How many of its jobs are on engines; the runner's.
     pub(super) jobs: AtomicU32,
+    /// How many parts it has taken in that have not ended; the runner's.
+    parts: AtomicU32,
     /// Who takes note of I/O that fails.
     pub(super) faults: Arc<Faults>,
     /// Where it is; the table's.
@@ -91,6 +93,7 @@ impl SpanObject {
             ended,
             flights: Flights::new(),
             jobs: AtomicU32::new(0),
+            parts: AtomicU32::new(0),
             faults,
             place: Place::new(),
             pins: AtomicU32::new(0),
@@ -107,6 +110,17 @@ impl SpanObject {
     /// Whether it waits for kits; by the time the caller looks at the answer it may be out of date.
     pub(super) fn is_deferred(&self) -> bool {
         self.deferred.is_waiting()
+    }
+
+    /// How many parts it has taken in that have not ended; by the time the caller looks at the answer it may be out of date.
+    pub(super) fn parts(&self) -> u32 {
+        self.parts.load(Ordering::Relaxed)
+    }
+
+    /// Notes that parts have come, and that others have ended. For its runner.
+    pub(super) fn count_parts(&self, came: u32, ended: u32) {
+        let left = self.parts().wrapping_add(came).wrapping_sub(ended);
+        self.parts.store(left, Ordering::Relaxed);
     }
 
     /// The first sector on its members.

@@ -95,6 +95,8 @@ pub(super) struct PartList {
     head: Option<Pooled<Item>>,
     /// Parts that are complete, and whose owners have not been told.
     done: Option<Pooled<Item>>,
+    /// How many have become so, and were not counted yet.
+    ended: u32,
 }
 
 impl PartList {
@@ -130,6 +132,11 @@ impl PartList {
         }
     }
 
+    /// How many parts have become complete since this was asked last.
+    pub(super) fn take_ended(&mut self) -> u32 {
+        core::mem::take(&mut self.ended)
+    }
+
     /// Tells the owners of complete parts. What they do then may take long, and may start new requests.
     pub(super) fn complete(&mut self, array: &Array) {
         let mut done = self.done.take();
@@ -151,6 +158,7 @@ impl Parts for PartList {
             } else {
                 item.next = self.done.take();
                 self.done = Some(item);
+                self.ended = self.ended.wrapping_add(1);
             }
         }
     }

@@ -167,6 +167,11 @@ fn step(entry: &Entry<Array>, span: &Arc<SpanObject>, work: &mut Work, events: E
         env.free_kits(shed);
     }
     let freed = env.freed;
+    let ended = parts.take_ended();
+    if ended != 0 {
+        // Before their owners hear of it, who may look.
+        span.count_parts(0, ended);
+    }
     parts.complete(array);
     if granted && !waits.memory {
         // It got what it wanted, and may have left some.
@@ -233,6 +238,7 @@ impl Work {
                 });
             }
             span.counts.add(counters::Work::Parts, 1);
+            span.count_parts(1, 0);
             if item.stream != NO_STREAM {
                 *stream = item.stream;
             }

@@ -257,6 +257,7 @@ def smaller_while_busy():
         for writer in writers:
             writer.start()
         wait_for("all stripes at work", lambda: memory_of(array)["spans_active"] == begun, 20 * SLOW)
+        wait_for("each has taken in the one part that there is of it", lambda: memory_of(array)["parts"] == begun, 20 * SLOW)
         # Each takes its pages as soon as it is.
         time.sleep(0.2 * SLOW)
         array.set("stripe_cache_size", 17)
@@ -264,6 +265,7 @@ def smaller_while_busy():
         hold(0)
     wait_for("all writes end", lambda: not any(writer.is_alive() for writer in writers), 20 * SLOW)
     wait_for("no stripe at work", lambda: memory_of(array)["spans_active"] == 0, 20 * SLOW)
+    expect("parts", 0, memory_of(array)["parts"])
     expect_range("strips in memory, of which there should be 17", 4 * begun // 2, 4 * begun, memory_of(array)["kits"])
     within(10 * SLOW, lambda: write(begun + 1))
     expect("strips in memory", 17, memory_of(array)["kits"])
