@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=40 timeout=300
+# guest: kernels=uml disks=7 disk-size=40 timeout=400
 """Random requests of 512 bytes to 1 MiB from several jobs, all read back and compared, while members fail and are
 rebuilt, and checks run."""
 
@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from geometry import LAYOUTS6
 from load import Load
 from raid import Array, rams, stop_all
 from report import expect, note, run
@@ -39,10 +40,10 @@ def rounds(array, spares, load):
     return count
 
 
-def load_and_failures(shape, members, workers=0, rmw_level=1, **load):
+def load_and_failures(shape, members, workers=0, rmw_level=1, size=24, **load):
     """A verifying load with failures."""
     disks = rams(members)
-    array = Array.create(disks, size=24, **shape)
+    array = Array.create(disks, size=size, **shape)
     array.set("group_thread_cnt", workers)
     array.set("rmw_level", rmw_level)
     work = Load(array.path, array.size(), **{"seconds": 4, **load})
@@ -72,6 +73,16 @@ def overlapping():
     array.expect_clean()
 
 
+def other_layouts():
+    """Those of level 6 that no other case has, for a shorter time; members, chunks, bitmaps and rmw_level take turns."""
+    others = [layout for layout in LAYOUTS6 if layout not in ("left-symmetric", "ddf-N-continue")]
+    for turn, layout in enumerate(others):
+        shape = {"level": 6, "layout": layout, "chunk": (4, 16, 64)[turn % 3], "bitmap": ("none", "internal")[turn // 3 % 2]}
+        yield (f"raid6 {layout}, {4 + turn % 2} members, chunk {shape['chunk']}K",
+               lambda shape=shape, turn=turn: load_and_failures(shape, 4 + turn % 2, rmw_level=turn % 3, size=6, seconds=2, jobs=2,
+                                                                largest="64k"))
+
+
 if __name__ == "__main__":
     run([
         ("4 members, chunk 64K, 512 bytes to 1 MiB", lambda: load_and_failures({"chunk": 64}, 4, largest="1m")),
@@ -87,6 +98,7 @@ if __name__ == "__main__":
         ("raid6 ddf-N-continue, 5 members, worker threads, RMW preferred",
          lambda: load_and_failures({"level": 6, "layout": "ddf-N-continue", "chunk": 16}, 5, workers=2, rmw_level=2,
                                    mix="randwrite", largest="64k")),
+        *other_layouts(),
         ("17 stripes for 512 requests", starved),
         ("raid6, 17 stripes for 512 requests", lambda: starved(6)),
         ("overlapping writers", overlapping),

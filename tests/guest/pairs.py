@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=8 timeout=240
-"""Every pair of members of a level 6 array is lost, for 4, 5 and 6 members: what was written is there, writes without the
-two are right, and both are rebuilt in one pass over garbage."""
+# guest: kernels=uml disks=7 disk-size=8 timeout=360
+"""Every pair of members of a level 6 array is lost, for 4, 5 and 6 members, and for each layout with 4: what was written is there,
+writes without the two are right, and both are rebuilt in one pass over garbage."""
 
 import itertools
 import os
@@ -11,6 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Disk, Shadow, pattern
+from geometry import LAYOUTS6
 from raid import Array, rams, stop_all
 from report import note, run
 
@@ -51,7 +52,13 @@ def every_pair(members, layout):
     array.expect_clean()
 
 
+def shapes():
+    """Members and layouts: each layout, and each number of members."""
+    wide = {"ddf-N-continue": 5, "right-asymmetric": 6}
+    for layout in LAYOUTS6:
+        yield wide.get(layout, 4), layout
+
+
 if __name__ == "__main__":
     run([(f"{members} members, {layout}", lambda members=members, layout=layout: every_pair(members, layout))
-         for members, layout in ((4, "left-symmetric"), (5, "ddf-N-continue"), (6, "right-asymmetric"),
-                                 (4, "left-symmetric-6"))], cleanup=stop_all)
+         for members, layout in shapes()], cleanup=stop_all)
