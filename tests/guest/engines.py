@@ -10,36 +10,19 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Shadow
+from parity_engine import load, usable
 from raid import Array, rams, snapshot, stop_all
 from report import expect, expect_match, expect_range, run
 import kernel
 
-MODULE = "/raid456/raid456.ko"
 PARAMETER = "/sys/module/raid456/parameters/parity_engine"
 KNOWN = ("scalar", "kernel", "avx2", "avx512", "gfni256", "gfni512")
-
-
-def load(parameters=""):
-    """Loads the module; returns the errno's name, or "", and what the log says."""
-    kernel.use_driver("none")
-    log = kernel.Log()
-    problem = kernel.insert_module(MODULE, parameters)
-    return problem, log.text()
 
 
 def in_use():
     """The engine that the parameter shows."""
     with open(PARAMETER, encoding="ascii") as file:
         return file.read().strip()
-
-
-def usable():
-    """The engines that this CPU has, by the message that refuses one that there is not."""
-    problem, text = load("parity_engine=nonsense")
-    expect("loading with an engine that there is not", "EINVAL", problem)
-    found = re.search(r'there is no parity engine "nonsense": this CPU has ([a-z0-9, ]+)', text)
-    expect(f"the refusal in the log ({text.strip()})", True, bool(found))
-    return found.group(1).split(", ")
 
 
 def chosen():
