@@ -74,7 +74,7 @@ class Run:
 
     def best_settings(self, row, array, members):
         """C's best settings for a row, tried one after the other: cache, threads, copies."""
-        how = ("load",) if self.a.quick else ("load", "sync")
+        how = ("load",) if self.a.quick else ("load", "fio", "sync", "rebuild")
         if self.a.fixed or row.group != "table" or row.how not in how or row.stand.kind == "delay" or row.metrics[0] == "mean_us":
             return dict(TUNED)
         tried = {}
@@ -101,7 +101,8 @@ class Run:
     def drivers(self, group):
         """What is assembled in each round, with the contenders that are measured on it: (name, row -> settings or None)."""
         def skipping(row):
-            return {"skip_copy": 1} if row.parity and row.metrics[0] == "mb_per_s" and not self.a.quick else None
+            large_writes = row.writes and row.how == "load" and row.metrics[0] == "mb_per_s"
+            return {"skip_copy": 1} if row.parity and large_writes and not self.a.quick else None
 
         def threads(row):
             small_writes = row.writes and row.how == "load" and row.metrics[0] == "iops"
@@ -147,7 +148,9 @@ class Run:
             for number, row in enumerate(group if ceiling else ()):
                 if row.ceiling:
                     for contender, (path, used) in members.beside.items():
-                        words = f"{row.load} size={used}m seconds={self.a.seconds:.3f} seed={turn * 1000 + number}"
+                        if row.how == "sync" and contender != "raw":
+                            continue
+                        words = f"{row.ceiling_load} size={used}m seconds={self.a.seconds:.3f} seed={turn * 1000 + number}"
                         got = (stands.fio(path, row.load, self.a.seconds, used) if row.how == "fio" else
                                generator.load(path, words))
                         self.record(row, contender, turn, got)

@@ -17,7 +17,8 @@ METRICS = {
 class Stand:
     """An array to measure.
 
-    kind: of members: ram (RAM disks), null (null_blk with memory, 20 us), delay (dm-delay over RAM disks).
+    kind: of members: ram (RAM disks), null (null_blk with memory, 20 us), band (null_blk with memory, so many MB/s and no
+    more), delay (dm-delay over RAM disks).
     chunk: KiB. lost: members that are missing, from slot 1 on.
     """
 
@@ -41,7 +42,8 @@ class Stand:
     def title(self):
         """For people."""
         words = [f"level {self.level}"]
-        words += [{"null": "null_blk", "delay": "slow members"}[self.kind]] if self.kind != "ram" else []
+        kinds = {"null": "null_blk", "band": "members of 100 MB/s", "delay": "slow members"}
+        words += [kinds[self.kind]] if self.kind != "ram" else []
         words += [f"{self.members} members"] if self.members != 6 else []
         words += [f"chunk {self.chunk} KiB"] if self.chunk != 64 else []
         words += ["bitmap"] if self.bitmap else []
@@ -64,6 +66,8 @@ class Row:
 
     how: load (the generator's words are `load`), fio, sync (`load` is the action), rebuild (with the load beside it).
     metrics: what counts, the first of them first; aims: for each the ratio to tuned C that is aimed at (0: none).
+    cpu, tail: most of C's CPU time for an I/O, and of its p99.9. share, skipping: least of raid0's speed, with and without
+    copies; floor, member: least of the floor (summary.py), and of one member's own sequential writes. 0: nothing is aimed at.
     group: table, or the name of the growth plot that the row is a point of, at `x`.
     """
 
@@ -72,6 +76,12 @@ class Row:
     load: str
     metrics: tuple = ("iops",)
     aims: tuple = (0.0,)
+    cpu: float = 0
+    tail: float = 0
+    share: float = 0
+    skipping: float = 0
+    floor: float = 0
+    member: float = 0
     how: str = "load"
     ceiling: bool = False
     parity: bool = False
@@ -107,6 +117,11 @@ class Row:
         """Whether the load writes."""
         return "write" in self.load
 
+    @property
+    def ceiling_load(self):
+        """What the ceiling is measured by: the row's own load; a rebuild writes one member from end to end."""
+        return "rw=write bs=1m depth=16" if self.how == "sync" else self.load
+
 
 MB = ("mb_per_s",)
 
@@ -118,14 +133,18 @@ def _whole(stand):
     plain = stand == Stand()
     # On RAM disks it is the floor that counts: see summary.py.
     small = 0 if ram else 1.5
-    yield Row(stand, "randwrite-4k-d64-j1", f"{four} depth=64 jobs=1", aims=(small,), ceiling=True, parity=True, quick=True)
-    yield Row(stand, "randwrite-4k-d64-j2", f"{four} depth=64 jobs=2", aims=(small,), ceiling=True, quick=True)
+    most = {"cpu": 0.5, "tail": 0.5} if ram else {}
+    row = {"share": 0.45, "skipping": 0.6} if stand.level == 5 else {"share": 0.35, "skipping": 0.5}
+    yield Row(stand, "randwrite-4k-d64-j1", f"{four} depth=64 jobs=1", aims=(small,), floor=0.8, **most, ceiling=True, parity=True,
+              quick=True)
+    yield Row(stand, "randwrite-4k-d64-j2", f"{four} depth=64 jobs=2", aims=(small,), floor=0.8, **most, ceiling=True, parity=True,
+              quick=True)
     yield Row(stand, "randwrite-4k-d1", f"{four} depth=1", aims=(3.0 if ram else 1.5,), ceiling=True, quick=ram)
     yield Row(stand, "randwrite-64k", "rw=randwrite bs=64k depth=32", MB, (3.5,), ceiling=True, parity=True, quick=ram)
-    yield Row(stand, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True, parity=True, quick=ram)
-    yield Row(stand, "write-row", f"rw=write bs={stand.row_kib}k depth=16", MB, (3.5,), ceiling=True, parity=True)
-    yield Row(stand, "randread-4k", "rw=randread bs=4k depth=64", aims=(1.0,), ceiling=True, quick=plain)
-    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (1.0,), ceiling=True, quick=plain)
+    yield Row(stand, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), **row, ceiling=True, parity=True, quick=ram)
+    yield Row(stand, "write-row", f"rw=write bs={stand.row_kib}k depth=16", MB, (3.5,), **row, ceiling=True, parity=True)
+    yield Row(stand, "randread-4k", "rw=randread bs=4k depth=64", aims=(1.0,), share=0.95, ceiling=True, quick=plain)
+    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (1.0,), share=0.95, ceiling=True, quick=plain)
 
 
 def _fio(stand):
@@ -150,30 +169,33 @@ def _degraded(stand):
     """Rows for an array that has lost the member in slot 1."""
     lost = addresses_of_lost(stand)
     plain = stand == Stand(lost=1)
-    yield Row(stand, "randread-4k-j1", "rw=randread bs=4k depth=64 jobs=1", aims=(1.2,), quick=plain)
+    yield Row(stand, "randread-4k-j1", "rw=randread bs=4k depth=64 jobs=1", aims=(1.2,), cpu=0.5, quick=plain)
     yield Row(stand, "randread-4k-j2", "rw=randread bs=4k depth=64 jobs=2", aims=(1.8,))
-    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (3.5,), quick=plain)
-    yield Row(stand, "randread-4k-of-lost", f"rw=randread bs=4k depth=64 {lost}", aims=(1.5,))
-    yield Row(stand, "randread-64k-of-lost", f"rw=randread bs=64k depth=16 {lost}", MB, (3.0,))
-    yield Row(stand, "randwrite-4k", "rw=randwrite bs=4k depth=64", aims=(1.3,), quick=plain)
+    yield Row(stand, "read-1m", "rw=read bs=1m depth=16", MB, (3.5,), parity=True, quick=plain)
+    yield Row(stand, "randread-4k-of-lost", f"rw=randread bs=4k depth=64 {lost}", aims=(1.5,), parity=True)
+    yield Row(stand, "randread-64k-of-lost", f"rw=randread bs=64k depth=16 {lost}", MB, (3.0,), parity=True)
+    yield Row(stand, "randwrite-4k", "rw=randwrite bs=4k depth=64", aims=(1.3,), parity=True, quick=plain)
 
 
 def _sync(stand):
     """What md's sync thread does."""
+    ram = stand.kind == "ram"
     for action in ("resync", "check", "rebuild"):
-        yield Row(stand, action, action, MB, (3.0 if stand.kind == "ram" else 0.0,), how="sync",
-                  quick=stand == Stand() and action != "check")
+        alone = action == "rebuild" and not ram
+        yield Row(stand, action, action, MB, (3.0 if ram else 0.0,), member=0.8 if alone else 0, how="sync", ceiling=alone,
+                  parity=True, quick=stand == Stand() and action != "check")
     yield Row(stand, "rebuild-under-randwrite-4k", "rw=randwrite bs=4k depth=16", ("rebuild_mb_per_s", "iops"), (1.0, 1.0),
               how="rebuild")
 
 
 def _coalesce(stand):
-    """Sequential writes whose members are slow: whole rows have to form from what is in flight."""
+    """Sequential writes whose members are slow: whole rows have to form from what is in flight, if that is a row and more; of
+    less no more members may be read than C reads."""
     for kib in (4, 16, 64):
-        for rows, name in ((2, "deep"), (0.5, "shallow")):
+        for rows, name in ((2, "deep"), (1, "row"), (0.5, "shallow")):
             depth = max(1, int(rows * stand.row_kib / kib))
             yield Row(stand, f"write-{kib}k-{name}", f"rw=write bs={kib}k depth={depth}",
-                      ("member_reads_per_mib", "mb_per_s"), (0, 0))
+                      ("member_reads_per_mib", "mb_per_s"), (1.0 if rows < 1 else 0, 0))
 
 
 def _growth(level):
@@ -209,13 +231,16 @@ def rows():
             yield from _degraded(replace(stand, lost=1))
     for level in (5, 6):
         wide = Stand(level=level, members=10, chunk=512)
-        yield Row(wide, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True)
-        yield Row(wide, "write-row", f"rw=write bs={wide.row_kib}k depth=4", MB, (3.5,), ceiling=True)
+        yield Row(wide, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True, parity=True)
+        yield Row(wide, "write-row", f"rw=write bs={wide.row_kib}k depth=4", MB, (3.5,), ceiling=True, parity=True)
         yield Row(wide, "randwrite-4k-d64-j1", "rw=randwrite bs=4k depth=64", aims=(1.2,), ceiling=True)
     for bitmap in (False, True):
         stand = Stand(bitmap=bitmap)
         yield Row(stand, "bitmap-compared-d1", "rw=randwrite bs=4k depth=1", ("mean_us",), quick=True)
         yield Row(stand, "bitmap-compared-d16", "rw=randwrite bs=4k depth=16", ("mean_us",))
+    for kind in ("band", "delay"):
+        for level in (5, 6) if kind == "band" else (5,):
+            yield Row(Stand(kind=kind, level=level), "rebuild", "rebuild", MB, member=0.8, how="sync", ceiling=True)
     yield from _coalesce(Stand(kind="delay"))
     for level in (5, 6):
         yield from sorted(_growth(level), key=lambda row: (row.stand.members, row.stand.chunk))

@@ -14,6 +14,8 @@ from report import Failed
 
 # What null_blk's completions take. Its timer is one for reads and writes.
 NULL_NS = 20000
+# What those with little bandwidth have; rows.py names it.
+BAND_MBPS = 100
 DELAY_MS = 5
 
 
@@ -23,6 +25,8 @@ def _make(kind, prefix, first, count, size):
         # Queues as an NVMe drive has them: one for each processor.
         return [nullblk.nullb(f"{prefix}{n}", size, irqmode=2, completion_nsec=NULL_NS, hw_queue_depth=1024,
                               submit_queues=os.cpu_count()) for n in range(count)]
+    if kind == "band":
+        return [nullblk.nullb(f"{prefix}{n}", size, mbps=BAND_MBPS, submit_queues=os.cpu_count()) for n in range(count)]
     disks = rams(count, first)
     if kind == "delay":
         need_target("delay")

@@ -70,11 +70,13 @@ class Results:
 
     def floor(self, row):
         """I/Os per second of a small write if it cost no more than md core does for raid0 and its member operations: two
-        reads and two writes, level 6 three of each. None if that was not measured."""
+        reads and two writes, level 6 three of each. On null_blk the members' alone: they are what it is bound by. None if
+        that was not measured."""
         alone, raid0 = (self.median(row.name, name, "iops") for name in ("raw", "raid0"))
         if not alone or not raid0 or "randwrite-4k-d64" not in row.what or row.how != "load":
             return None
-        return 1 / (max(1 / raid0 - 1 / alone, 0) + (6 if row.stand.level == 6 else 4) / alone)
+        core = max(1 / raid0 - 1 / alone, 0) if row.stand.kind == "ram" else 0
+        return 1 / (core + (6 if row.stand.level == 6 else 4) / alone)
 
     def ratio_to_c(self, row, one, metric):
         """The ratio to the better C."""
@@ -88,6 +90,16 @@ def figure(value, metric):
     if metric in ("mean_us", "member_reads_per_mib"):
         return f"{value:.1f}"
     return f"{value / 1000:.1f} k" if metric == "iops" and value >= 10000 else f"{value:.0f}"
+
+
+def mark(reached):
+    """Whether an aim is reached."""
+    return " ✓" if reached else " ✗"
+
+
+def percent(share, aim=0.0):
+    """A share, and whether it is what is aimed at."""
+    return f"{100 * share:.0f} %" + (mark(round(share, 2) >= aim) if aim else "")
 
 
 def settings(found):
@@ -108,24 +120,30 @@ def table_lines(results):
             found = results.ratio_to_c(name, "rust", metric)
             less = not table.METRICS[metric][1]
             ratio = "**{:.2f}** ({:.2f}–{:.2f})".format(*found) if found else ""
-            reached = "(less is better)" if less else f"≥ {aim:g}" if aim else ""
+            reached = f"{'≤' if less else '≥'} {aim:g}" if aim else "(less is better)" if less else ""
             if aim and found:
-                reached += " ✓" if round(found[0], 2) >= aim else " ✗"
-            share = f"{100 * median['rust'] / median['raid0']:.0f} %" if median["rust"] and median["raid0"] else ""
+                reached += mark(round(found[0], 2) <= aim if less else round(found[0], 2) >= aim)
+            share = percent(median["rust"] / median["raid0"], row.share) if median["rust"] and median["raid0"] else ""
             floor = results.floor(row)
             if floor and median["rust"]:
-                share += f"; of the floor {100 * median['rust'] / floor:.0f} %"
+                share += f"; of the floor {percent(median['rust'] / floor, row.floor)}"
+            if row.member and median["rust"] and median["raw"]:
+                share = f"of one member's writes {percent(median['rust'] / median['raw'], row.member)}"
             others = []
             for other in ("rust-skip-copy", "rust-threads", "rust-kernel"):
                 if median[other] is not None:
                     times = results.ratio_to_c(name, other, metric)
                     others.append(f"{TITLES[other]}: {figure(median[other], metric)}" + (f" (×{times[0]:.2f})" if times else ""))
+                    if other == "rust-skip-copy" and row.skipping and median["raid0"]:
+                        others[-1] += f", {percent(median[other] / median['raid0'], row.skipping)} of raid0"
             pair = []
-            for key in ("cpu_ns_per_io", "p999_ns"):
+            for key, most in (("cpu_ns_per_io", row.cpu), ("p999_ns", row.tail)):
                 ours, theirs = (results.median(name, c, key) for c in ("rust", results.better_c(name, metric)))
                 pair.append(f"{ours / 1000:.1f} / {theirs / 1000:.1f}" if ours and theirs else "")
+                if pair[-1] and most:
+                    pair[-1] += mark(round(ours / theirs, 2) <= most)
             best = figure(median["c"], metric)
-            if name in results.settings and row.how in ("load", "sync"):
+            if name in results.settings:
                 best += f" ({settings(results.settings[name])})"
             figures = {c: figure(value, metric) for c, value in median.items()}
             cells = [row.stand.title(), row.title, table.METRICS[metric][0], figures["raw"], figures["raid0"],
@@ -256,7 +274,9 @@ def markdown(results, stem, pictures):
     yield (f"- {about['rounds']} rounds of {about['seconds']:g} s each, in one boot, the drivers' order swapped each round, "
            "the same members for both. Medians; ratios are of the same round.")
     yield "- The ratio is to C with the best of its settings, or as it comes where that turned out better."
-    yield "- The floor of a small write: md core's cost, as raid0 has it, and four member operations (six at level 6)."
+    yield ("- The floor of a small write: md core's cost, as raid0 has it, and four member operations (six at level 6); on null_blk "
+           "these alone.")
+    yield "- ✓ and ✗: what is aimed at is reached or not; of CPU time and p99.9 half of C's, of whole rows a share of raid0's speed."
     yield "- How to read and repeat it, and what flatters whom: Documentation/benchmarks.md.\n"
     for picture in pictures:
         yield f"![{picture.stem}]({picture.name})\n"
