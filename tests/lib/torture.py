@@ -47,10 +47,11 @@ LOST = "lost on purpose"
 class Disks:
     """/dev/frail0, ...: memory that goes wrong on command. The head of tests/torture/disks.c tells what they can do."""
 
-    def __init__(self, count, mib, late=False, cached=False, block=512, segments=0):
+    def __init__(self, count, mib, late=False, cached=False, block=512, segments=0, largest=0, erase=False):
         _remove("raid456_disks")
         few = f" segments={segments}" if segments else ""
-        _insert("raid456_disks", f"count={count} mib={mib} late={int(late)} cached={int(cached)} block={block}{few}")
+        _insert("raid456_disks", f"count={count} mib={mib} late={int(late)} cached={int(cached)} block={block}{few} "
+                                 f"largest={largest} erase={int(erase)}")
         self.paths = [f"/dev/frail{number}" for number in range(count)]
         wait_for("the disks' nodes", lambda: all(os.path.exists(path) for path in self.paths), 10)
 

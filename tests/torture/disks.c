@@ -9,6 +9,8 @@
  *   late=0|1           0: an I/O ends before submit_bio() returns. 1: later, in any order, half of them with interrupts off
  *   block=BYTES        logical block size
  *   segments=N         pieces of memory that an I/O may have; the block layer sends more as several
+ *   largest=SECTORS    that an I/O may have, for whoever asks; 0: what the block layer thinks that is
+ *   erase=0|1          they offer secure erases, which make zeroes
  *
  * Commands, written to the debugfs file raid456_disks/command:
  *   power off SEED     all disks at one moment: what is in the caches, and what is on its way, is written or lost, sector by
@@ -78,6 +80,12 @@ MODULE_PARM_DESC(block, "logical block size");
 static unsigned int segments = USHRT_MAX;
 module_param(segments, uint, 0444);
 MODULE_PARM_DESC(segments, "pieces of memory that an I/O may have");
+static unsigned int largest;
+module_param(largest, uint, 0444);
+MODULE_PARM_DESC(largest, "sectors that an I/O may have");
+static bool erase;
+module_param(erase, bool, 0444);
+MODULE_PARM_DESC(erase, "they offer secure erases");
 
 static struct frail *disks;
 static sector_t sectors;
@@ -113,7 +121,7 @@ static void copy(struct frail *disk, struct bio *bio, struct rnd_state *rnd)
 	sector_t zero;
 	u32 offset;
 
-	if (bio_op(bio) == REQ_OP_DISCARD) {
+	if (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_SECURE_ERASE) {
 		for (zero = bio->bi_iter.bi_sector; zero < bio_end_sector(bio); zero++)
 			if (!rnd || !(prandom_u32_state(rnd) & 1))
 				memset(at(disk->data, zero), 0, SECTOR_SIZE);
@@ -155,6 +163,7 @@ static blk_status_t transfer(struct frail *disk, struct bio *bio)
 		copy(disk, bio, NULL);
 		return BLK_STS_OK;
 	case REQ_OP_DISCARD:
+	case REQ_OP_SECURE_ERASE:
 	case REQ_OP_WRITE:
 		disk->writes++;
 		if (begin < disk->refused_end && end > disk->refused)
@@ -447,6 +456,8 @@ static int make(struct frail *disk, u32 number)
 		.logical_block_size = block,
 		.physical_block_size = block,
 		.max_segments = min(segments, USHRT_MAX),
+		.max_hw_sectors = largest,
+		.max_secure_erase_sectors = erase ? UINT_MAX : 0,
 		.max_hw_discard_sectors = UINT_MAX,
 		.discard_granularity = block,
 		.features = (cached ? BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA : 0) | (late ? 0 : BLK_FEAT_SYNCHRONOUS),
