@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+# guest: kernels=uml,debian disks=7 disk-size=48 timeout=150 debian.timeout=300
+"""dm-raid without LVM: each level's life, with members that vanish and come back; removal under load; the two numbers that dm-raid
+reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
+What LVM makes of it is in md_lvm.py."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from disk import Disk, Shadow, errno_of
+from load import Load
+from mapper import broken, dm, need_target
+from raid import name_of, rams, speed_limit, stop_all
+from report import Failed, Skipped, expect, expect_match, expect_range, run, wait_for, within
+from torture import Disks
+import generator
+import kernel
+
+NAME = "volume"
+MIB = 1 << 20
+META = 4  # MiB of each member's metadata device
+
+
+def status():
+    """What dm-raid says: LEVEL MEMBERS HEALTH DONE/ALL ACTION MISMATCHES ..., a list. HEALTH has a letter for each member: A in
+    sync, a not yet, D dead."""
+    return kernel.sh("dmsetup", "status", NAME)[1].split()[3:]
+
+
+def wait_synced():
+    """Waits for dm-raid to say that all members are in sync, and nothing is to be done."""
+    def done():
+        _, _, letters, progress, action, *_ = status()
+        return set(letters) == {"A"} and len(set(progress.split("/"))) == 1 and action == "idle"
+    wait_for("dm-raid in sync", done, 60, 0.02)
+
+
+def expect_no_mismatch():
+    """Ends the case unless a check finds all parity right."""
+    kernel.sh("dmsetup", "message", NAME, "0", "check")
+    wait_synced()
+    expect("mismatches", "0", status()[5])
+
+
+class Volume:
+    """A device of dm-raid's, its members slices of disks that can be taken away. chunk: KiB; size: MiB of each member that are
+    used; words: more parameters."""
+
+    path = f"/dev/mapper/{NAME}"
+
+    def __init__(self, kind, disks, parities=1, chunk=64, size=8, words=()):
+        need_target("raid")
+        speed_limit()
+        for disk in disks:
+            # On RAM disks what an earlier case has left.
+            with Disk(disk) as raw:
+                raw.write(0, bytes(64 * 1024))
+        meta, = rams(1, 6)
+        with Disk(meta) as raw:
+            raw.write(0, bytes(len(disks) * META * MIB))
+        self._slices = [f"0 {size * 2048} linear {disk} 0" for disk in disks]
+        members = [(dm(f"meta{n}", f"0 {META * 2048} linear {meta} {n * META * 2048}"), dm(f"data{n}", line))
+                   for n, line in enumerate(self._slices)]
+        words = [chunk * 2, *words]
+        self._table = " ".join(str(word) for word in (
+            0, (len(disks) - parities) * size * 2048, "raid", kind, len(words), *words, len(disks), *[path for pair in members for path in pair]))
+        self.make()
+
+    def make(self):
+        """Makes the device."""
+        dm(NAME, self._table)
+        wait_synced()
+
+    def lose(self, slot):
+        """From now on everything fails that is asked of a member."""
+        dm(f"data{slot}", broken(f"/dev/mapper/data{slot}"))
+
+    def find(self, slot):
+        """It answers again, with what it held."""
+        dm(f"data{slot}", self._slices[slot])
+
+
+def life(kind, parities):
+    """Written and read, whole, without members, and with those again that had vanished: what they missed they get."""
+    volume = Volume(kind, rams(3 + parities), parities)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        shadow.random_writes(seed=1, count=60)
+        shadow.verify("whole")
+        for slot in range(1, 1 + parities):
+            volume.lose(slot)
+            shadow.random_writes(seed=slot + 1, count=40)
+            shadow.verify(f"without {slot}")
+        expect_match("members that are dead", rf"^[Aa]D{{{parities}}}[Aa]+$", status()[2])
+        for slot in range(1, 1 + parities):
+            volume.find(slot)
+        shadow.random_writes(seed=8, count=20)
+        # What LVM's --refresh does.
+        kernel.sh("dmsetup", "suspend", NAME)
+        kernel.sh("dmsetup", "resume", NAME)
+        wait_synced()
+        shadow.verify("with them again")
+        expect_no_mismatch()
+        for slot in (0, 2 + parities)[:parities]:
+            volume.lose(slot)
+        shadow.verify("without others")
+        shadow.random_writes(seed=9, count=20)
+        shadow.verify("written without others")
+
+
+def removal():
+    """Under load a device is not removed; when its table goes all requests end, and nothing stays behind."""
+    volume = Volume("raid5_ls", rams(4))
+    load = Load(volume.path, 24 * MIB, seconds=60, jobs=2, depth=16, largest="128k", mix="randwrite")
+    wait_for("a load", lambda: int(kernel.sh("dmsetup", "info", "-c", "--noheadings", "-o", "open", NAME)[1]) >= 2, 20)
+    expect("dmsetup remove under load is refused", True, kernel.sh("dmsetup", "remove", NAME, check=False)[0] != 0)
+    expect("the load goes on", True, load.running())
+    kernel.sh("dmsetup", "wipe_table", NAME)
+    with Disk(volume.path) as disk:
+        expect("a read of what is gone", "EIO", within(20, lambda: errno_of(lambda: disk.read(0, 4096))))
+    try:
+        load.finish(30)
+    except Failed as ended:
+        expect_match("the load ended by an error", r"Input/output error|error=5", str(ended))
+    else:
+        raise Failed("the load: expected it to end with errors, it succeeded")
+    kernel.sh("dmsetup", "remove", NAME)
+    volume.make()
+    expect_no_mismatch()
+    kernel.sh("dmsetup", "remove", NAME)
+    expect("removing dm-raid", "", kernel.delete_module("dm_raid"))
+
+
+def stripes():
+    """dm-raid reads how many strips an array's cache has, by the places of two fields of the C module's: as many as it is asked
+    for it does not ask the driver for; of others it does, and shows them."""
+    if kernel.least():
+        raise Skipped("the cache has one strip")
+    for wanted in (256, 512, 100):
+        log = kernel.Log()
+        volume = Volume("raid5_ls", rams(4), words=("stripe_cache", wanted))
+        expect_match("dmsetup table", rf" stripe_cache {wanted} ", kernel.sh("dmsetup", "table", NAME)[1])
+        # It says so when it has called raid5_set_cache_size().
+        expect(f"the cache is given {wanted} strips", wanted != 256, f"raid: {wanted} stripe cache entries" in log.text())
+        with Shadow(volume.path) as shadow:
+            shadow.fill(seed=wanted)
+            shadow.verify()
+        kernel.sh("dmsetup", "remove", NAME)
+
+
+def large_requests():
+    """Requests of 512 rows each: the C module notes in 256 bits which rows of a request are left to do."""
+    if kernel.driver() == "c":
+        raise Skipped("the C module would write past them")
+    disks = Disks(4, 16, largest=8192)
+    volume = Volume("raid5_ls", disks.paths, chunk=2048)
+    with open(f"/sys/block/{name_of(volume.path)}/queue/max_sectors_kb", encoding="ascii") as file:
+        expect_range("KiB of a request, at most", 2048, 1 << 20, int(file.read()))
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        # One in flight: each request writes the same bytes.
+        generator.load(volume.path, f"rw=write bs=2m depth=1 ios={shadow.length // (2 * MIB)}")
+        piece = shadow.disk.read(0, 2 * MIB)
+        expect("blocks of a request that differ from each other", 512, len({piece[at:at + 4096] for at in range(0, 2 * MIB, 4096)}))
+        shadow.bytes[:] = piece * (shadow.length // (2 * MIB))
+        shadow.verify("after large writes")
+        expect_no_mismatch()
+        volume.lose(2)
+        shadow.verify("without a member")
+        wait_for("the member is dead", lambda: status()[2][2] == "D", 10)
+        generator.load(volume.path, "rw=read bs=2m depth=2 ios=12")
+
+
+def cleanup():
+    """Takes everything down."""
+    Disk.close_all()
+    kernel.sh("dmsetup", "remove", "--force", NAME, check=False)
+    stop_all()
+    Disks.remove()
+
+
+if __name__ == "__main__":
+    run([
+        ("raid4", lambda: life("raid4", 1)),
+        ("raid5", lambda: life("raid5_ls", 1)),
+        ("raid6", lambda: life("raid6_zr", 2)),
+        ("removal under load", removal),
+        ("the cache's size", stripes),
+        ("requests of 512 rows", large_requests),
+    ], cleanup=cleanup)
