@@ -200,6 +200,23 @@ def parks():
     expect("the span that waited until its member's failure was recorded", 1, counted.grown["parks_superblock"])
 
 
+def shared_flushes():
+    """Writes to places that are not marked share flushes of the bitmap: members take their time, and 32 writes are in flight."""
+    need_target("delay")
+
+    def members(milliseconds):
+        return [dm(f"slow{n}", f"0 {sectors_of(disk)} delay {disk} 0 {milliseconds}") for n, disk in enumerate(rams(4))]
+
+    array = Array.create(members(0), size=32, chunk=64, bitmap="internal").reassemble()
+    members(20)
+    with Counted(array) as counted:
+        generator.load(array.path, "rw=randwrite bs=4k depth=32 ios=320")
+    # Of 512 bits 320 writes set some 240; each for itself would be as many flushes.
+    expect_range("writes that waited for the bitmap", 150, 320, counted.grown["parks_bitmap"])
+    expect_range("flushes of the bitmap", 1, 160, counted.grown["bitmap_flushes"])
+    members(0)
+
+
 def flushes():
     """Each fsync of the device is a flush."""
     array = fresh()
@@ -240,6 +257,7 @@ if __name__ == "__main__":
         ("joins", joins),
         ("waits", waits),
         ("parks", parks),
+        ("flushes of the bitmap are shared", shared_flushes),
         ("flushes", flushes),
         ("cuts", cuts),
         ("check", sync),

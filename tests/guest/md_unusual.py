@@ -388,6 +388,32 @@ def slot_by_hand(level):
         shadow.verify("without others")
 
 
+def slots_under_load(level):
+    """Members fail, and are given their slots again by hand, while requests are under way: no request goes to one that is out, and all
+    that a load reads is what it wrote."""
+    disks = rams(level - 1)
+    array = Array.create(disks, level=level, size=8)
+    load = Load(array.path, array.size(), seconds=5, jobs=2, depth=16, largest="64k")
+    turns = 0
+    while load.running():
+        slot = turns % len(disks)
+        folder = f"dev-{name_of(disks[slot])}"
+        expect("the slot of a member at work cannot be taken", "EBUSY", array.try_set(f"{folder}/slot", "none"))
+        array.set("sync_action", "frozen")
+        array.fail(disks[slot])
+        wait_for("its slot empty",
+                 lambda folder=folder: not array.try_set(f"{folder}/slot", "none") or array.get(f"{folder}/slot") == "none", 10)
+        array.set(f"{folder}/state", "re-add")
+        array.set(f"{folder}/slot", slot)
+        array.set("sync_action", "idle")
+        array.wait_rebuilt()
+        turns += 1
+    load.finish()
+    expect_range("times that a member was out", 2, 1000, turns)
+    array.expect_clean()
+    array.expect_parity()
+
+
 def dies_meanwhile(level):
     """While members are rebuilt, as many as there are parities, another one dies: what was done by then is kept. When it is back,
     by force, the rebuild goes on, everything is right, and no block is taken for bad any more."""
@@ -461,6 +487,7 @@ if __name__ == "__main__":
         ("raid6: members of 9 TiB", lambda: large_members(6)),
         ("chunks of 1 GiB", large_chunks),
         ("raid5: a slot given by hand", lambda: slot_by_hand(5)),
+        ("raid5: slots given by hand under load", lambda: slots_under_load(5)),
         ("raid5: another member dies during a rebuild", lambda: dies_meanwhile(5)),
     ]
     if os.environ.get("ALL"):
@@ -474,6 +501,7 @@ if __name__ == "__main__":
             ("raid5: members of 9 TiB", lambda: large_members(5)),
             ("more bad blocks than a list holds", too_many_bad_blocks),
             ("raid6: a slot given by hand", lambda: slot_by_hand(6)),
+            ("raid6: slots given by hand under load", lambda: slots_under_load(6)),
             ("raid6: another member dies during a rebuild", lambda: dies_meanwhile(6)),
         ]
     run(cases, cleanup=cleanup)

@@ -12,8 +12,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from compare import differences, drivers, expect_same, under_each
 from disk import Shadow
+from mapper import dm
+from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
-from report import Failed, expect, expect_range, note, run
+from report import Failed, Skipped, expect, expect_range, note, run
+import kernel
 
 # What is stored into each attribute, one after the other; the value read afterwards is compared too.
 NUMBERS = ("0", "1", "-1", "abc", "0x20", "1 2", "1x", "99999999999999999999")
@@ -138,6 +141,72 @@ def cache_in_use():
     array.stop()
 
 
+def two_members():
+    """An array of two members, in which each block is there twice, takes no other chunk or layout while it runs. (The C module
+    changes them at once, whatever is under way.)"""
+    if kernel.driver() == "c":
+        raise Skipped("the C module takes them")
+    array = Array.create(rams(2), size=2, chunk=64)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        for name, value in (("chunk_size", "131072"), ("layout", "0"), ("layout", "4")):
+            before = array.get(name)
+            expect(f"{name} < {value}", "EINVAL", array.try_set(name, value))
+            expect(name, before, array.get(name))
+        shadow.random_writes(seed=1, count=20)
+        shadow.verify()
+        array.fail(rams(2)[0])
+        shadow.verify("without a member")
+
+
+def queue_of(array):
+    """{file: (mode, content)} of the array's queue/."""
+    return {f"queue/{name}": value for name, value in files(f"/sys/block/{array.name}/queue").items()}
+
+
+def expect_same_limits(found):
+    """Ends the case unless both drivers' are the same, but for those that are explained."""
+    unexplained = []
+    for line in differences(*found, drivers()):
+        name = re.search(r"/(\w+): ", line).group(1)
+        if name in EXPLAINED_LIMITS:
+            note(f"{line}; wanted: {EXPLAINED_LIMITS[name]}")
+        else:
+            unexplained.append(line)
+    if unexplained:
+        raise Failed("limits differ without a reason:\n      " + "\n      ".join(unexplained[:40]))
+    note(f"ok: {len(found[0])} values compared")
+
+
+def unlike():
+    """What members limit that are not like the others: everything in queue/."""
+    members = rams(3)
+    # Its blocks of 4 KiB do not begin where those of the disk do.
+    part = f"0 {7 * 2048} linear {rams(1, 3)[0]} 1"
+    kinds = {
+        "sectors of 4 KiB": nullb("nullb0", 8, blocksize=4096),
+        "a volatile cache that knows FUA": nullb("nullb1", 8, cache_size=1, fua=1),
+        "a volatile cache that does not": nullb("nullb2", 8, cache_size=1),
+        "a disk that turns": nullb("nullb3", 8, rotational=1),
+        "64 KiB at a time": nullb("nullb4", 8, max_sectors=128),
+        "a disk that discards": nullb("nullb5", 8, discard=1),
+    }
+
+    def each(_driver):
+        found = {}
+        for name, path in (*kinds.items(), ("a part that begins at sector 1", dm("part", part))):
+            array = Array.create([*members, path], size=2, chunk=64)
+            found.update({f"{name}: {file}": value for file, value in queue_of(array).items()})
+            array.stop()
+        return found
+
+    found = under_each(each)
+    expect_same_limits(found)
+    # So that it is the members that say so.
+    for name, file, wanted in (("sectors of 4 KiB", "logical_block_size", "4096"), ("a disk that turns", "rotational", "1")):
+        expect(f"{file} with {name}", wanted, found[-1][f"{name}: queue/{file}"][1].strip())
+
+
 def limits():
     """Everything in queue/, for several shapes and under a bitmap, and what lies beside it."""
     shapes = [(3, {"chunk": 64}), (6, {"chunk": 512}), (4, {"chunk": 4, "level": 4}), (5, {"chunk": 1024}),
@@ -159,16 +228,7 @@ def limits():
         return found
 
     found = under_each(each)
-    unexplained = []
-    for line in differences(*found, drivers()):
-        name = re.search(r"/(\w+): ", line).group(1)
-        if name in EXPLAINED_LIMITS:
-            note(f"{line}; wanted: {EXPLAINED_LIMITS[name]}")
-        else:
-            unexplained.append(line)
-    if unexplained:
-        raise Failed("limits differ without a reason:\n      " + "\n      ".join(unexplained[:40]))
-    note(f"ok: {len(found[0])} values compared")
+    expect_same_limits(found)
     queue = {name.rsplit("/", 1)[1]: value[1].strip() for name, value in found[-1].items()
              if name.startswith("6 members {'chunk': 512}") and "queue/" in name}
     expect("minimum_io_size (a chunk)", str(512 * 1024), queue["minimum_io_size"])
@@ -213,6 +273,12 @@ def status_line():
     expect_same("mdstat", *found, drivers())
 
 
+def cleanup():
+    """Takes everything down."""
+    stop_all()
+    remove_all()
+
+
 if __name__ == "__main__":
     run([
         ("attributes", lambda: attributes(5)),
@@ -221,7 +287,9 @@ if __name__ == "__main__":
         ("stores, raid6", lambda: stores(6)),
         ("the largest values", largest),
         ("the cache in use", cache_in_use),
+        ("two members", two_members),
         ("queue limits", limits),
+        ("queue limits of members that differ", unlike),
         ("a read-only array", readonly_array),
         ("mdstat", status_line),
-    ], cleanup=stop_all)
+    ], cleanup=cleanup)
