@@ -122,6 +122,20 @@ def reads():
         expect("a write beside lost blocks is one by read-modify-write", 1, counted.grown["strips_rmw"])
 
 
+def failed_reads():
+    """A direct read that its member cannot answer goes through a span, which makes the block of the others; the reader runs it."""
+    disks = rams(6)
+    disks[1] = dm("dying", linear(disks[1]))
+    array = Array.create(disks, size=32, chunk=64).reassemble()
+    dm("dying", broken(rams(6)[1]))
+    with Disk(array.path) as disk, Counted(array) as counted:
+        # In the middle: programs that look for partitions read at both ends.
+        disk.read((1 + 6 * 20) * 64 * KIB, 4 * KIB)
+    expect("direct reads that failed", 1, counted.grown["direct_reads_failed"])
+    expect_range("members' sectors that were read instead", 40, 1 << 20, counted.grown["member_read_sectors"])
+    expect_range("times that a span was run", 1, 1000, counted.grown["runs_inline"] + counted.grown["runs_lane"])
+
+
 def without_parity():
     """A strip whose parity member is lost is written without."""
     array = fresh()
@@ -253,6 +267,7 @@ if __name__ == "__main__":
         ("level 6: read-modify-write", lambda: rmw(6)),
         ("reconstruct-write", rcw),
         ("reads", reads),
+        ("reads that fail", failed_reads),
         ("without parity", without_parity),
         ("joins", joins),
         ("waits", waits),
