@@ -27,8 +27,8 @@ demo: ## a RAID array in a guest, LEVEL=5|6: files on it, one or two members los
 	@$(MAKE) --no-print-directory module KERNEL=uml
 	@scripts/demo --level $(LEVEL)
 
-test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time; LEAST=1: guests', with the least memory; MORE=1: also where tests take long or add little
-	@scripts/test $(if $(LIST),--list) $(if $(LEAST),--least) $(if $(MORE),--more) $(if $(ONLY),--only '$(value ONLY)') $(if $(JOBS),--jobs $(JOBS))
+test: ## all tests; LIST=1 lists them, ONLY=REGEX runs some, JOBS=N at a time; LEAST=1: guests', with the least memory; ON=debug: those of User-mode Linux on another kernel; MORE=1: also where tests take long or add little
+	@scripts/test $(if $(LIST),--list) $(if $(LEAST),--least) $(if $(ON),--on $(ON)) $(if $(MORE),--more) $(if $(ONLY),--only '$(value ONLY)') $(if $(JOBS),--jobs $(JOBS))
 
 test-faults: ## random schedules of faults, N=1000 of them, from SEED=1 on; each is a seed
 	@scripts/torture faults -n $(or $(N),1000) --first $(or $(SEED),1)
