@@ -12,8 +12,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from disk import Disk, Shadow, errno_of, pattern
+from disk import Disk, SECTOR, Shadow, errno_of, pattern
 from load import Load
+from mapper import dusty
 from nullblk import nullb, remove_all
 from raid import Array, name_of, rams, stop_all
 from report import Skipped, expect, expect_range, note, run, wait_for, within
@@ -57,12 +58,24 @@ def read_auto(level):
 def read_only():
     """A read-only array answers reads and refuses writes; members' errors are not mended in it; it can be made writable
     again."""
-    array = Array.create(rams(4), size=8)
+    disks = rams(4)
+    dust, = dusty(disks, [1])
+    array = Array.create(disks, size=8)
     with Shadow(array.path) as shadow:
         shadow.fill()
         shadow.close()
+        # Nothing is in memory.
+        array = array.reassemble()
         kernel.sh("mdadm", "--readonly", array.path)
         expect("state", "readonly", array.get("array_state"))
+        geometry = array.geometry()
+        row = next(stripe for stripe in range(20, 30) if 1 in geometry.row(stripe).data) * geometry.chunk + 40
+        dust.spoil(array.data_offset(dust.path) // SECTOR + row)
+        at = geometry.array_sector(1, row) * SECTOR
+        with open(array.path, "rb", buffering=0) as file:
+            expect("what is read where a member cannot be", True, os.pread(file.fileno(), 4096, at) == shadow.bytes[at:at + 4096])
+        time.sleep(0.3)
+        expect("unreadable sectors, and the member's state", (1, {"in_sync"}), (dust.count(), array.state(dust.path)))
         with open(array.path, "rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             expect("what is read", True, os.pread(file.fileno(), 65536, 131072) == shadow.bytes[131072:131072 + 65536])
@@ -76,7 +89,11 @@ def read_only():
         shadow.reopen()
         shadow.random_writes(seed=1, count=20)
         shadow.verify("writable again")
+        shadow.close()
+    # What is in memory hides the sector from a check.
+    array = array.reassemble()
     array.expect_clean()
+    expect("unreadable sectors after a check", 0, dust.count())
 
 
 def speed():
