@@ -31,6 +31,8 @@ pub(super) fn sync_request(
     may_block: &MayBlock,
 ) -> Synced {
     let array: &Array = gate;
+    // A spare that was added would have the next superblock say that members are rebuilt up to where the resync is.
+    array.mddev.keep_to_resync();
     if sector >= max_sector {
         array.end_sync(max_sector);
         return Synced::Aborted;

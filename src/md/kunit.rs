@@ -130,6 +130,17 @@ mod tests {
         assert!(mddev.test_sb(SbFlag::Devs));
         mddev.set_recovery(Recovery::Check);
         assert!(mddev.test_recovery(Recovery::Check) && !mddev.test_recovery(Recovery::Sync));
+        // A rebuild stays one, and so does what somebody asked for; a resync is nothing else.
+        mddev.set_recovery(Recovery::Recover);
+        mddev.keep_to_resync();
+        assert!(mddev.test_recovery(Recovery::Recover));
+        mddev.set_recovery(Recovery::Sync);
+        mddev.keep_to_resync();
+        assert!(mddev.test_recovery(Recovery::Sync) && !mddev.test_recovery(Recovery::Recover));
+        mddev.set_recovery(Recovery::Recover);
+        mddev.set_recovery(Recovery::Requested);
+        mddev.keep_to_resync();
+        assert!(mddev.test_recovery(Recovery::Recover));
         Ok(())
     }
 

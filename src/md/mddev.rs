@@ -258,6 +258,20 @@ impl Mddev {
         unsafe { bindings::raid456_set_bit(flag as u32, word) }
     }
 
+    /// Has a resync be no rebuild as well, which md core says of it once a device is added meanwhile and members are lost:
+    /// then it takes how far the resync is for how far members are rebuilt, and records that.
+    ///
+    /// For the sync thread: what it does was chosen before, and what comes next is chosen when it has ended.
+    pub(crate) fn keep_to_resync(&self) {
+        let is_resync =
+            self.test_recovery(Recovery::Sync) && !self.test_recovery(Recovery::Requested);
+        if is_resync && self.test_recovery(Recovery::Recover) {
+            let word = field!(self, recovery);
+            // SAFETY: A flag word of an array that is valid.
+            unsafe { bindings::raid456_test_and_clear_bit(Recovery::Recover as u32, word) };
+        }
+    }
+
     /// Wakes the array's thread, if it has one. Any context.
     pub(crate) fn wake_thread(&self) {
         // SAFETY: The reference says that the array is valid.

@@ -150,6 +150,37 @@ def other_slot():
     shadow.close()
 
 
+def spare_beside_resync(bitmap):
+    """While a resync runs beside a member that is half rebuilt, a spare is added: md core takes that for a rebuild then, and how
+    far the resync is for how far the member is rebuilt. It gets what it lacks all the same."""
+    array, shadow = filled(bitmap)
+    gone, spares = array.members[2], rams(1, 4)
+    array.fail(gone)
+    array.remove(gone)
+    with Disk(gone) as disk:
+        disk.write(0, pattern("garbage", disk.size))
+    array.set("sync_max", 4096)
+    array.add(gone)
+    wait_for("half of the rebuild", lambda: array.get("sync_completed").startswith("4096 "), 30)
+    array.set("sync_action", "frozen")
+    wait_for("frozen", lambda: array.get("sync_completed") == "none", 10)
+    expect("what the member holds", "4096", array.member(gone, "recovery_start"))
+    log = kernel.Log()
+    array.set("sync_max", 2048)
+    array.set("resync_start", "0")
+    array.set("sync_action", "idle")
+    wait_for("the resync", lambda: array.get("sync_completed").startswith("2048 "), 30)
+    expect_match("what runs", r"md: resync of RAID array md0", log.text())
+    array.add(spares[0], "--add-spare")
+    array.set("sync_max", "max")
+    array.wait_rebuilt()
+    expect("the member", {"in_sync"}, array.state(gone))
+    array.expect_parity(shadow.bytes)
+    array.expect_clean()
+    shadow.verify("all of it")
+    shadow.close()
+
+
 def add_is_full():
     """A spare that never was a member gets everything."""
     array, shadow = filled()
@@ -254,6 +285,8 @@ if __name__ == "__main__":
         ("re-add of two members recovers what changed", lambda: readd(6)),
         ("re-add into another slot", other_slot),
         ("a resync beside a member that is half rebuilt", half_rebuilt),
+        ("a spare added during a resync, beside a member that is half rebuilt", lambda: spare_beside_resync("none")),
+        ("the same, with a bitmap", lambda: spare_beside_resync("internal")),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),
