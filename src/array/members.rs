@@ -157,9 +157,12 @@ impl Array {
         }
         added.set_raid_disk(slot);
         if is_new {
-            // The superblock is not to say otherwise, when the array is stopped before all is rebuilt.
-            added.forget_saved_raid_disk();
             self.full_sync.store(true, Ordering::Relaxed);
+        }
+        if self.full_sync.load(Ordering::Relaxed) {
+            // The superblock is not to say that the bitmap tells what it lacks, when the array is stopped before all is rebuilt:
+            // it may be a spare that has failed half rebuilt, and that md core takes for an old member.
+            added.forget_saved_raid_disk();
         }
         self.slots.add(usize::from(slot), added)
     }

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from blocktrace import BlockTrace, sectors
 from disk import Disk, SECTOR, Shadow, pattern
-from raid import Array, rams, stop_all
+from raid import Array, name_of, rams, stop_all
 from report import expect, expect_match, expect_no_match, expect_range, note, run, wait_for
 import kernel
 
@@ -143,6 +143,36 @@ def other_slot():
     array.stop()
     array.members.remove(other)
     array = Array.assemble(array.members)
+    array.wait_rebuilt()
+    shadow.reopen()
+    array.expect_parity(shadow.bytes)
+    shadow.verify("rebuilt")
+    shadow.close()
+
+
+def half_a_member():
+    """A spare that fails half rebuilt, and is told to come back by the file `state`, gets everything, also when the array is
+    stopped meanwhile. md core takes it for an old member, which lacks no more than the bitmap tells: nothing."""
+    array, shadow = filled("none")
+    gone, spare = array.members[2], rams(1, 4)[0]
+    kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=internal", "--bitmap-chunk=64K")
+    array.clear_bits()
+    array.fail(gone)
+    array.remove(gone)
+    array.members.remove(gone)
+    with Disk(spare) as disk:
+        disk.write(1 << 16, pattern("garbage", disk.size - (1 << 16)))
+    array.set("sync_max", 4096)
+    array.add(spare)
+    wait_for("half of the rebuild", lambda: array.get("sync_completed").startswith("4096 "), 30)
+    array.fail(spare)
+    wait_for("its slot empty", lambda: array.member(spare, "slot") == "none" and array.idle(), 30)
+    array.set(f"dev-{name_of(spare)}/state", "re-add")
+    wait_for("half of the rebuild again", lambda: array.get("sync_completed").startswith("4096 "), 30)
+    expect("bits that are set", 0, array.dirty_bits())
+    shadow.close()
+    array.stop()
+    array = Array.assemble(array.members, "--run")
     array.wait_rebuilt()
     shadow.reopen()
     array.expect_parity(shadow.bytes)
@@ -287,6 +317,7 @@ if __name__ == "__main__":
         ("a resync beside a member that is half rebuilt", half_rebuilt),
         ("a spare added during a resync, beside a member that is half rebuilt", lambda: spare_beside_resync("none")),
         ("the same, with a bitmap", lambda: spare_beside_resync("internal")),
+        ("a spare that comes back half rebuilt", half_a_member),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),
