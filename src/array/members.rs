@@ -333,6 +333,9 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
         // The C driver leaves others, after a sync that was interrupted before its first stripe.
         rdev.round_recovery_offset(u64::from(STRIP_SECTORS));
         let added = if rdev.test(Flag::Replacement) {
+            // Whatever its superblock says: of one that had been a member the C module records that it lacks no more than the
+            // bitmap tells.
+            added.forget_saved_raid_disk();
             if mddev.resync_offset() != MAX_SECTOR {
                 // Writes may have got to one of the two alone, and nobody compares them.
                 md_info!("md/raid:{name}: {rdev} replaces a member from the start again, as the array is not clean\n");

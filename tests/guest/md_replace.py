@@ -17,6 +17,7 @@ from mapper import broken, dm, dusty, linear, refusing
 from raid import Array, name_of, rams, restore, snapshot, stop_all
 from report import expect, expect_in, expect_match, note, run, wait_for
 import kernel
+import rawmd
 
 
 def filled(members, size=8, **shape):
@@ -299,6 +300,29 @@ def power_cut(level):
     array.expect_clean()
 
 
+def said_to_lack_little():
+    """The superblock of a replacement that is half copied says that it lacks no more than the bitmap tells, as the C module has
+    it of one that had been a member before: it gets everything."""
+    disks = rams(5)
+    array, shadow = filled(disks, bitmap="internal")
+    array.clear_bits()
+    new, = rams(1, 5)
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    expect("bits that are set", 0, array.dirty_bits())
+    shadow.close()
+    array.stop()
+    flags = rawmd.field(new, "feature_map")
+    expect("what its superblock says", rawmd.FEATURE_RECOVERY_OFFSET | rawmd.FEATURE_REPLACEMENT,
+           flags & (rawmd.FEATURE_RECOVERY_OFFSET | rawmd.FEATURE_RECOVERY_BITMAP | rawmd.FEATURE_REPLACEMENT))
+    rawmd.edit_superblock(new, feature_map=flags | rawmd.FEATURE_RECOVERY_BITMAP)
+    array = Array.assemble(array.members)
+    shadow.reopen()
+    finish(array, (disks[1], new))
+    settle(array, shadow)
+
+
 def alone():
     """The replacement is all there is of its slot when the array is assembled: it is the member, and rebuilt."""
     disks = rams(5)
@@ -386,6 +410,7 @@ def cases():
         ("the replacement takes no writes in places", new_refuses),
         ("the replacement dies", dead_new),
         ("the replacement alone is assembled", alone),
+        ("the replacement is said to lack what the bitmap tells", said_to_lack_little),
     ]
 
 
