@@ -336,7 +336,7 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
             // Whatever its superblock says: of one that had been a member the C module records that it lacks no more than the
             // bitmap tells.
             added.forget_saved_raid_disk();
-            if mddev.resync_offset() != MAX_SECTOR {
+            if mddev.resync_offset() != MAX_SECTOR && !rdev.test(Flag::InSync) {
                 // Writes may have got to one of the two alone, and nobody compares them.
                 md_info!("md/raid:{name}: {rdev} replaces a member from the start again, as the array is not clean\n");
                 added.set_recovery_offset(0);

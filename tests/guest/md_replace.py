@@ -15,7 +15,7 @@ from disk import Disk, SECTOR, Shadow, pattern
 from load import Load
 from mapper import broken, dm, dusty, linear, refusing
 from raid import Array, name_of, rams, restore, snapshot, stop_all
-from report import expect, expect_in, expect_match, note, run, wait_for
+from report import expect, expect_in, expect_match, expect_no_match, note, run, wait_for
 import kernel
 import rawmd
 
@@ -323,6 +323,29 @@ def said_to_lack_little():
     settle(array, shadow)
 
 
+def in_sync_by_then():
+    """The power fails when the new device is the member already, and its superblock still calls it a replacement: it holds
+    everything, and does not begin anew."""
+    disks = rams(4)
+    array, shadow = filled(disks)
+    array.set("safe_mode_delay", "600")
+    shadow.random_writes(seed=16, count=20)
+    shadow.close()
+    expect("the array is active, not clean", "active", array.get("array_state"))
+    images = snapshot(array.members)
+    array.stop()
+    restore(images)
+    rawmd.edit_superblock(disks[3], feature_map=rawmd.field(disks[3], "feature_map") | rawmd.FEATURE_REPLACEMENT)
+    log = kernel.Log()
+    array = Array.assemble(array.members, "--run")
+    expect("missing members", "0", array.get("degraded"))
+    expect_no_match("in the log", r"replaces a member from the start again", log.text())
+    array.wait_synced()
+    expect("the member", {"in_sync"}, array.state(disks[3]))
+    shadow.reopen()
+    settle(array, shadow)
+
+
 def alone():
     """The replacement is all there is of its slot when the array is assembled: it is the member, and rebuilt."""
     disks = rams(5)
@@ -411,6 +434,7 @@ def cases():
         ("the replacement dies", dead_new),
         ("the replacement alone is assembled", alone),
         ("the replacement is said to lack what the bitmap tells", said_to_lack_little),
+        ("the power fails when the replacement is in sync", in_sync_by_then),
     ]
 
 
