@@ -33,9 +33,7 @@ impl Heirs {
         if new.is_empty() {
             return;
         }
-        // If it has become the member since it was planned, it is found there.
-        let device = slot.and_then(|slot| slot.replacement().take().or_else(|| slot.take()));
-        let Some(device) = device else {
+        let Some(device) = slot.and_then(heir) else {
             return;
         };
         let is_same = |(known, _): &&mut (Member, Strips)| known.is(&device);
@@ -68,4 +66,17 @@ impl Heirs {
             f(device, *own & strips);
         }
     }
+}
+
+/// The device that is to replace the member of a slot. If it has become the member since a copy was planned, it is found there.
+///
+/// None if it has failed: the copy is missed then, which is to be recorded. Given to the member, it would seem to have been taken.
+fn heir(slot: &Slot) -> Option<Member> {
+    let replacement = slot.replacement();
+    if let Some(device) = replacement.take() {
+        return Some(device);
+    }
+    // Acquire: it is put into the member's place before it leaves its own.
+    let has_gone = replacement.with(|_| ()).is_none();
+    has_gone.then(|| slot.take()).flatten()
 }

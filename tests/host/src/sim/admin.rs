@@ -230,7 +230,7 @@ impl Sim {
             let slot = self.rng.index(self.md.slots.len());
             let chosen = |d: &usize| victims.iter().any(|(_, victim)| victim == d);
             let victim = self
-                .member(slot)
+                .some_device(slot)
                 .filter(|d| !chosen(d))
                 .filter(|&d| self.may_fail_beside(d, victims.len()));
             let fuse = 1 + self.rng.below(24);

@@ -207,9 +207,13 @@ impl Sim {
         }
     }
 
-    /// Takes note of which device gets which copies: the one that is to replace the member when they are planned.
+    /// Takes note of which device gets which copies: the one that is to replace the member when they are planned. If it has
+    /// become the member since, it is found there; if it has failed, they are missed.
     fn update_heirs(&mut self, entry: usize, member: usize, pending: Strips) {
-        let device = self.replacement(member).or_else(|| self.member(member));
+        let device = match self.md.replacements[member] {
+            Some(_) => self.replacement(member),
+            None => self.member(member),
+        };
         let heirs = &mut self.table.entries[entry].heirs[member];
         let mut new = pending;
         for (_, strips) in heirs.iter_mut() {
