@@ -12,6 +12,7 @@
 #include <linux/highmem.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 
 #include "md.h"
 #include "shim.h"
@@ -47,6 +48,23 @@ void raid456_request_end(struct mddev *mddev, struct bio *bio, bool writing, blk
 }
 
 /*
+ * Whether somebody may be about to say that the array is not clean. For the first write md core sets in_sync to 0 and
+ * then MD_SB_CHANGE_PENDING, both under mddev->lock: between the two only the lock tells that the superblock still says
+ * "clean". The caller has seen in_sync at 0, and looks at MD_SB_CHANGE_PENDING afterwards.
+ */
+static bool state_may_change(struct mddev *mddev)
+{
+	/* Who sees what was stored under the lock sees the lock. */
+	if (IS_ENABLED(CONFIG_X86_64))
+		return spin_is_locked(&mddev->lock);
+
+	/* Elsewhere he may see that later. It is never held for long. */
+	spin_lock(&mddev->lock);
+	spin_unlock(&mddev->lock);
+	return false;
+}
+
+/*
  * Counts a write as md_write_start() does if that would not sleep: the superblock says that the array is not clean, and
  * nobody waits until it is written. Else counts nothing, and returns false.
  */
@@ -66,8 +84,14 @@ bool raid456_request_try_write(struct mddev *mddev)
 	/* In the reverse order of set_in_sync(). */
 	smp_rmb();
 	must_wait |= READ_ONCE(mddev->in_sync);
-	must_wait |= test_bit(MD_HAS_SUPERBLOCK, &mddev->flags) &&
-		     test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags);
+	if (!must_wait && test_bit(MD_HAS_SUPERBLOCK, &mddev->flags)) {
+		/* in_sync is set to 0 with the lock held, */
+		smp_rmb();
+		must_wait = state_may_change(mddev);
+		/* and the other is set before that is let go. */
+		smp_rmb();
+		must_wait |= test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags);
+	}
 	if (must_wait)
 		md_write_end(mddev);
 	return !must_wait;

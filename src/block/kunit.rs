@@ -9,6 +9,7 @@ mod tests {
     use crate::block::request::Slice;
     use crate::block::{self, Flags, Op, Status};
     use crate::md::kunit::fake;
+    use crate::md::mddev::Mddev;
     use crate::md::slots::Slots;
     use crate::mem::kunit::setup;
     use crate::mem::pages::{Page, PAGE_SIZE};
@@ -396,8 +397,12 @@ mod tests {
         checkers: i32,
         superblock: bool,
         pending: bool,
+        locked: bool,
         goes_on: bool,
     }
+
+    /// Whether it is seen that somebody holds a spinlock; elsewhere the write waits for that.
+    const LOCKS_ARE_SEEN: bool = cfg!(all(CONFIG_X86_64, CONFIG_SMP));
 
     const NOWAIT: &[NoWait] = {
         const ACTIVE: NoWait = NoWait {
@@ -406,6 +411,7 @@ mod tests {
             checkers: 0,
             superblock: true,
             pending: false,
+            locked: false,
             goes_on: true,
         };
         const fn no(state: NoWait) -> NoWait {
@@ -436,14 +442,35 @@ mod tests {
                 pending: true,
                 ..ACTIVE
             }),
+            // Somebody may just have found the array clean, and not have said yet that it has to be written.
+            NoWait {
+                locked: LOCKS_ARE_SEEN,
+                goes_on: !LOCKS_ARE_SEEN,
+                ..ACTIVE
+            },
             // Without a superblock there is nothing to wait for.
             NoWait {
                 superblock: false,
                 pending: true,
+                locked: LOCKS_ARE_SEEN,
                 ..ACTIVE
             },
         ]
     };
+
+    /// Calls `work`; if `locked`, with the lock held under which md core says whether the array is clean.
+    fn while_locked<T>(mddev: &Mddev, locked: bool, work: impl FnOnce() -> T) -> T {
+        if locked {
+            // SAFETY: The array is valid, and its lock initialised.
+            unsafe { bindings::raid456_lock_state(mddev.as_ptr()) };
+        }
+        let result = work();
+        if locked {
+            // SAFETY: As above; we have it.
+            unsafe { bindings::raid456_unlock_state(mddev.as_ptr()) };
+        }
+        result
+    }
 
     #[test]
     fn write_that_must_not_wait_goes_on_or_is_turned_back() -> Result {
@@ -468,9 +495,10 @@ mod tests {
                 let (mddev, bio) = (array.mddev(), &mut *user.bio);
                 // SAFETY: The bio is valid, stays where it is, and is ended here.
                 let mut request = unsafe { block::request::Request::from_raw(mddev, bio) };
-                let first = request.try_write_start();
-                // Once is enough.
-                let again = request.try_write_start();
+                let (first, again) = while_locked(mddev, case.locked, || {
+                    // Once is enough.
+                    (request.try_write_start(), request.try_write_start())
+                });
                 let is_counted = count.is_raised();
                 request.end(Status::AGAIN);
                 assert_eq!((first, again), (goes_on, goes_on));

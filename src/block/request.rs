@@ -105,8 +105,8 @@ impl<'a> Request<'a> {
 
     /// As [`Self::write_start`], for a request that must not wait: never sleeps, and returns whether the write may go on.
     ///
-    /// False, and nothing was counted, while the superblock says that the array is clean, or is being written: the caller
-    /// ends the request with [`Status::AGAIN`]. Also if the array is read-only.
+    /// False, and nothing was counted, while the superblock says that the array is clean, or is being written, or may be about
+    /// to: the caller ends the request with [`Status::AGAIN`]. Also if the array is read-only.
     #[must_use = "a write that was not counted must not go on"]
     pub(crate) fn try_write_start(&mut self) -> bool {
         if self.writing || self.op() == Op::Read {

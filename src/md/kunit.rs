@@ -37,6 +37,15 @@ pub(crate) mod fake {
                     key.as_ptr(),
                 )
             };
+            let key = kernel::static_lock_class!();
+            // SAFETY: The spinlock is not in use, and the name and the key live for ever.
+            unsafe {
+                bindings::__spin_lock_init(
+                    &mut this.mddev.lock,
+                    c"kunit state".as_char_ptr(),
+                    key.as_ptr(),
+                )
+            };
             this.rdev.mddev = &mut *this.mddev;
             this.rdev.data_offset = 1000;
             // SAFETY: The bad blocks are not in use.
