@@ -31,6 +31,7 @@ mod engines;
 mod env;
 mod errors;
 mod flushes;
+mod gaps;
 mod heirs;
 mod jobs;
 mod kits;
@@ -59,6 +60,7 @@ use self::bitmap::{Bitmap, FlushThread};
 use self::counters::Counters;
 use self::direct::Later;
 use self::errors::Faults;
+use self::gaps::Gaps;
 use self::kits::Kits;
 use self::lanes::Lanes;
 use self::offload::Offload;
@@ -133,6 +135,8 @@ pub(crate) struct Array {
     /// Parity is known to be right below this sector, even if md core goes over it again: it takes a repair that was
     /// interrupted for a resync that is not over.
     trusted: AtomicU64,
+    /// What syncs could not do.
+    gaps: Gaps,
     /// The array is being stopped: the superblock is not written any more.
     closing: AtomicBool,
 }

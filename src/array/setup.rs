@@ -275,6 +275,7 @@ fn allocate(
         faults,
         full_sync: AtomicBool::new(full_sync),
         trusted: AtomicU64::new(trusted),
+        gaps: Gaps::new(),
         closing: AtomicBool::new(false),
     }? Error);
     Arc::pin_init(Gate::new(array, setup), setup.flags())

@@ -120,6 +120,10 @@ impl Array {
         let strips = Strips::range(first as u32, (behind - first) as u32);
         let sectors = start.saturating_add(behind * strip).saturating_sub(sector);
         mddev.bitmap_start_sync(sector, self.stays_degraded());
+        if lockless == 0 && self.gaps.are_before(sector, sector.saturating_add(known)) {
+            // That has just begun to sync a chunk for which a unit before this one has said that it is not to count as synced.
+            mddev.bitmap_end_sync(sector);
+        }
 
         let check = mddev.test_recovery(Recovery::Check);
         // Where parity is not trusted nothing is located. Where it is, md core's resync is a repair that goes on.
@@ -170,7 +174,11 @@ impl Array {
         // With a member missing the chunk must not be spared should that one come back. A lockless bitmap sees to that by itself, and
         // takes this word for the end of the sync: all that follows would be gone through, for each unit.
         let may_be_spared = self.stays_degraded() && !mddev.bitmap_is_lockless();
-        if !(failed | unstored).is_empty() || may_be_spared {
+        let undone = !(failed | unstored).is_empty();
+        if undone {
+            self.gaps.note(unit.sector);
+        }
+        if undone || may_be_spared {
             mddev.bitmap_end_sync(unit.sector);
         }
         mddev.done_sync(unit.sectors);

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from disk import Disk, SECTOR, Shadow, errno_of, pattern
 from mapper import dm, dusty, linear, need_target, refusing, sectors_of
 from raid import Array, rams, stop_all
-from report import Skipped, expect, note, run, wait_for, within
+from report import Skipped, expect, expect_match, note, run, wait_for, within
 import kernel
 import rawmd
 
@@ -230,6 +230,45 @@ def rebuild(shape, delayed):
     shadow.close()
 
 
+def resync_before(shape):
+    """A member comes back, and its rebuild has only begun when parity is said not to be known, so that a resync goes before it and
+    meets blocks that cannot be read: what it could not make right is not taken for right by the rebuild either, although the rest of
+    that chunk of the bitmap could be synced."""
+    not_for_c()
+    disks = rams(shape.disks)
+    dusts = dusty(disks, shape.spoilt)
+    array = Array.create(disks, level=shape.level, size=SIZE, bitmap="internal", bitmap_chunk="1M")
+    shadow = Shadow(array.path)
+    shadow.fill()
+    for slot in shape.new:
+        array.fail(disks[slot])
+        array.remove(disks[slot])
+    shadow.fill(seed=2)
+    # Chunks of the bitmap have 2048 sectors of each member.
+    stop = 2048 + 1024
+    array.set("sync_max", stop)
+    array.add_together([disks[slot] for slot in shape.new], "--re-add")
+    wait_for("the rebuild has begun", lambda: array.get("sync_completed").split()[0] == str(stop), 30)
+    array.set("sync_action", "frozen")
+    wait_for("frozen", lambda: array.get("sync_completed") == "none", 10)
+    # In the first row of units of a chunk, and in the middle of one.
+    rows = [4 * 2048 + 50, 6 * 2048 + 1024]
+    spoil(array, shape, dusts, rows)
+    log = kernel.Log()
+    array.set("sync_max", "max")
+    array.set("resync_start", "0")
+    array.set("sync_action", "idle")
+    array.wait_rebuilt(60)
+    expect_match("a resync", r"md: resync of RAID array md0", log.text())
+    for slot in shape.new:
+        expect("state of the member that came back", True, "in_sync" in array.state(disks[slot]))
+        expect("its bad strips: the unreadable ones", strips_of(rows), bad_blocks(array, disks[slot]))
+    look(array, shadow, shape, rows, "after resync and rebuild")
+    mend(array, shadow, rows)
+    array.expect_clean()
+    shadow.close()
+
+
 def rebuild_without_list(shape, delayed, others_too):
     """The same when the new members have no list of bad blocks: they fail, the rebuild ends, and nothing of a new member is
     ever read. If the others have none either, an unreadable block costs its whole member."""
@@ -311,6 +350,7 @@ def cases():
     for shape, ways in ((RAID5, both), (RAID6, both[:1]), (RAID6_TWO, both[1:])):
         for delay, how in ways:
             yield (f"{shape}: rebuild, members that answer {how}", lambda shape=shape, delay=delay: rebuild(shape, delay))
+    yield f"{RAID6_TWO}: a resync before the rebuild", lambda: resync_before(RAID6_TWO)
     for shape, ways in ((RAID5, both), (RAID6, both[1:])):
         for delay, how in ways:
             for others, whose in ((False, "new members"), (True, "any member")):

@@ -44,6 +44,7 @@ pub mod array {
     pub(crate) mod deferred;
     pub(crate) mod durable;
     pub(crate) mod flushes;
+    pub(crate) mod gaps;
     pub(crate) mod queue;
     pub(crate) mod sequence;
     pub(crate) mod stock;

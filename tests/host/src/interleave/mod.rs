@@ -10,6 +10,7 @@ mod deferred;
 mod durable;
 mod flights;
 mod flushes;
+mod gaps;
 mod mailbox;
 mod run_queue;
 mod stack;

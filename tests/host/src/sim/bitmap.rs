@@ -8,6 +8,7 @@
 
 use super::device::BitmapRecord;
 use crate::array::durable::Durable;
+use crate::array::gaps::Gaps;
 use crate::sync::atomic::AtomicU64;
 use std::ops::Range;
 
@@ -45,6 +46,8 @@ pub(crate) struct Bitmap {
     pub(crate) wanted: bool,
     /// Chunks whose bits are known to be durable.
     durable: Durable<Vec<AtomicU64>>,
+    /// What syncs could not do.
+    pub(crate) gaps: Gaps,
 }
 
 /// Chunks that are remembered: fewer than some arrays have.
@@ -68,6 +71,7 @@ impl Bitmap {
             done: sequence,
             wanted: false,
             durable: Durable::new((0..REMEMBERED).map(|_| AtomicU64::new(0)).collect()),
+            gaps: Gaps::new(),
         }
     }
 

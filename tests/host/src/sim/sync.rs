@@ -259,6 +259,9 @@ impl Sim {
         };
         if let Some(bitmap) = &mut self.bitmap {
             bitmap.start_sync(at, still_degraded);
+            if bitmap.gaps.are_before(u64::from(at), u64::from(limit)) {
+                bitmap.abort_sync(at);
+            }
         }
         // CAST: the simulated members are small.
         let within = at - key.sector as u32;
@@ -371,7 +374,11 @@ impl Sim {
         if !failed.is_empty() || self.stays_degraded() {
             if let (Some(bitmap), Some(first)) = (&mut self.bitmap, part.strips.iter().next()) {
                 // CAST: the simulated members are small.
-                bitmap.abort_sync(key.sector as u32 + first * STRIP_SECTORS);
+                let sector = key.sector as u32 + first * STRIP_SECTORS;
+                if !failed.is_empty() {
+                    bitmap.gaps.note(u64::from(sector));
+                }
+                bitmap.abort_sync(sector);
             }
         }
     }
