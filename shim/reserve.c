@@ -12,6 +12,7 @@
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/llist.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
@@ -36,13 +37,17 @@ struct cut {
 };
 
 /* A member's flush. The first one of all keeps the count, and goes last. */
-struct member_flush {
-	struct member_flush *first;
+struct raid456_member_flush {
+	struct raid456_member_flush *first;
+	/* NULL when the flush has ended well. */
 	struct md_rdev *rdev;
+	/* Its place among those that have failed. */
+	struct llist_node node;
 	/* Of the first: */
+	struct llist_head failed;
 	atomic_t left;
 	struct raid456_reserve *reserve;
-	void (*end)(void *private);
+	void (*end)(void *private, struct raid456_member_flush *failed);
 	void *private;
 	/* Last: this is a bio_set's front padding. */
 	struct bio bio;
@@ -57,7 +62,7 @@ struct raid456_reserve *raid456_reserve_new(unsigned int devices)
 		return NULL;
 	if (bioset_init(&reserve->cuts, raid456_least_memory() ? 1 : BIO_POOL_SIZE, offsetof(struct cut, bio), 0))
 		goto no_cuts;
-	if (bioset_init(&reserve->flushes, devices, offsetof(struct member_flush, bio), 0))
+	if (bioset_init(&reserve->flushes, devices, offsetof(struct raid456_member_flush, bio), 0))
 		goto no_flushes;
 	mutex_init(&reserve->taking);
 	atomic_set(&reserve->users, 1);
@@ -117,59 +122,101 @@ struct bio *raid456_request_cut(struct raid456_reserve *reserve, struct bio *bio
 	return front;
 }
 
-static void flush_put(struct member_flush *first)
+static struct raid456_member_flush *failed_flush(struct llist_node *node)
+{
+	return node ? llist_entry(node, struct raid456_member_flush, node) : NULL;
+}
+
+static void flush_put(struct raid456_member_flush *first)
 {
 	struct raid456_reserve *reserve = first->reserve;
-	void (*end)(void *private) = first->end;
+	void (*end)(void *private, struct raid456_member_flush *failed) = first->end;
 	void *private = first->private;
+	struct raid456_member_flush *failed;
 
 	if (!atomic_dec_and_test(&first->left))
 		return;
-	bio_put(&first->bio);
-	end(private);
+	failed = failed_flush(llist_del_all(&first->failed));
+	/* If it has failed, it goes with those. */
+	if (!first->rdev)
+		bio_put(&first->bio);
+	end(private, failed);
 	reserve_put(reserve);
 }
 
 static void member_flush_end(struct bio *bio)
 {
-	struct member_flush *flush = container_of(bio, struct member_flush, bio);
-	struct member_flush *first = flush->first;
+	struct raid456_member_flush *flush = container_of(bio, struct raid456_member_flush, bio);
+	struct raid456_member_flush *first = flush->first;
 
-	/* As md core does it: what was not flushed is lost only if the power goes before the next flush. */
 	if (bio->bi_status)
 		pr_err("md: %pg flush io error %d\n", bio->bi_bdev, blk_status_to_errno(bio->bi_status));
-	rdev_dec_pending(flush->rdev, flush->rdev->mddev);
-	if (flush != first)
-		bio_put(bio);
+	/* Who says that he cannot flush at all would say so each time, whatever he holds. */
+	if (bio->bi_status && bio->bi_status != BLK_STS_NOTSUPP) {
+		/* Kept until all have ended: what becomes of it depends on how many there are. */
+		llist_add(&flush->node, &first->failed);
+	} else {
+		rdev_dec_pending(flush->rdev, flush->rdev->mddev);
+		flush->rdev = NULL;
+		if (flush != first)
+			bio_put(bio);
+	}
 	flush_put(first);
 }
 
+/* The member whose flush has failed; it is counted as pending. */
+struct md_rdev *raid456_flush_rdev(struct raid456_member_flush *failed)
+{
+	return failed->rdev;
+}
+
+/* The next one that has failed, or NULL. */
+struct raid456_member_flush *raid456_flush_next(struct raid456_member_flush *failed)
+{
+	return failed_flush(failed->node.next);
+}
+
+/* Lets go of members whose flushes have failed: of this one and those after it. */
+void raid456_flush_release(struct raid456_member_flush *failed)
+{
+	while (failed) {
+		struct raid456_member_flush *next = raid456_flush_next(failed);
+
+		rdev_dec_pending(failed->rdev, failed->rdev->mddev);
+		bio_put(&failed->bio);
+		failed = next;
+	}
+}
+
 /*
- * Has the members flush their caches and calls end(private), in any context, when they have. The caller keeps the array
- * from being suspended during the call. May sleep, for memory that others' flushes have; below submit_bio() the flushes
- * go out when that returns.
+ * Has the members flush their caches and calls end(private, failed), in any context, when that has ended. Those whose
+ * flush has failed are kept until raid456_flush_release(), which end() sees to; failed is NULL if there are none. The
+ * caller keeps the array from being suspended during the call. May sleep, for memory that others' flushes have; below
+ * submit_bio() the flushes go out when that returns.
  */
-void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev, void (*end)(void *private), void *private)
+void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev,
+		   void (*end)(void *private, struct raid456_member_flush *failed), void *private)
 {
 	struct bio_list bios = BIO_EMPTY_LIST;
-	struct member_flush *first = NULL;
+	struct raid456_member_flush *first = NULL;
 	struct md_rdev *rdev;
 	struct bio *bio;
 
 	atomic_inc(&reserve->users);
 	mutex_lock(&reserve->taking);
 	rdev_for_each(rdev, mddev) {
-		struct member_flush *flush;
+		struct raid456_member_flush *flush;
 
 		if (rdev->raid_disk < 0 || test_bit(Faulty, &rdev->flags))
 			continue;
 		bio = bio_alloc_bioset(rdev->bdev, 0, REQ_OP_WRITE | REQ_PREFLUSH, GFP_NOIO, &reserve->flushes);
 		bio->bi_end_io = member_flush_end;
-		flush = container_of(bio, struct member_flush, bio);
+		flush = container_of(bio, struct raid456_member_flush, bio);
 		if (!first) {
 			first = flush;
 			/* One for us, so that it stays until all have been submitted. */
 			atomic_set(&first->left, 1);
+			init_llist_head(&first->failed);
 			first->reserve = reserve;
 			first->end = end;
 			first->private = private;
@@ -183,7 +230,7 @@ void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev, void (*
 	mutex_unlock(&reserve->taking);
 
 	if (!first) {
-		end(private);
+		end(private, NULL);
 		reserve_put(reserve);
 		return;
 	}

@@ -157,11 +157,16 @@ void raid456_cond_resched(void);
 
 /* reserve.c: bios that an array keeps for itself */
 struct raid456_reserve;
+struct raid456_member_flush;
 
 struct raid456_reserve *raid456_reserve_new(unsigned int devices);
 void raid456_reserve_free(struct raid456_reserve *reserve);
 struct bio *raid456_request_cut(struct raid456_reserve *reserve, struct bio *bio, unsigned int sectors);
-void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev, void (*end)(void *private), void *private);
+void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev,
+		   void (*end)(void *private, struct raid456_member_flush *failed), void *private);
+struct md_rdev *raid456_flush_rdev(struct raid456_member_flush *failed);
+struct raid456_member_flush *raid456_flush_next(struct raid456_member_flush *failed);
+void raid456_flush_release(struct raid456_member_flush *failed);
 
 /* sync.c: locks and waiting */
 unsigned long raid456_spin_lock(spinlock_t *lock);

@@ -6,10 +6,12 @@
 //! array would be assembled with that member. So a failure is visible to those who skip the member no earlier than the
 //! flags that hold acknowledgements back: both change under the device lock, and who acknowledges looks under it too.
 //!
-//! Lock: the device lock, taken alone and in any context.
+//! Locks: the device lock, in any context; before it, in the same contexts, where a flush has failed, that of what could not be
+//! flushed.
 
-use super::members::count_degraded;
+use super::members::{count_degraded, count_without};
 use super::Array;
+use crate::block::reserve::FailedFlushes;
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::md::slots::{Seat, Slot};
@@ -78,6 +80,34 @@ impl Array {
                 members.saturating_sub(degraded)
             );
         }
+    }
+
+    /// Takes note that some members could not flush their caches: they may lack what was acknowledged. They fail, as members
+    /// do that do not take a write, if the array goes on without them: parity makes up for what they lack, once it is recorded that
+    /// they have failed. Returns whether that is so. Any context.
+    pub(super) fn flush_failed(&self, failed: &FailedFlushes) -> bool {
+        let mddev = &*self.mddev;
+        // One after the other: the second flush counts the members that have failed by the first one.
+        let _guard = self.unflushed.lock();
+        let fails = |rdev: &Rdev| {
+            let mut members = failed.members();
+            members.any(|member| core::ptr::eq(&*member, rdev))
+        };
+        // Of an array that is not to be written nothing is recorded.
+        let goes_on = mddev.is_rdwr()
+            && !self.has_failed()
+            && count_without(&self.slots, fails) <= self.geometry.parity_disks();
+        if !goes_on {
+            ratelimited!(md_warn!(
+                "md/raid:{}: a flush has failed on members that the array needs.\n",
+                mddev.name()
+            ));
+            return false;
+        }
+        for member in failed.members() {
+            mddev.error(&member);
+        }
+        true
     }
 
     /// Whether every failure that somebody may have seen is recorded in the metadata. Any context.

@@ -363,16 +363,27 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
 ///
 /// While parity is made late, as a lockless bitmap wants it, one member is not in sync that lacks nothing: it is not lost.
 pub(super) fn count_degraded(slots: &Slots) -> u16 {
-    let lost = slots.iter().filter(|slot| is_lost(slot));
+    count_without(slots, |_| false)
+}
+
+/// The same as it would be if those had failed that are to `go`.
+pub(super) fn count_without(slots: &Slots, go: impl Fn(&Rdev) -> bool) -> u16 {
+    let lost = slots.iter().filter(|slot| is_lost_without(slot, &go));
     // CAST: there are no more members than a u16 counts.
     lost.count() as u16
 }
 
 /// Whether nobody in this slot holds all that its member should.
 pub(super) fn is_lost(slot: &Slot) -> bool {
+    is_lost_without(slot, &|_: &Rdev| false)
+}
+
+/// The same as it would be if those had failed that are to `go`.
+fn is_lost_without(slot: &Slot, go: &impl Fn(&Rdev) -> bool) -> bool {
     let whole = |seat: &&Seat| {
         let holds_all = |rdev: &Rdev| rdev.test(Flag::InSync) || is_rebuilt(rdev);
-        seat.with(|rdev| !rdev.test(Flag::Faulty) && holds_all(rdev)) == Some(true)
+        let stays = |rdev: &Rdev| !rdev.test(Flag::Faulty) && !go(rdev);
+        seat.with(|rdev| stays(rdev) && holds_all(rdev)) == Some(true)
     };
     !slot.seats().iter().any(whole)
 }

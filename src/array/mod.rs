@@ -14,8 +14,8 @@
 //!
 //! Locks, each taken alone, except that a shard's lock may be held when a span's turn is taken or given up, which takes
 //! none. In task context, with interrupts on: a shard of the table; a pool of kits; the deferred list. In any context, with
-//! interrupts off: the device lock ([`errors`]); the lists of [`direct`]. md core's `reconfig_mutex` and `mddev->lock` come before all of them. Nothing that quiesce
-//! waits for takes `reconfig_mutex`.
+//! interrupts off: the device lock, and where a flush has failed another one before it ([`errors`]); the lists of [`direct`]. md
+//! core's `reconfig_mutex` and `mddev->lock` come before all of them. Nothing that quiesce waits for takes `reconfig_mutex`.
 
 #![deny(unsafe_code)]
 
@@ -129,6 +129,9 @@ pub(crate) struct Array {
     /// The device lock; see [`errors`].
     #[pin]
     device: IrqSpinLock<()>,
+    /// Held while it is seen what becomes of members that could not flush their caches; see [`errors`].
+    #[pin]
+    unflushed: IrqSpinLock<()>,
     faults: Arc<Faults>,
     /// Some member was added that the bitmap does not know: a sync goes over everything.
     full_sync: AtomicBool,

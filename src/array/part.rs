@@ -18,7 +18,7 @@ pub(super) enum Origin {
     /// A request of a user: the slice that holds all sectors of the part.
     Request(Slice),
     /// One that wants nothing but a flush, and ends with this.
-    Flush(#[expect(dead_code, reason = "it is held")] Flush),
+    Flush(Flush),
     /// A resync, check, repair or rebuild.
     Sync(Unit),
 }

@@ -272,6 +272,7 @@ fn allocate(
         shrinker: SetOnce::new(),
         recording: IndexStack::new(),
         device <- new_irq_spinlock!((), "raid456 device"),
+        unflushed <- new_irq_spinlock!((), "raid456 unflushed"),
         faults,
         full_sync: AtomicBool::new(full_sync),
         trusted: AtomicU64::new(trusted),

@@ -18,7 +18,7 @@ use super::Array;
 use crate::block::context;
 use crate::block::plug::{self, Plugged};
 use crate::block::request::{Request, Slice};
-use crate::block::reserve::Flushed;
+use crate::block::reserve::{FailedFlushes, Flushed};
 use crate::block::{Flags, Op, Status};
 use crate::md::mddev::Mddev;
 use crate::mem::mempool::Pooled;
@@ -457,11 +457,25 @@ impl Array {
 }
 
 impl Flushed for Pooled<Item> {
-    fn flushed(self) {
+    fn is_made_up_for(&self, failed: &FailedFlushes) -> bool {
+        self.entry
+            .as_ref()
+            .is_some_and(|array| array.flush_failed(failed))
+    }
+
+    fn flushed(self, good: bool) {
         // It was given one before the flush.
         let Some(entry) = self.entry.clone() else {
             return;
         };
+        if !good {
+            // The request ends with the item; of a write nothing was done.
+            return match &self.origin {
+                Origin::Flush(flush) => flush.fail(Status::IO_ERROR),
+                Origin::Request(slice) => slice.fail(Status::IO_ERROR),
+                Origin::Nobody | Origin::Sync(_) => {}
+            };
+        }
         match self.origin {
             Origin::Flush(_) => entry.flush_done(self),
             _ => entry.post_by_thread(self),

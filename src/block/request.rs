@@ -235,12 +235,23 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A request that wants nothing but a flush. It ends, well, when this is dropped, which may be done in any context.
+/// A request that wants nothing but a flush. It ends, well unless it has failed, when this is dropped, which may be done in any
+/// context.
 ///
 /// # Invariants
 ///
 /// The bio is valid, and ours to end.
 pub(crate) struct Flush(NonNull<bindings::bio>);
+
+impl Flush {
+    /// The request will end with `status`.
+    pub(crate) fn fail(&self, status: Status) {
+        // SAFETY: By the invariant the bio is valid.
+        let field = unsafe { &raw mut (*self.0.as_ptr()).bi_status };
+        // SAFETY: The status is a byte of it, which is ours to set.
+        unsafe { field.write_volatile(status.0) }
+    }
+}
 
 // SAFETY: A bio may be ended by any thread.
 unsafe impl Send for Flush {}

@@ -9,15 +9,49 @@
 
 use super::request::{Flush, Request, Slice};
 use crate::bindings;
+use crate::md::slots::Member;
 use crate::sync::stack::{Node, Stacked};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
 /// What goes on when the members' caches have been flushed.
 pub(crate) trait Flushed: Stacked + Send + 'static {
-    /// What had ended before the flush was asked for is durable, unless a member's flush failed, which is logged. Any
-    /// context.
-    fn flushed(self);
+    /// Some members' flushes have failed, which was logged. Returns whether what they may have lost is made up for, so that the flush
+    /// counts as good all the same. Any context.
+    fn is_made_up_for(&self, failed: &FailedFlushes) -> bool;
+
+    /// The members' flushes have ended. If they are `good`, what had ended before the flush was asked for is durable. Any context.
+    fn flushed(self, good: bool);
+}
+
+/// Members whose flush has failed, at least one; they are kept from going while this lives.
+///
+/// # Invariants
+///
+/// The pointer is the first of those of one flush, and they are ours to let go.
+pub(crate) struct FailedFlushes(NonNull<bindings::raid456_member_flush>);
+
+impl FailedFlushes {
+    /// The members.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        let mut next = self.0.as_ptr();
+        core::iter::from_fn(move || {
+            let flush = NonNull::new(next)?.as_ptr();
+            // SAFETY: By the invariant it is one of those that are ours.
+            next = unsafe { bindings::raid456_flush_next(flush) };
+            // SAFETY: As above.
+            let rdev = unsafe { bindings::raid456_flush_rdev(flush) };
+            // SAFETY: The device is counted as pending until we let it go.
+            Some(unsafe { Member::hold(rdev) })
+        })
+    }
+}
+
+impl Drop for FailedFlushes {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant they are ours; they are not used after this.
+        unsafe { bindings::raid456_flush_release(self.0.as_ptr()) }
+    }
 }
 
 /// The bios of an array. Dropping it waits until none is under way, so it must be dropped where one may sleep.
@@ -91,12 +125,23 @@ impl Drop for Reserve {
 
 /// # Safety
 ///
-/// Called for a flush that [`Reserve::flush`] had made for a `T`.
-unsafe extern "C" fn end<T: Flushed>(private: *mut kernel::ffi::c_void) {
+/// Called for a flush that [`Reserve::flush`] had made for a `T`. `failed` is the first of those that have failed, which are the
+/// function's to let go, or null.
+unsafe extern "C" fn end<T: Flushed>(
+    private: *mut kernel::ffi::c_void,
+    failed: *mut bindings::raid456_member_flush,
+) {
+    // INVARIANT: By the requirement of this function.
+    let failed = NonNull::new(failed).map(FailedFlushes);
     let Some(node) = NonNull::new(private.cast::<Node>()) else {
         return;
     };
     // SAFETY: `flush` took the node from a `T`, for this flush, which has ended once.
     let then = unsafe { T::from_node(node) };
-    then.flushed();
+    let good = failed
+        .as_ref()
+        .is_none_or(|failed| then.is_made_up_for(failed));
+    // Before what keeps the array.
+    drop(failed);
+    then.flushed(good);
 }

@@ -305,6 +305,19 @@ impl Member {
         self.0 == other.0
     }
 
+    /// Keeps a device that somebody keeps already.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is a device whose `nr_pending` is raised, and stays so during the call.
+    pub(crate) unsafe fn hold(raw: *mut bindings::md_rdev) -> Self {
+        // SAFETY: By the requirement of this function the device is valid, and its count is not zero.
+        unsafe { bindings::raid456_rdev_hold(raw) }
+        // INVARIANT: the count was just raised for the new value.
+        // SAFETY: A valid pointer is not null.
+        Self(unsafe { NonNull::new_unchecked(raw) })
+    }
+
     /// Gives the member as a pointer, which keeps it until [`Self::from_raw`].
     pub(crate) fn into_raw(self) -> *mut bindings::md_rdev {
         core::mem::ManuallyDrop::new(self).0.as_ptr()
