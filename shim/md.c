@@ -356,6 +356,15 @@ int raid456_rdev_badblocks(struct md_rdev *rdev, sector_t sector, sector_t secto
 	return is_badblock(rdev, sector, sectors, first, count);
 }
 
+/* Whether some bad block is not acknowledged, of the whole device. */
+bool raid456_rdev_has_unrecorded(struct md_rdev *rdev)
+{
+	const sector_t all = 1ULL << 62;
+	sector_t first, count;
+
+	return rdev->badblocks.count && badblocks_check(&rdev->badblocks, 0, all, &first, &count) < 0;
+}
+
 /* Adds to the number of read errors in a row, and returns it. */
 int raid456_rdev_read_errors(struct md_rdev *rdev, int add)
 {

@@ -80,6 +80,7 @@ void raid456_rdev_put(struct md_rdev *rdev);
 int raid456_rdev_pending(struct md_rdev *rdev);
 bool raid456_rdev_blocked(struct md_rdev *rdev);
 int raid456_rdev_badblocks(struct md_rdev *rdev, sector_t sector, sector_t sectors, sector_t *first, sector_t *count);
+bool raid456_rdev_has_unrecorded(struct md_rdev *rdev);
 int raid456_rdev_read_errors(struct md_rdev *rdev, int add);
 int raid456_rdev_count_read_errors(struct md_rdev *rdev);
 void raid456_rdev_reset_read_errors(struct md_rdev *rdev);

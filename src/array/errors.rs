@@ -9,11 +9,12 @@
 //! Locks: the device lock, in any context; before it, in the same contexts, where a flush has failed, that of what could not be
 //! flushed.
 
+use super::blocked::{hold_back, Noted};
 use super::members::{count_degraded, count_without};
 use super::Array;
 use crate::block::reserve::FailedFlushes;
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
-use crate::md::rdev::{BadBlocks, Flag, Rdev};
+use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Seat, Slot};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
@@ -245,12 +246,26 @@ impl Faults {
         // From here on others may skip these blocks; none of them acknowledges before md core has raised its flag.
         self.recording.fetch_add(1, Ordering::AcqRel);
         let recorded = rdev.set_bad_blocks(sector, sectors);
-        if self.mddev.is_external() && rdev.bad_blocks(sector, sectors) == BadBlocks::Unrecorded {
+        if self.mddev.is_external() {
             // Nobody else holds acknowledgements back until whoever keeps the metadata has taken note.
-            rdev.set(Flag::BlockedBadBlocks);
+            hold_back(rdev);
         }
         self.recording.fetch_sub(1, Ordering::AcqRel);
         self.mddev.wake_thread();
         recorded
+    }
+}
+
+impl Noted for Rdev {
+    fn raise(&self) {
+        self.set(Flag::BlockedBadBlocks);
+    }
+
+    fn lower(&self) {
+        self.clear(Flag::BlockedBadBlocks);
+    }
+
+    fn is_unnoted(&self) -> bool {
+        self.has_unrecorded_blocks()
     }
 }

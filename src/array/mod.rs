@@ -20,6 +20,7 @@
 #![deny(unsafe_code)]
 
 mod bitmap;
+mod blocked;
 mod control;
 mod copies;
 mod counters;

@@ -221,8 +221,9 @@ mod tests {
         let array = fake::Array::new()?;
         let rdev = array.rdev();
         assert_eq!(rdev.bad_blocks(0, 64), BadBlocks::None);
+        assert!(!rdev.has_unrecorded_blocks());
         assert!(rdev.set_bad_blocks(16, 8));
-        assert!(array.mddev().test_sb(SbFlag::Pending));
+        assert!(array.mddev().test_sb(SbFlag::Pending) && rdev.has_unrecorded_blocks());
         let table = [
             (0, 16, BadBlocks::None),
             (24, 8, BadBlocks::None),
@@ -241,6 +242,10 @@ mod tests {
         // SAFETY: As above.
         unsafe { bindings::ack_all_badblocks(&raw mut (*rdev.as_ptr()).badblocks) };
         assert_eq!(rdev.bad_blocks(16, 8), BadBlocks::Recorded);
+        assert!(!rdev.has_unrecorded_blocks());
+        assert!(rdev.set_bad_blocks(1 << 40, 8) && rdev.has_unrecorded_blocks());
+        rdev.clear_bad_blocks(1 << 40, 8);
+        assert!(!rdev.has_unrecorded_blocks());
         rdev.clear_bad_blocks(16, 8);
         assert_eq!(rdev.bad_blocks(0, 64), BadBlocks::None);
         Ok(())

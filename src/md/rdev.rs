@@ -202,6 +202,12 @@ impl Rdev {
         }
     }
 
+    /// Whether it has a bad block that is not recorded yet, wherever that is. Any context.
+    pub(crate) fn has_unrecorded_blocks(&self) -> bool {
+        // SAFETY: The reference says that the device is valid.
+        unsafe { bindings::raid456_rdev_has_unrecorded(self.as_ptr()) }
+    }
+
     /// Records bad blocks; if that is not possible md core fails the device. Any context. Returns whether it was possible.
     pub(crate) fn set_bad_blocks(&self, sector: u64, sectors: u32) -> bool {
         let sectors = i32::try_from(sectors).unwrap_or(i32::MAX);

@@ -41,6 +41,7 @@ pub mod offload {
 pub mod array {
     //! What of the driver needs no kernel.
 
+    pub(crate) mod blocked;
     pub(crate) mod deferred;
     pub(crate) mod durable;
     pub(crate) mod flushes;

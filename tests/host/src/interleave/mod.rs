@@ -6,6 +6,7 @@
 //! and must pass, and once on each faulty copy of it in the `faults` modules, and must find the fault.
 
 mod actor;
+mod blocked;
 mod deferred;
 mod durable;
 mod flights;
