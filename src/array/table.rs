@@ -26,6 +26,7 @@ use crate::sync::waitqueue::WaitQueue;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SetOnce, SpinLock};
+use kernel::time::{delay::fsleep, Delta};
 
 /// Span objects that are allocated together.
 const CHUNK: u32 = 256;
@@ -550,10 +551,17 @@ impl Table {
         self.reclaim_in_order(|i| i, kits)
     }
 
-    /// Forgets the cached blocks of all inactive spans.
+    /// Forgets the cached blocks of all inactive spans. Sleeps while somebody has the turn of one.
     pub(super) fn forget_all(&self, kits: &Kits) {
         for shard in 0..self.shards.len() {
-            while self.reclaim_from(shard, kits) == Reclaimed::Found {}
+            loop {
+                match self.reclaim_from(shard, kits) {
+                    Reclaimed::Found => {}
+                    // He gives it up soon, and tells nobody.
+                    Reclaimed::Perhaps => fsleep(Delta::from_millis(1)),
+                    Reclaimed::Nothing => break,
+                }
+            }
         }
     }
 

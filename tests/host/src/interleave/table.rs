@@ -3,7 +3,7 @@
 //! How the span table and the runners use an actor: a span that has nothing to do is put away, and may be given another
 //! place, while somebody looks it up and posts to it, and while late events come for work that has ended.
 //!
-//! The model follows `lookup`, `Pinned::post` and `retire` of `src/array/table.rs` and `round`, `accept` and `hand_over`
+//! The model follows `lookup`, `Pinned::post`, `retire` and `forget_all` of `src/array/table.rs` and `round`, `accept` and `hand_over`
 //! of `src/array/run.rs`, step by step, for a shard with one span. What it stands on is the real thing: the actor, and
 //! the stack of parts.
 
@@ -30,6 +30,7 @@ mod way {
     /// Parts are looked for before the events are taken.
     pub(super) const HANDS_OVER_AND_TAKES: u32 = 7;
     pub(super) const HANDS_OVER_WITHOUT_THE_EVENTS: u32 = 8;
+    pub(super) const FORGETS_NOT_WHAT_SOMEBODY_HAS: u32 = 9;
 }
 
 /// A part is a number: its place times ten, and its own. It gathers, until a flush, if its own is this or more.
@@ -52,6 +53,8 @@ struct Work {
     /// Parts that were accepted, and are not done.
     parts: Vec<u32>,
     done: Vec<u32>,
+    /// It has blocks that were read or written before.
+    cached: bool,
 }
 
 /// A shard with one span.
@@ -89,6 +92,7 @@ impl<const WAY: u32> Table<WAY> {
                 entry: false,
                 parts: Vec::new(),
                 done: Vec::new(),
+                cached: true,
             }),
             told: AtomicBool::new(false),
         })
@@ -180,6 +184,29 @@ impl<const WAY: u32> Table<WAY> {
             if let Err(again) = turn.finish() {
                 self.hand_over(again);
             }
+        }
+    }
+
+    /// Has the span forget what it has cached: as `forget_all`, when no request is under way.
+    fn forget_all(&self) {
+        loop {
+            let mut shard = self.shard.lock().unwrap();
+            if shard.active {
+                return;
+            }
+            let Some(turn) = self.actor.claim() else {
+                drop(shard);
+                if WAY == way::FORGETS_NOT_WHAT_SOMEBODY_HAS {
+                    return;
+                }
+                thread::yield_now();
+                continue;
+            };
+            shard.key = None;
+            drop(shard);
+            self.work(|work| work.cached = false);
+            finish_quiet(turn);
+            return;
         }
     }
 
@@ -359,6 +386,20 @@ fn a_late_event_races_with_eviction<const WAY: u32>() {
     table.check(if found { &[20] } else { &[] });
 }
 
+/// A late event comes to a span that is to forget what it has.
+fn a_late_event_races_with_forgetting<const WAY: u32>() {
+    let table = Table::<WAY>::new(1);
+    let other = table.clone();
+    let late = thread::spawn(move || other.post(Events::FLUSH));
+    table.forget_all();
+    late.join().unwrap();
+    table.check(&[]);
+    assert!(
+        !table.work(|work| work.cached),
+        "what is cached is forgotten"
+    );
+}
+
 /// A part is posted, gathers and is flushed, while a span is handed to a lane by who has other business with it.
 fn a_span_is_handed_over<const WAY: u32>(business: fn(&Table<WAY>)) {
     let table = Table::<WAY>::new(1);
@@ -409,6 +450,11 @@ fn a_late_event_is_harmless() {
 }
 
 #[test]
+fn everything_is_forgotten() {
+    explore_table(a_late_event_races_with_forgetting::<{ way::RIGHT }>);
+}
+
+#[test]
 fn nothing_is_lost_in_handing_over_for_a_late_flush() {
     explore_table(|| a_span_is_handed_over::<{ way::RIGHT }>(a_late_flush));
 }
@@ -436,6 +482,12 @@ fn retiring_what_is_pinned_is_found() {
 #[should_panic(expected = "Causality violation")]
 fn eviction_without_a_claim_is_found() {
     explore_table(a_late_event_races_with_eviction::<{ way::EVICTS_WITHOUT_CLAIM }>);
+}
+
+#[test]
+#[should_panic(expected = "what is cached is forgotten")]
+fn forgetting_only_what_nobody_has_is_found() {
+    explore_table(a_late_event_races_with_forgetting::<{ way::FORGETS_NOT_WHAT_SOMEBODY_HAS }>);
 }
 
 #[test]
