@@ -9,6 +9,7 @@ use super::bitmap::{Bitmap, FlushThread};
 use super::counters::Counters;
 use super::direct::Later;
 use super::errors::Faults;
+use super::gaps::Gaps;
 use super::kits::Kits;
 use super::lanes::Lanes;
 use super::members;
