@@ -2,9 +2,11 @@
 /*
  * md core: what drivers/md/md.h has as macros and inline functions, bits of its flag words, and members.
  */
+#include <linux/badblocks.h>
 #include <linux/blkdev.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
+#include <linux/seqlock.h>
 
 #include "md.h"
 #include "md-bitmap.h"
@@ -356,13 +358,24 @@ int raid456_rdev_badblocks(struct md_rdev *rdev, sector_t sector, sector_t secto
 	return is_badblock(rdev, sector, sectors, first, count);
 }
 
-/* Whether some bad block is not acknowledged, of the whole device. */
+/*
+ * Whether some bad block is not acknowledged, of the whole device. badblocks_check() cannot say: it counts sectors in an int, and of
+ * a longer range it never finds the end.
+ */
 bool raid456_rdev_has_unrecorded(struct md_rdev *rdev)
 {
-	const sector_t all = 1ULL << 62;
-	sector_t first, count;
+	struct badblocks *list = &rdev->badblocks;
+	unsigned int seq;
+	bool found;
+	int i;
 
-	return rdev->badblocks.count && badblocks_check(&rdev->badblocks, 0, all, &first, &count) < 0;
+	do {
+		seq = read_seqbegin(&list->lock);
+		found = false;
+		for (i = 0; i < list->count; i++)
+			found |= !BB_ACK(list->page[i]);
+	} while (read_seqretry(&list->lock, seq));
+	return found;
 }
 
 /* Adds to the number of read errors in a row, and returns it. */
