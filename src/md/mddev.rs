@@ -261,7 +261,8 @@ impl Mddev {
     /// Has a resync be no rebuild as well, which md core says of it once a device is added meanwhile and members are lost:
     /// then it takes how far the resync is for how far members are rebuilt, and records that.
     ///
-    /// For the sync thread: what it does was chosen before, and what comes next is chosen when it has ended.
+    /// For the sync thread, or while there is one that cannot end: what it does was chosen before, and what comes next is chosen when
+    /// it has ended.
     pub(crate) fn keep_to_resync(&self) {
         let is_resync =
             self.test_recovery(Recovery::Sync) && !self.test_recovery(Recovery::Requested);
@@ -269,6 +270,14 @@ impl Mddev {
             let word = field!(self, recovery);
             // SAFETY: A flag word of an array that is valid.
             unsafe { bindings::raid456_test_and_clear_bit(Recovery::Recover as u32, word) };
+        }
+    }
+
+    /// The same, for who is about to have the superblock written: the array's thread, without which no sync thread ends, or who
+    /// holds the mutex, without which none ends or begins.
+    fn keep_running_to_resync(&self) {
+        if !load!(self, sync_thread).is_null() {
+            self.keep_to_resync();
         }
     }
 
@@ -280,6 +289,7 @@ impl Mddev {
 
     /// Does md core's housekeeping: superblock, sync thread, spares. Sleeps. For the array's thread only.
     pub(crate) fn check_recovery(&self) {
+        self.keep_running_to_resync();
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_check_recovery(self.as_ptr()) }
     }
@@ -501,6 +511,7 @@ impl<'a> Locked<'a> {
 
     /// Writes the superblock. Sleeps.
     pub(crate) fn update_sb(&self) {
+        self.keep_running_to_resync();
         // SAFETY: The array is valid, and the mutex is held as the function requires.
         unsafe { bindings::md_update_sb(self.as_ptr(), 0) }
     }
