@@ -245,8 +245,13 @@ impl Array {
     }
 
     /// Ends flushes that wait until failures are recorded, which they are. Any context.
+    ///
+    /// Other members may have failed meanwhile, with nobody left to record it on: then parity does not make up for anything.
     pub(super) fn end_flushes(&self) {
         for item in self.later.flushes.take_all() {
+            if let (Origin::Flush(flush), true) = (&item.origin, self.has_failed()) {
+                flush.fail(Status::IO_ERROR);
+            }
             drop(item);
         }
     }
