@@ -151,8 +151,8 @@ static void member_flush_end(struct bio *bio)
 
 	if (bio->bi_status)
 		pr_err("md: %pg flush io error %d\n", bio->bi_bdev, blk_status_to_errno(bio->bi_status));
-	/* Who says that he cannot flush at all would say so each time, whatever he holds. */
-	if (bio->bi_status && bio->bi_status != BLK_STS_NOTSUPP) {
+	/* Who cannot flush at all, as some bridges between USB and disks, says so each time, whatever he holds. */
+	if (bio->bi_status && bio->bi_status != BLK_STS_NOTSUPP && bio->bi_status != BLK_STS_TARGET) {
 		/* Kept until all have ended: what becomes of it depends on how many there are. */
 		llist_add(&flush->node, &first->failed);
 	} else {
