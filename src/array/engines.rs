@@ -9,14 +9,14 @@ use super::jobs::{self, Cpu};
 use super::object::SpanKits;
 use super::offload::is_for_engines;
 use super::part::PartList;
-use super::ticket::{Progress, Ticket, Wave};
+use super::ticket::{Ticket, Wave};
 use crate::md_warn;
 use crate::mem::pages::Page;
 use crate::mem::{boxed, NoWait};
 use crate::offload::backend::Backend;
 use crate::offload::batch::Batch;
+use crate::offload::course::{go_on, Progress, Standing, Verdict, Why};
 use crate::offload::recipe::Recipe;
-use crate::offload::stage::Standing;
 use crate::raid::column::Column;
 use crate::raid::job::{self as raid, Job};
 use crate::raid::span::Span;
@@ -177,25 +177,6 @@ fn begin(env: &mut RunEnv<'_>, job: Job, strips: Strips, parts: &PartList, wave:
     batch.end();
 }
 
-/// How a strip's job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// As it was, or something else has begun.
-    Pending,
-    Done,
-    /// This CPU does it.
-    Again(Why),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    Failed,
-    /// What the engine still does with the ticket's pages is for nobody.
-    Late,
-    /// An engine is not believed that parity is wrong.
-    Differs,
-}
-
 /// Takes in what has ended, begins what comes then, and has this CPU do what has failed or is late.
 #[inline(never)]
 pub(super) fn collect(
@@ -259,23 +240,13 @@ fn look(env: &mut RunEnv<'_>, index: u32, wave: &mut Option<Arc<Wave>>) -> Optio
             env.array.mddev.name()
         );
     }
-    Some(match standing {
-        Standing::Pending => Verdict::Pending,
-        Standing::Late => Verdict::Again(Why::Late),
-        Standing::Failed => Verdict::Again(Why::Failed),
-        Standing::Differs => Verdict::Again(Why::Differs),
-        Standing::Well => {
-            let wave = || {
-                *wave = wave.take().or_else(|| Wave::new(env.span, env.entry).ok());
-                wave.clone()
-            };
-            match ticket.advance(wave, pages, offload, batch) {
-                Progress::Pending => Verdict::Pending,
-                Progress::Done => Verdict::Done,
-                Progress::Failed => Verdict::Again(Why::Failed),
-            }
-        }
-    })
+    Some(go_on(standing, || {
+        let wave = || {
+            *wave = wave.take().or_else(|| Wave::new(env.span, env.entry).ok());
+            wave.clone()
+        };
+        ticket.advance(wave, pages, offload, batch)
+    }))
 }
 
 /// Has this CPU do the job of a strip from the beginning.

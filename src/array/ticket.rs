@@ -15,7 +15,7 @@ use crate::mem::pages::{Page, PAGE_SIZE};
 use crate::mem::{boxed, Ask, NoWait};
 use crate::offload::batch::Batch;
 use crate::offload::channel::{self, Engines, Inputs, Kept, Lists, Targets};
-use crate::offload::course::{Kind, Step, Sum};
+use crate::offload::course::{Course, Kind, Progress, Step, Sum};
 use crate::offload::recipe::{Recipe, Term, TARGETS};
 use crate::offload::stage::{Owner, Stage};
 use crate::parity::lender::Lender;
@@ -69,12 +69,6 @@ impl Owner for Waiter {
     fn ended(self) {}
 }
 
-/// A sum, if there is one, and what it is made of.
-struct Work {
-    sum: Option<Sum>,
-    terms: KVec<Term>,
-}
-
 /// How large a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
@@ -84,23 +78,14 @@ pub(super) struct Size {
     pub(super) operations: usize,
 }
 
-/// How a job goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Something is under way.
-    Pending,
-    /// It has ended, and what it has made is the strip's.
-    Done,
-    /// It cannot go on. The strip is as it was.
-    Failed,
-}
-
 /// See the module.
 pub(super) struct Ticket {
     engines: Arc<Engines>,
     spare: Kit,
     lists: Lists,
-    works: [Work; TARGETS],
+    course: Course,
+    /// What each sum of the course is made of.
+    terms: [KVec<Term>; TARGETS],
     /// For each member the sectors that are copied in, a bit for each.
     covered: KVec<u8>,
     /// The channel that copies.
@@ -120,18 +105,14 @@ impl Ticket {
     pub(super) fn new(engines: Arc<Engines>, members: u16, by: &impl Ask) -> Result<KBox<Self>> {
         let flags = by.flags();
         // Old and new of each, and parity.
-        let terms = usize::from(members).saturating_mul(2).saturating_add(1);
-        let work = || -> Result<Work> {
-            Ok(Work {
-                sum: None,
-                terms: KVec::with_capacity(terms, flags)?,
-            })
-        };
+        let most = usize::from(members).saturating_mul(2).saturating_add(1);
+        let terms = || KVec::<Term>::with_capacity(most, flags);
         let ticket = Self {
             engines,
             spare: Kit::new(members, by)?,
-            lists: Lists::new(terms, by)?,
-            works: [work()?, work()?],
+            lists: Lists::new(most, by)?,
+            course: Course::new(),
+            terms: [terms()?, terms()?],
             covered: KVec::from_elem(0, usize::from(members), flags)?,
             copier: None,
             job: Job::Deliver,
@@ -166,9 +147,9 @@ impl Ticket {
         self.job = recipe.job;
         self.stage = None;
         self.covered.iter_mut().for_each(|sectors| *sectors = 0);
-        for work in &mut self.works {
-            work.sum = None;
-            work.terms.clear();
+        self.course = Course::new();
+        for terms in &mut self.terms {
+            terms.clear();
         }
         let targets = match recipe.job {
             Job::Deliver | Job::Locate => return None,
@@ -176,10 +157,10 @@ impl Ticket {
             _ => recipe.targets(),
         };
         let mut size = Size::default();
-        for (work, target) in self.works.iter_mut().zip(targets) {
+        for ((number, terms), target) in self.terms.iter_mut().enumerate().zip(targets) {
             let Some(target) = target else { continue };
             let mut room = true;
-            let mut add = |term| room &= work.terms.push_within_capacity(term).is_ok();
+            let mut add = |term| room &= terms.push_within_capacity(term).is_ok();
             if recipe.job == Job::Check && target.q.is_none() {
                 // One sum, which is zero.
                 add(Term {
@@ -192,12 +173,12 @@ impl Ticket {
             if !room {
                 return None;
             }
-            let sum = Sum::new(recipe.job, target, work.terms.len());
-            work.sum = Some(sum);
+            let sum = Sum::new(recipe.job, target, terms.len());
+            self.course.set(number, sum);
             let channel = offload.channel(&self.engines, sum.kind())?;
             let operations = sum.operations(&channel)?;
             size.operations = size.operations.saturating_add(operations);
-            size.blocks = size.blocks.saturating_add(work.terms.len() + 1);
+            size.blocks = size.blocks.saturating_add(terms.len() + 1);
         }
         if matches!(recipe.job, Job::Write(_)) {
             let copier = Kept::new(&self.engines, |engines| {
@@ -319,37 +300,34 @@ impl Ticket {
         offload: &Offload,
         batch: &mut Batch,
     ) -> Progress {
-        if self.works.iter().all(Work::is_done) {
+        if self.course.is_done() {
             return self.hand_in(pages);
         }
         if !wave().is_some_and(|wave| self.open(&wave)) {
             return Progress::Failed;
         }
-        let Some(stage) = &self.stage else {
+        let Self {
+            engines,
+            spare,
+            lists,
+            course,
+            terms,
+            stage,
+            ..
+        } = self;
+        let Some(stage) = stage.as_ref() else {
             return Progress::Failed;
         };
-        for work in &mut self.works {
-            let Some((mut sum, terms)) = work.left() else {
-                continue;
-            };
-            let channel = Kept::new(&self.engines, |engines| {
-                offload.channel(engines, sum.kind())
-            });
-            let begun = channel.and_then(|channel| {
-                let step = sum.next(&channel.get())?;
-                let (spare, lists) = (&mut self.spare, &mut self.lists);
-                submit(&step, &sum, terms, spare, pages, lists, |inputs, to| {
-                    batch.submit(&channel, step.kind, inputs, to, stage)
-                })?;
-                sum.begin(&step);
-                Some(sum)
-            });
-            match begun {
-                Some(sum) => work.sum = Some(sum),
-                None => stage.fail(),
-            }
-        }
-        stage.close();
+        let (engines, terms, pages) = (&*engines, &*terms, &*pages);
+        stage.begin_next(course, |number, sum| {
+            let channel = Kept::new(engines, |engines| offload.channel(engines, sum.kind()))?;
+            let step = sum.next(&channel.get())?;
+            let terms = terms.get(number)?;
+            submit(&step, sum, terms, spare, pages, lists, |inputs, to| {
+                batch.submit(&channel, step.kind, inputs, to, stage)
+            })?;
+            Some(step)
+        });
         Progress::Pending
     }
 
@@ -358,12 +336,8 @@ impl Ticket {
         if self.job == Job::Check {
             return Progress::Done;
         }
-        let makes = |member: u16| {
-            let mut sums = self.works.iter().filter_map(|work| work.sum);
-            sums.any(|sum| [sum.target().p, sum.target().q].contains(&Some(member)))
-        };
         for ((member, page), covered) in (0..).zip(pages).zip(&self.covered) {
-            if *covered == 0 && !makes(member) {
+            if *covered == 0 && !self.course.makes(member) {
                 continue;
             }
             if let Some(spare) = self.spare.page_mut(member) {
@@ -371,18 +345,6 @@ impl Ticket {
             }
         }
         Progress::Done
-    }
-}
-
-impl Work {
-    fn is_done(&self) -> bool {
-        self.left().is_none()
-    }
-
-    /// The sum and its terms, if there is something left to do.
-    fn left(&self) -> Option<(Sum, &[Term])> {
-        let sum = self.sum.filter(|sum| !sum.is_done())?;
-        Some((sum, &self.terms))
     }
 }
 

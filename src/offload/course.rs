@@ -3,9 +3,9 @@
 //! The course of a job: by which operations, one after the other, a channel makes what a recipe names.
 //!
 //! An operation that has ended is gone on with by the next one, so that what reads more blocks than a channel can at once is
-//! made of several.
+//! made of several. What is under way of a job at a time is a stage; how that stands tells what becomes of the job ([`go_on`]).
 
-use super::recipe::Target;
+use super::recipe::{Target, TARGETS};
 use crate::raid::job::Job;
 use core::ops::Range;
 
@@ -128,6 +128,117 @@ impl Sum {
             count = count.saturating_add(1);
         }
         Some(count)
+    }
+}
+
+/// The sums of a job, and how far they have come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    sums: [Option<Sum>; TARGETS],
+}
+
+impl Course {
+    /// Nothing is to be made.
+    pub(crate) const fn new() -> Self {
+        Self {
+            sums: [None; TARGETS],
+        }
+    }
+
+    /// Adds a sum, which has a number of its own.
+    pub(crate) fn set(&mut self, number: usize, sum: Sum) {
+        if let Some(place) = self.sums.get_mut(number) {
+            *place = Some(sum);
+        }
+    }
+
+    /// Whether all of it is made when what is under way has ended well.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sums.iter().flatten().all(Sum::is_done)
+    }
+
+    /// Whether the block of a member is made.
+    pub(crate) fn makes(&self, member: u16) -> bool {
+        let mut targets = self.sums.iter().flatten().map(Sum::target);
+        targets.any(|target| [target.p, target.q].contains(&Some(member)))
+    }
+
+    /// Begins the next stage: of each sum that is not done the next operation. `submit` gets the sum and its number, and says by
+    /// which step it goes on; `None` if it cannot. Returns whether all can.
+    #[must_use = "what was not begun is not made"]
+    pub(crate) fn begin(&mut self, mut submit: impl FnMut(usize, &Sum) -> Option<Step>) -> bool {
+        let mut all = true;
+        for (number, sum) in self.sums.iter_mut().enumerate() {
+            let Some(sum) = sum.as_mut().filter(|sum| !sum.is_done()) else {
+                continue;
+            };
+            match submit(number, sum) {
+                Some(step) => sum.begin(&step),
+                None => all = false,
+            }
+        }
+        all
+    }
+}
+
+/// How a stage stands, for whoever goes on with the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Something is under way.
+    Pending,
+    /// All has ended well: the next stage may begin.
+    Well,
+    /// The job is to be done again: something has failed.
+    Failed,
+    /// An engine says that parity is wrong.
+    Differs,
+    /// The job is to be done again, in other pages: what is under way is for nobody any more.
+    Late,
+}
+
+/// What has come of beginning the next stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Something is under way.
+    Pending,
+    /// There was none: the job has ended, and what it has made is the strip's.
+    Done,
+    /// It cannot go on. The strip is as it was.
+    Failed,
+}
+
+/// What becomes of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is as it was, or its next stage has begun.
+    Pending,
+    Done,
+    /// This CPU does it, from the beginning.
+    Again(Why),
+}
+
+/// Why a CPU does what engines have begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Failed,
+    /// What the engine still does with the job's pages is for nobody.
+    Late,
+    /// An engine is not believed that parity is wrong.
+    Differs,
+}
+
+/// Goes on with a job whose stage stands so: what comes next is begun by `advance`, after a stage that has ended well alone.
+pub(crate) fn go_on(standing: Standing, advance: impl FnOnce() -> Progress) -> Verdict {
+    match standing {
+        Standing::Pending => Verdict::Pending,
+        Standing::Late => Verdict::Again(Why::Late),
+        Standing::Failed => Verdict::Again(Why::Failed),
+        Standing::Differs => Verdict::Again(Why::Differs),
+        Standing::Well => match advance() {
+            Progress::Pending => Verdict::Pending,
+            Progress::Done => Verdict::Done,
+            Progress::Failed => Verdict::Again(Why::Failed),
+        },
     }
 }
 

@@ -5,10 +5,12 @@
 #[kernel::macros::kunit_tests(raid456_offload)]
 mod tests {
     use crate::offload::channel::{self, Engines};
-    use crate::offload::course::{next_chunk, Kind, Limits, Sum, Sums};
+    use crate::offload::course::{
+        go_on, next_chunk, Course, Kind, Limits, Progress, Standing, Sum, Sums, Verdict, Why,
+    };
     use crate::offload::health::Outcome;
     use crate::offload::recipe::Target;
-    use crate::offload::stage::{self, Owner, Stage, Standing};
+    use crate::offload::stage::{self, Owner, Stage};
     use crate::raid::job::{Job, Method};
     use core::sync::atomic::{AtomicU32, Ordering};
     use kernel::prelude::*;
@@ -21,6 +23,14 @@ mod tests {
         fn ended(self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What becomes of an operation: it ends well or not, is not taken, or does not end.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        Ends(bool),
+        Refused,
+        Hangs,
     }
 
     fn told_stage() -> Result<(Arc<Stage<Told>>, Arc<AtomicU32>)> {
@@ -86,13 +96,6 @@ mod tests {
 
     #[test]
     fn channel_answers_for_what_it_has_done_and_no_other() -> Result {
-        // What becomes of an operation: it ends well or not, is not taken, or does not end.
-        #[derive(Clone, Copy, PartialEq)]
-        enum Fate {
-            Ends(bool),
-            Refused,
-            Hangs,
-        }
         let all = [
             (Fate::Ends(true), Outcome::Well),
             (Fate::Ends(false), Outcome::Failed),
@@ -203,41 +206,122 @@ mod tests {
     }
 
     #[test]
-    fn stage_of_a_chain_begins_when_the_one_before_has_ended_well() -> Result {
+    fn job_goes_from_stage_to_stage_and_is_done_again_where_one_is_not_well() -> Result {
         let sum = |p, q, terms| Sum::new(Job::Write(Method::Rmw), Target { p, q }, terms);
-        // Three operations one after the other, beside two; in each stage the last but one may fail.
-        for fails in [None, Some(0), Some(1), Some(2)] {
-            let mut sums = [sum(Some(0), None, 7), sum(None, Some(1), 5)];
-            let mut sizes = [0; 4];
-            for (size, number) in sizes.iter_mut().zip(0..) {
-                let (stage, told) = told_stage()?;
-                for sum in sums.iter_mut().filter(|sum| !sum.is_done()) {
-                    sum.begin(&sum.next(&Three).ok_or(EINVAL)?);
-                    stage.begin(1);
-                    *size += 1;
+        let before = stage::abandoned();
+        for (fate, verdict) in [
+            (Fate::Ends(true), Verdict::Done),
+            (Fate::Ends(false), Verdict::Again(Why::Failed)),
+            (Fate::Refused, Verdict::Again(Why::Failed)),
+            (Fate::Hangs, Verdict::Again(Why::Late)),
+        ] {
+            // In which stage an operation for the first sum has this fate: that is the one which ends last there.
+            for place in 0..3 {
+                // Three operations one after the other, beside two.
+                let mut course = Course::new();
+                course.set(0, sum(Some(0), None, 7));
+                course.set(1, sum(None, Some(1), 5));
+                let mut sizes = [0; 4];
+                let mut last: Option<(Arc<Stage<Told>>, Arc<AtomicU32>)> = None;
+                let mut number = 0;
+                let found = loop {
+                    // As a runner that looks at it, and finds late whatever has not ended.
+                    let standing = match &last {
+                        Some((stage, _)) => stage.stand(true),
+                        None => Standing::Well,
+                    };
+                    let Some(size) = sizes.get_mut(number) else {
+                        return Err(E2BIG);
+                    };
+                    let is_here = number == place;
+                    let next = go_on(standing, || {
+                        if course.is_done() {
+                            return Progress::Done;
+                        }
+                        let Ok((stage, told)) = told_stage() else {
+                            return Progress::Failed;
+                        };
+                        stage.begin_next(&mut course, |which, sum| {
+                            stage.begin(1);
+                            if is_here && which == 0 && fate == Fate::Refused {
+                                stage.unbegin(1);
+                                return None;
+                            }
+                            *size += 1;
+                            sum.next(&Three)
+                        });
+                        last = Some((stage, told));
+                        Progress::Pending
+                    });
+                    let (Verdict::Pending, Some((stage, told))) = (next, &last) else {
+                        break next;
+                    };
+                    for left in (0..*size).rev() {
+                        // While something is under way nothing else begins, and nobody is told.
+                        let meanwhile = go_on(stage.stand(false), || Progress::Failed);
+                        assert_eq!((meanwhile, count(told)), (Verdict::Pending, 0));
+                        match fate {
+                            Fate::Hangs if is_here && left == 0 => {}
+                            Fate::Ends(ok) if is_here && left == 0 => {
+                                stage.op_ended(1, ok, (false, false));
+                            }
+                            _ => stage.op_ended(1, true, (false, false)),
+                        }
+                    }
+                    let hangs = is_here && fate == Fate::Hangs;
+                    assert_eq!(count(told), u32::from(!hangs));
+                    number += 1;
+                };
+                assert_eq!(found, verdict);
+                // What comes behind is not begun.
+                let expected = match (fate, place) {
+                    (Fate::Ends(true), _) => [2, 2, 1, 0],
+                    (Fate::Refused, 0) => [1, 0, 0, 0],
+                    (Fate::Refused, 1) => [2, 1, 0, 0],
+                    (Fate::Refused, _) => [2, 2, 0, 0],
+                    (_, 0) => [2, 0, 0, 0],
+                    (_, 1) => [2, 2, 0, 0],
+                    (_, _) => [2, 2, 1, 0],
+                };
+                assert_eq!(sizes, expected);
+                if fate == Fate::Hangs {
+                    // Its pages are kept until it ends after all, which nobody hears of.
+                    assert_eq!(stage::abandoned(), before + 1);
+                    let Some((stage, told)) = last else {
+                        return Err(EINVAL);
+                    };
+                    stage.op_ended(1, true, (false, false));
+                    assert_eq!(count(&told), 0);
                 }
-                stage.close();
-                for left in (0..*size).rev() {
-                    assert_eq!((stage.stand(false), count(&told)), (Standing::Pending, 0));
-                    let ok = fails != Some(number) || left != *size - 1;
-                    stage.op_ended(1, ok, (false, false));
-                }
-                assert_eq!(count(&told), 1);
-                if stage.stand(false) != Standing::Well {
-                    assert_eq!(fails, Some(number));
-                    break;
-                }
-                assert_ne!(fails, Some(number));
-                if sums.iter().all(Sum::is_done) {
-                    break;
-                }
+                assert_eq!(stage::abandoned(), before);
             }
-            let expected = match fails {
-                Some(0) => [2, 0, 0, 0],
-                Some(1) => [2, 2, 0, 0],
-                _ => [2, 2, 1, 0],
-            };
-            assert_eq!(sizes, expected);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn parity_that_an_engine_calls_wrong_is_compared_again() -> Result {
+        let mut course = Course::new();
+        let target = Target {
+            p: Some(0),
+            q: Some(1),
+        };
+        course.set(0, Sum::new(Job::Check, target, 3));
+        for (wrong, verdict) in [
+            ((false, false), Verdict::Done),
+            ((true, false), Verdict::Again(Why::Differs)),
+            ((false, true), Verdict::Again(Why::Differs)),
+        ] {
+            let mut course = course;
+            let (stage, told) = told_stage()?;
+            stage.begin_next(&mut course, |_, sum| {
+                stage.begin(1);
+                sum.next(&Three)
+            });
+            stage.op_ended(1, true, wrong);
+            assert_eq!(count(&told), 1);
+            assert!(course.is_done());
+            assert_eq!(go_on(stage.stand(true), || Progress::Done), verdict);
         }
         Ok(())
     }

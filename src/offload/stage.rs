@@ -8,6 +8,7 @@
 //!
 //! Locks: the owner's, in any context, taken alone.
 
+use super::course::{Course, Standing, Step, Sum};
 use super::health::Outcome;
 use super::recipe::TARGETS;
 use crate::bindings;
@@ -22,21 +23,6 @@ use kernel::sync::Arc;
 pub(crate) trait Owner: Send + Unpin + 'static {
     /// All operations have ended. Any context.
     fn ended(self);
-}
-
-/// How a stage stands, for whoever goes on with the job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Something is under way.
-    Pending,
-    /// All has ended well: the next stage may begin.
-    Well,
-    /// The job is to be done again: something has failed.
-    Failed,
-    /// An engine says that parity is wrong.
-    Differs,
-    /// The job is to be done again, in other pages: what is under way is for nobody any more.
-    Late,
 }
 
 /// How many stages were abandoned and are still under way, in all arrays.
@@ -161,6 +147,19 @@ impl<O: Owner> Stage<O> {
     /// Nothing more is added: the owner hears of it when all has ended, which may be at once.
     pub(crate) fn close(&self) {
         self.one_less();
+    }
+
+    /// Begins what comes next of a course, and closes the stage; it has failed if not all of that can be begun. As for
+    /// [`Course::begin`], `submit` begins an operation of each sum.
+    pub(crate) fn begin_next(
+        &self,
+        course: &mut Course,
+        submit: impl FnMut(usize, &Sum) -> Option<Step>,
+    ) {
+        if !course.begin(submit) {
+            self.fail();
+        }
+        self.close();
     }
 
     fn one_less(&self) {

@@ -4,7 +4,9 @@
 //! a job was left half done, in whichever place.
 
 use super::recipes::{noise, parities, strips, Strip, STRIP};
-use crate::offload::course::{next_chunk, Kind, Limits, Step, Sum, Sums};
+use crate::offload::course::{
+    go_on, next_chunk, Course, Kind, Limits, Progress, Standing, Step, Sum, Sums, Verdict, Why,
+};
 use crate::offload::recipe::{Recipe, Target, Term};
 use crate::parity::gf::Element;
 use crate::raid::column::Column;
@@ -98,25 +100,32 @@ impl Run<'_> {
                 self.spare[member] = self.new.bytes[member];
             }
         }
-        let mut sums: Vec<(Sum, Vec<Term>)> = Vec::new();
-        for target in recipe.targets().into_iter().flatten() {
+        let mut course = Course::new();
+        let mut lists: Vec<Vec<Term>> = Vec::new();
+        let mut planned = 0;
+        for (number, target) in recipe.targets().into_iter().enumerate() {
             let mut terms = Vec::new();
-            recipe.each_term(target, |term| terms.push(term));
-            sums.push((Sum::new(job, target, terms.len()), terms));
+            if let Some(target) = target {
+                recipe.each_term(target, |term| terms.push(term));
+                let sum = Sum::new(job, target, terms.len());
+                planned += sum.operations(&self.channel).expect("it can be done");
+                course.set(number, sum);
+            }
+            lists.push(terms);
         }
-        let planned: usize = sums
-            .iter()
-            .map(|(sum, _)| sum.operations(&self.channel).expect("it can be done"))
-            .sum();
+        for (member, column) in (0..).zip(self.columns) {
+            assert_eq!(course.makes(member), column.rebuild.meets(STRIP));
+        }
         let copied = self.operations;
         // Then a stage for each step that there is left.
-        while sums.iter().any(|(sum, _)| !sum.is_done()) {
-            for (sum, terms) in sums.iter_mut().filter(|(sum, _)| !sum.is_done()) {
+        while !course.is_done() {
+            let all = course.begin(|number, sum| {
                 let step = sum.next(&self.channel).expect("a step");
-                sum.begin(&step);
-                if !self.step(&step, sum.target(), terms) {
-                    return End::Failed(self.spare);
-                }
+                let well = self.step(&step, sum.target(), &lists[number]);
+                well.then_some(step)
+            });
+            if !all {
+                return End::Failed(self.spare);
             }
         }
         assert_eq!(
@@ -263,6 +272,61 @@ fn lost_blocks_come_out_right_whatever_a_channel_can_do_at_once() {
             expect(&strip, &strip, Job::Recover, &columns);
         }
     }
+}
+
+#[test]
+fn next_stage_begins_after_one_that_has_ended_well_and_no_other() {
+    for (standing, verdict) in [
+        (Standing::Pending, Verdict::Pending),
+        (Standing::Failed, Verdict::Again(Why::Failed)),
+        (Standing::Differs, Verdict::Again(Why::Differs)),
+        (Standing::Late, Verdict::Again(Why::Late)),
+    ] {
+        let begun = || -> Progress { panic!("something begins when a stage is {standing:?}") };
+        assert_eq!(go_on(standing, begun), verdict);
+    }
+    for (progress, verdict) in [
+        (Progress::Pending, Verdict::Pending),
+        (Progress::Done, Verdict::Done),
+        (Progress::Failed, Verdict::Again(Why::Failed)),
+    ] {
+        assert_eq!(go_on(Standing::Well, || progress), verdict);
+    }
+}
+
+#[test]
+fn sum_that_cannot_go_on_holds_no_other_and_is_not_made() {
+    let target = Target {
+        p: Some(0),
+        q: None,
+    };
+    let sum = |terms| Sum::new(Job::Parity, target, terms);
+    let channel = CHANNELS[3];
+    let mut course = Course::new();
+    course.set(0, sum(7));
+    course.set(1, sum(5));
+    let mut begun = Vec::new();
+    let mut stage = |course: &mut Course, refused: Option<usize>| {
+        course.begin(|number, sum| {
+            if refused == Some(number) {
+                return None;
+            }
+            let step = sum.next(&channel)?;
+            begun.push((number, step.terms.clone()));
+            Some(step)
+        })
+    };
+    assert!(stage(&mut course, None));
+    assert!(!stage(&mut course, Some(0)), "one of the two is not begun");
+    assert!(!course.is_done());
+    // The one that was refused goes on where it was, the other one is done.
+    while !course.is_done() {
+        assert!(stage(&mut course, None));
+    }
+    assert_eq!(
+        begun,
+        [(0, 0..3), (1, 0..3), (1, 3..5), (0, 3..5), (0, 5..7)]
+    );
 }
 
 #[test]
