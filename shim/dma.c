@@ -311,25 +311,28 @@ static struct dma_async_tx_descriptor *raid456_dma_prepare(const struct raid456_
 }
 
 /*
- * Hands an operation to its channel. Returns false, and does nothing, if that cannot be; else op->ended is called once,
- * in any context, perhaps before this returns. Task context with interrupts on; does not sleep.
+ * Hands an operation to its channel. If it is taken, op->ended is called once, in any context, perhaps before this
+ * returns; else this does nothing. Task context with interrupts on; does not sleep.
  */
-bool raid456_dma_submit(const struct raid456_dma_op *op)
+enum raid456_dma_taken raid456_dma_submit(const struct raid456_dma_op *op)
 {
 	unsigned int pages = op->count + !!op->to[0] + !!op->to[1];
 	struct raid456_dma_flight *flight = raid456_dma_hold(op);
-	struct dma_async_tx_descriptor *tx = NULL;
+	struct dma_async_tx_descriptor *tx;
 
 	if (!flight)
-		return false;
+		return RAID456_DMA_NOT_ASKED;
 	/* It is a BUG() to ask for more. */
 	if (pages <= raid456_dma_most_pages())
 		flight->unmap = dmaengine_get_unmap_data(op->chan->device->dev, pages, GFP_NOWAIT);
-	if (flight->unmap)
-		tx = raid456_dma_prepare(op, flight);
+	if (!flight->unmap) {
+		raid456_dma_release(flight);
+		return RAID456_DMA_NOT_ASKED;
+	}
+	tx = raid456_dma_prepare(op, flight);
 	if (!tx) {
 		raid456_dma_release(flight);
-		return false;
+		return RAID456_DMA_REFUSED;
 	}
 	/* Not given to the descriptor: some drivers unmap only when they have told of the end. */
 	raid456_dma_set_callback(tx, flight);
@@ -337,7 +340,7 @@ bool raid456_dma_submit(const struct raid456_dma_op *op)
 	if (dma_submit_error(dmaengine_submit(tx)))
 		pr_err_ratelimited("raid456: dma%dchan%d gave a descriptor, and does not take it\n",
 				   raid456_dma_engine_number(op->chan), raid456_dma_channel_number(op->chan));
-	return true;
+	return RAID456_DMA_TAKEN;
 }
 
 /*
@@ -430,9 +433,9 @@ bool raid456_dma_may_keep(const void *address)
 	return false;
 }
 
-bool raid456_dma_submit(const struct raid456_dma_op *op)
+enum raid456_dma_taken raid456_dma_submit(const struct raid456_dma_op *op)
 {
-	return false;
+	return RAID456_DMA_REFUSED;
 }
 
 bool raid456_dma_tells(struct dma_chan *chan)

@@ -261,6 +261,15 @@ enum raid456_dma_kind {
 	RAID456_DMA_PQ_VAL,
 };
 
+/* What has become of an operation that was to be begun. */
+enum raid456_dma_taken {
+	RAID456_DMA_TAKEN,
+	/* The channel does not take it. */
+	RAID456_DMA_REFUSED,
+	/* It was not asked: there is no memory for the operation, or a page cannot be kept. */
+	RAID456_DMA_NOT_ASKED,
+};
+
 /* How an operation has ended. */
 struct raid456_dma_end {
 	void *owner;
@@ -302,7 +311,7 @@ bool raid456_dma_is_aligned(struct dma_chan *chan, enum raid456_dma_kind kind, s
 int raid456_dma_engine_number(struct dma_chan *chan);
 int raid456_dma_channel_number(struct dma_chan *chan);
 bool raid456_dma_may_keep(const void *address);
-bool raid456_dma_submit(const struct raid456_dma_op *op);
+enum raid456_dma_taken raid456_dma_submit(const struct raid456_dma_op *op);
 bool raid456_dma_tells(struct dma_chan *chan);
 bool raid456_dma_tell(struct dma_chan *chan);
 void raid456_dma_look(struct dma_chan *chan);

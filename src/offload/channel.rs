@@ -200,8 +200,8 @@ impl Channel<'_> {
     }
 
     /// Submits an operation, as a part of a stage that has not been closed. Its end is told at once, or `quiet`, when the
-    /// channel is to [tell](Self::tell) next. Returns false, and does nothing, if the channel does not take it. Task context
-    /// with interrupts on; does not sleep.
+    /// channel is to [tell](Self::tell) next. Returns false, and does nothing, if the channel does not take it, or there is no
+    /// memory to ask it. Task context with interrupts on; does not sleep.
     #[must_use = "what was not taken is not done"]
     pub(crate) fn submit<O: Owner>(
         &self,
@@ -244,12 +244,14 @@ impl Channel<'_> {
         // SAFETY: By the invariant the channel is valid. The lists have `count` elements: pages and factors that are
         // borrowed, each as long as `len` from its address on; the targets are pages, with `len` bytes from `at` on. The
         // owner is a reference to a stage, for one call of a function that takes one.
-        if unsafe { bindings::raid456_dma_submit(&op) } {
+        let taken = unsafe { bindings::raid456_dma_submit(&op) };
+        if taken == bindings::raid456_dma_taken_RAID456_DMA_TAKEN {
             return true;
         }
         // SAFETY: It was not taken, so the reference is still ours.
         drop(unsafe { Arc::<Stage<O>>::from_raw(op.owner.cast()) });
-        stage.unbegin(self.id());
+        let asked = taken == bindings::raid456_dma_taken_RAID456_DMA_REFUSED;
+        stage.unbegin(self.id(), asked);
         false
     }
 }

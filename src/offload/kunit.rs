@@ -70,13 +70,41 @@ mod tests {
         let (stage, told) = told_stage()?;
         stage.begin(7);
         // Its channel does not take it.
-        stage.unbegin(7);
+        stage.unbegin(7, true);
         assert_eq!(count(&told), 0);
         stage.close();
         assert_eq!(count(&told), 1);
         assert!(stage.has_failed());
         assert_eq!(stage.stand(false), Standing::Failed);
         assert!(stage.outcomes().eq([(7, Outcome::Refused)]));
+        Ok(())
+    }
+
+    #[test]
+    fn channel_does_not_answer_for_memory_that_there_is_none_of() -> Result {
+        // Beside another operation of the same channel: none, one that ends well or not, one that is not taken.
+        for (other, outcome) in [
+            (None, None),
+            (Some(Fate::Ends(true)), None),
+            (Some(Fate::Ends(false)), Some(Outcome::Failed)),
+            (Some(Fate::Refused), Some(Outcome::Refused)),
+        ] {
+            let (stage, told) = told_stage()?;
+            stage.begin(7);
+            stage.unbegin(7, false);
+            if let Some(fate) = other {
+                stage.begin(7);
+                match fate {
+                    Fate::Ends(ok) => stage.op_ended(7, ok, (false, false)),
+                    _ => stage.unbegin(7, true),
+                }
+            }
+            stage.close();
+            assert_eq!(count(&told), 1);
+            // The job is the CPU's all the same.
+            assert_eq!(stage.stand(false), Standing::Failed);
+            assert!(stage.outcomes().eq(outcome.map(|outcome| (7, outcome))));
+        }
         Ok(())
     }
 
@@ -111,7 +139,7 @@ mod tests {
                     stage.begin(channel);
                     stage.begin(channel);
                     if fate == Fate::Refused {
-                        stage.unbegin(channel);
+                        stage.unbegin(channel, true);
                     }
                 }
                 stage.close();
@@ -244,7 +272,7 @@ mod tests {
                         stage.begin_next(&mut course, |which, sum| {
                             stage.begin(1);
                             if is_here && which == 0 && fate == Fate::Refused {
-                                stage.unbegin(1);
+                                stage.unbegin(1, true);
                                 return None;
                             }
                             *size += 1;

@@ -41,6 +41,8 @@ struct Share {
     pending: AtomicU32,
     /// It has not taken one.
     refused: AtomicBool,
+    /// It was not asked to take one that it was to have.
+    spared: AtomicBool,
     /// One has ended with an error.
     failed: AtomicBool,
 }
@@ -52,20 +54,22 @@ impl Share {
             channel: AtomicUsize::new(0),
             pending: AtomicU32::new(0),
             refused: AtomicBool::new(false),
+            spared: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         }
     }
 
-    /// What the channel has come to.
-    fn outcome(&self) -> Outcome {
+    /// What the channel has come to; `None` if that says nothing of it.
+    fn outcome(&self) -> Option<Outcome> {
         if self.failed.load(Ordering::Relaxed) {
-            Outcome::Failed
+            Some(Outcome::Failed)
         } else if self.pending.load(Ordering::Relaxed) != 0 {
-            Outcome::Late
+            Some(Outcome::Late)
         } else if self.refused.load(Ordering::Relaxed) {
-            Outcome::Refused
+            Some(Outcome::Refused)
         } else {
-            Outcome::Well
+            // Perhaps it has done nothing at all.
+            (!self.spared.load(Ordering::Relaxed)).then_some(Outcome::Well)
         }
     }
 }
@@ -117,10 +121,12 @@ impl<O: Owner> Stage<O> {
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One operation less, which was not taken: the stage has failed, and is not closed yet.
-    pub(super) fn unbegin(&self, channel: usize) {
+    /// One operation less, which was not taken: the stage has failed, and is not closed yet. `asked`: by the channel, which has
+    /// no room for it; not because this machine had no memory.
+    pub(super) fn unbegin(&self, channel: usize, asked: bool) {
         if let Some(share) = self.share(channel) {
-            share.refused.store(true, Ordering::Relaxed);
+            let flag = if asked { &share.refused } else { &share.spared };
+            flag.store(true, Ordering::Relaxed);
             share.pending.fetch_sub(1, Ordering::Relaxed);
         }
         self.failed.store(true, Ordering::Relaxed);
@@ -233,12 +239,13 @@ impl<O: Owner> Stage<O> {
     }
 
     /// The channels that have a part in it, and what each has come to: of those that have not ended when the stage was
-    /// abandoned, that they are late.
+    /// abandoned, that they are late. Not those for which there was no memory.
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = (usize, Outcome)> + '_ {
         let shares = self.shares.iter();
         shares.filter_map(|share| {
             let channel = share.channel.load(Ordering::Relaxed);
-            (channel != 0).then(|| (channel, share.outcome()))
+            let outcome = share.outcome().filter(|_| channel != 0)?;
+            Some((channel, outcome))
         })
     }
 }
