@@ -25,12 +25,13 @@ mod tests {
         }
     }
 
-    /// What becomes of an operation: it ends well or not, is not taken, or does not end.
+    /// What becomes of an operation: it ends well or not, is not taken, does not end, or there is no channel for it.
     #[derive(Clone, Copy, PartialEq)]
     enum Fate {
         Ends(bool),
         Refused,
         Hangs,
+        NoChannel,
     }
 
     fn told_stage() -> Result<(Arc<Stage<Told>>, Arc<AtomicU32>)> {
@@ -241,6 +242,7 @@ mod tests {
             (Fate::Ends(true), Verdict::Done),
             (Fate::Ends(false), Verdict::Again(Why::Failed)),
             (Fate::Refused, Verdict::Again(Why::Failed)),
+            (Fate::NoChannel, Verdict::Again(Why::Failed)),
             (Fate::Hangs, Verdict::Again(Why::Late)),
         ] {
             // In which stage an operation for the first sum has this fate: that is the one which ends last there.
@@ -270,8 +272,12 @@ mod tests {
                             return Progress::Failed;
                         };
                         stage.begin_next(&mut course, |which, sum| {
+                            let bad = is_here && which == 0;
+                            if bad && fate == Fate::NoChannel {
+                                return None;
+                            }
                             stage.begin(1);
-                            if is_here && which == 0 && fate == Fate::Refused {
+                            if bad && fate == Fate::Refused {
                                 stage.unbegin(1, true);
                                 return None;
                             }
@@ -304,9 +310,9 @@ mod tests {
                 // What comes behind is not begun.
                 let expected = match (fate, place) {
                     (Fate::Ends(true), _) => [2, 2, 1, 0],
-                    (Fate::Refused, 0) => [1, 0, 0, 0],
-                    (Fate::Refused, 1) => [2, 1, 0, 0],
-                    (Fate::Refused, _) => [2, 2, 0, 0],
+                    (Fate::Refused | Fate::NoChannel, 0) => [1, 0, 0, 0],
+                    (Fate::Refused | Fate::NoChannel, 1) => [2, 1, 0, 0],
+                    (Fate::Refused | Fate::NoChannel, _) => [2, 2, 0, 0],
                     (_, 0) => [2, 0, 0, 0],
                     (_, 1) => [2, 2, 0, 0],
                     (_, _) => [2, 2, 1, 0],
