@@ -16,8 +16,8 @@ pub(crate) struct Ours {
     past: bool,
 }
 
-/// The engines that this CPU can run, or those of them that are named; where parity is made, also with stores past the
-/// caches.
+/// The engines that this CPU can run, or those of them that are named; where parity is made, those that do so also with stores
+/// past the caches.
 pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
     let mut all: Vec<&'static dyn Engine> = vec![&crate::parity::scalar::Scalar];
     all.extend(crate::parity::x86::engines().filter_map(|(_, engine)| engine));
@@ -37,10 +37,10 @@ pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
         engine: *engine,
         past: false,
     });
-    let vectors = all
+    let storing = all
         .iter()
-        .filter(|engine| made && engine.name() != "scalar");
-    let past = vectors.map(|engine| Ours {
+        .filter(|engine| made && matches!(engine.name(), "avx512" | "gfni512"));
+    let past = storing.map(|engine| Ours {
         engine: *engine,
         past: true,
     });

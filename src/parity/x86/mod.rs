@@ -69,8 +69,12 @@ impl<C: Code> Engine for Simd<C> {
     }
 
     fn generate_past(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, last: bool) {
-        let parity_too = if last { PAST_PARITY } else { 0 };
-        self.make(group, parity, start, PAST_COPIES | parity_too);
+        let past = match (C::STORES_PAST, last) {
+            (false, _) => 0,
+            (true, false) => PAST_COPIES,
+            (true, true) => PAST_COPIES | PAST_PARITY,
+        };
+        self.make(group, parity, start, past);
     }
 
     fn check(&self, group: &mut Group<'_>, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
@@ -155,7 +159,11 @@ impl<C: Code> Engine for Simd<C> {
                 begun_q: core::ptr::null(),
                 p: core::ptr::null_mut(),
                 q: core::ptr::null_mut(),
-                past: if past { PAST_COPIES } else { 0 },
+                past: if past && C::STORES_PAST {
+                    PAST_COPIES
+                } else {
+                    0
+                },
             };
             let two = Two {
                 x: x.as_mut_ptr().cast(),

@@ -27,6 +27,10 @@ pub(super) trait Code: Sync + 'static {
     /// have no more than AVX2 have eight. More of them at once took twice as long on one of those.
     const COPIED_AT_ONCE: usize;
 
+    /// Whether to store past the caches where that is asked for. Stores of half a line did not pay where they were measured: from memory
+    /// full strips took as long as without them with P, and nearly twice as long with Q; in a cache four times and more.
+    const STORES_PAST: bool = Self::NEEDS.avx512;
+
     /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied, or anything goes
     /// past the caches.
     ///
