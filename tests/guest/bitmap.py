@@ -166,7 +166,10 @@ def half_a_member():
     array.add(spare)
     wait_for("half of the rebuild", lambda: array.get("sync_completed").startswith("4096 "), 30)
     array.fail(spare)
+    # The rebuild, which waits at the limit, is to see that.
+    array.set("sync_max", "max")
     wait_for("its slot empty", lambda: array.member(spare, "slot") == "none" and array.idle(), 30)
+    array.set("sync_max", 4096)
     array.set(f"dev-{name_of(spare)}/state", "re-add")
     wait_for("half of the rebuild again", lambda: array.get("sync_completed").startswith("4096 "), 30)
     expect("bits that are set", 0, array.dirty_bits())

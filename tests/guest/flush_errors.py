@@ -86,7 +86,7 @@ def not_without(level, missing):
 
 def one_that_is_rebuilt(level):
     """A member that is being rebuilt is no loss."""
-    array, shadow, disks = array_of(level, 1)
+    array, shadow, disks = array_of(level, level - 4)
     new = disks.paths[-1]
     array.set("sync_max", 4096)
     array.add(new)
