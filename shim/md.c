@@ -359,8 +359,8 @@ int raid456_rdev_badblocks(struct md_rdev *rdev, sector_t sector, sector_t secto
 }
 
 /*
- * Whether some bad block is not acknowledged, of the whole device. badblocks_check() cannot say: it counts sectors in an int, and of
- * a longer range it never finds the end.
+ * Whether some bad block is not acknowledged, of the whole device. badblocks_check() cannot say: it counts sectors in
+ * an int, and of a longer range it never finds the end.
  */
 bool raid456_rdev_has_unrecorded(struct md_rdev *rdev)
 {

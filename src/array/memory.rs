@@ -101,8 +101,11 @@ impl Attribute for MemoryFile {
         writeln!(text, "kits_made_again {}", kits.made_again())?;
         writeln!(text, "spans {}", array.table.len())?;
         writeln!(text, "spans_active {}", array.table.active())?;
-        let parts = array.table.slab().active().map(|span| span.parts());
-        writeln!(text, "parts {}", parts.fold(0, u32::wrapping_add))?;
+        let mut parts = 0u32;
+        for span in array.table.slab().active() {
+            parts = parts.wrapping_add(span.parts());
+        }
+        writeln!(text, "parts {parts}")?;
         writeln!(text, "parked_memory {}", kits.waiting())?;
         let superblock = listed(|span| &span.for_superblock);
         writeln!(text, "parked_superblock {superblock}")?;
