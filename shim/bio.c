@@ -373,6 +373,12 @@ bool raid456_may_run_inline(struct block_device *bdev)
 	return bdev_synchronous(bdev) && in_task() && !softirq_count() && !irqs_disabled() && current->bio_list;
 }
 
+/* Whether the device ends bios before submit_bio() returns, as RAM disks do. */
+bool raid456_is_synchronous(struct block_device *bdev)
+{
+	return bdev_synchronous(bdev);
+}
+
 /* Whether a CPU may read what is written to the device at once: a RAM disk does, and a device upon others may. */
 bool raid456_is_copied(struct block_device *bdev)
 {

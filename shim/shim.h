@@ -149,6 +149,7 @@ void raid456_member_submit(const struct raid456_member_io *io);
 blk_status_t raid456_member_finish(struct bio *bio);
 
 bool raid456_may_run_inline(struct block_device *bdev);
+bool raid456_is_synchronous(struct block_device *bdev);
 bool raid456_is_copied(struct block_device *bdev);
 bool raid456_has_plug(void);
 unsigned int raid456_cpu(void);

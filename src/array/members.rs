@@ -58,6 +58,16 @@ impl Array {
         holds(slot)
     }
 
+    /// Whether members complete their bios later than they are submitted, by an interrupt: as the first one does that is there.
+    /// Any context.
+    pub(super) fn members_end_later(&self) -> bool {
+        let mut found = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.with(Rdev::is_synchronous));
+        found.next() == Some(false)
+    }
+
     /// The strips of the span at `sector` that a device holds.
     fn held(&self, rdev: &Rdev, sector: u64) -> Strips {
         let mut strips = self.geometry.all_strips();

@@ -156,6 +156,9 @@ const MANY: usize = 6;
 /// is likely to have, for the others cost less than waking a lane.
 const MANY_READS: usize = 16;
 
+/// The same where members end them later: then a lane is woken for each in any case, and who gives them away saves more.
+const MANY_READS_LATER: usize = 1;
+
 /// Small spans, of writes or of such reads, with which a lane has enough to do.
 const MANY_TAKEN: u32 = 16;
 
@@ -392,8 +395,16 @@ impl Array {
         }
         // Writes wait until the plug is released, and it is known then how many there are. Reads come here when their block is
         // lost.
-        let many = kind == PartKind::Read && plug::pass::<SpanObject>() >= MANY_READS;
-        (many && self.helps_with_many()).then_some(MANY_TAKEN)
+        if kind != PartKind::Read {
+            return None;
+        }
+        let many = if self.members_end_later() {
+            MANY_READS_LATER
+        } else {
+            MANY_READS
+        };
+        let before = plug::pass::<SpanObject>();
+        (before >= many && self.helps_with_many()).then_some(MANY_TAKEN)
     }
 
     /// What all parts of a slice have in common. For a write, its bits in the bitmap have been set.

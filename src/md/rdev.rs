@@ -165,6 +165,13 @@ impl Rdev {
         unsafe { bindings::raid456_may_run_inline(bdev) }
     }
 
+    /// Whether it completes its bios in the context that submits them, whatever that is. Any context.
+    pub(crate) fn is_synchronous(&self) -> bool {
+        let bdev = load!(self, bdev);
+        // SAFETY: As long as the device is valid, so is its block device.
+        unsafe { bindings::raid456_is_synchronous(bdev) }
+    }
+
     /// Whether it forgets every run of `unit` bytes at a multiple of it in its data, all of it. Any context.
     pub(crate) fn can_discard(&self, unit: u32) -> bool {
         // SAFETY: The reference says that the device is valid.

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Disk
 from mapper import broken, dm, linear, need_target, sectors_of
+from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
 from report import expect, expect_range, run
 import generator
@@ -136,6 +137,20 @@ def failed_reads():
     expect_range("times that a span was run", 1, 1000, counted.grown["runs_inline"] + counted.grown["runs_lane"])
 
 
+def reads_that_end_later():
+    """Reads of a lost member's blocks, where the others end theirs by an interrupt: of those that come together a lane begins all
+    but the first, while there are CPUs that no submitter has. Each is run twice: to read the members, and when they have been."""
+    members = [nullb(f"later{n}", 16, irqmode=2, completion_nsec=20000) for n in range(6)]
+    array = Array.create(members, size=8, chunk=64).reassemble()
+    array.fail(array.slots()[1])
+    with Counted(array) as counted:
+        # A block of a row each, so that no span has two. The first eight come together.
+        generator.load(array.path, "rw=read bs=4k depth=8 ios=64 offset=64k period=384k length=4k")
+    expect("parts", 64, counted.grown["parts"])
+    expect("members that were read", 5 * 64, counted.grown["member_reads"])
+    expect_range("spans that their submitter ran", 1, 64 - 7, counted.grown["runs_inline"])
+
+
 def without_parity():
     """A strip whose parity member is lost is written without."""
     array = fresh()
@@ -258,6 +273,12 @@ def sync():
     counted.expect("32 MiB of 6 members", parts=512, jobs_cpu=512, member_reads=6 * 512, member_read_sectors=6 * 65536)
 
 
+def take_down():
+    """Stops the arrays, and takes null_blk's devices away."""
+    stop_all()
+    remove_all()
+
+
 if __name__ == "__main__":
     run([
         ("names", documented),
@@ -268,6 +289,7 @@ if __name__ == "__main__":
         ("reconstruct-write", rcw),
         ("reads", reads),
         ("reads that fail", failed_reads),
+        ("reads of lost blocks that end later", reads_that_end_later),
         ("without parity", without_parity),
         ("joins", joins),
         ("waits", waits),
@@ -276,4 +298,4 @@ if __name__ == "__main__":
         ("flushes", flushes),
         ("cuts", cuts),
         ("check", sync),
-    ], cleanup=stop_all)
+    ], cleanup=take_down)
