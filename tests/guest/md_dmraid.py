@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml,debian disks=7 disk-size=48 timeout=150 debian.timeout=300
+# guest: kernels=uml more=debian disks=7 disk-size=48 timeout=150 debian.timeout=300
 """dm-raid without LVM: each level's life, with members that vanish and come back; removal under load; the two numbers that dm-raid
 reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
 What LVM makes of it is in md_lvm.py."""
