@@ -4,7 +4,7 @@
 import subprocess
 import tempfile
 
-from report import Failed, indent, note
+from report import Failed, expect_match, indent, note
 
 
 class Load:
@@ -45,3 +45,12 @@ class Load:
         for line in text.splitlines():
             if " READ:" in line or " WRITE:" in line:
                 note(f"ok: fio {line.strip()}")
+
+    def finish_without_device(self, timeout=120):
+        """Waits for the end of fio whose device is gone; ends the case unless its I/O has failed for that."""
+        try:
+            self.finish(timeout)
+        except Failed as ended:
+            expect_match("the load ended by an error", r"Input/output error|error=5", str(ended))
+        else:
+            raise Failed("the load: expected it to end with errors, it succeeded")
