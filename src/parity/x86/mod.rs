@@ -264,10 +264,10 @@ impl<C: Code> Simd<C> {
         };
         let bytes = lines.wrapping_mul(LINE_BYTES);
         let copies = group.copies() || past != 0;
-        let at_once = if copies && past == 0 {
-            C::COPIED_AT_ONCE
-        } else {
-            GROUP
+        let at_once = match (copies, want_q) {
+            (true, _) if past == 0 => C::COPIED_AT_ONCE,
+            (false, true) => C::READ_AT_ONCE,
+            _ => GROUP,
         };
         let (mut begun_p, mut begun_q) = (begun(p), begun(q));
         let _fpu = Fpu::begin();

@@ -27,6 +27,10 @@ pub(super) trait Code: Sync + 'static {
     /// have no more than AVX2 have eight. More of them at once took twice as long on one of those.
     const COPIED_AT_ONCE: usize;
 
+    /// How many inputs are read at once where P and Q are made and nothing is copied; P and Q go on from those before. From memory
+    /// a CPU that has no more than AVX2 was seen to fetch ahead for eight, and not for 16.
+    const READ_AT_ONCE: usize;
+
     /// Whether to store past the caches where that is asked for. Stores of half a line did not pay where they were measured: from memory
     /// full strips took as long as without them with P, and nearly twice as long with Q; in a cache four times and more.
     const STORES_PAST: bool = Self::NEEDS.avx512;
@@ -168,7 +172,7 @@ macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
-        copies $at_once:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
+        reads $read_at_once:tt, copies $at_once:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
         passes $step:tt $wide:tt $narrow:tt, [$($solve:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
@@ -197,6 +201,7 @@ macro_rules! set {
             const NAME: &'static str = $name;
             const NEEDS: Features = $needs;
             const COPIED_AT_ONCE: usize = $at_once;
+            const READ_AT_ONCE: usize = $read_at_once;
 
             unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize) {
                 match (want_q, copies) {
@@ -263,7 +268,7 @@ set!(
     "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
-    copies 3 256 [
+    reads 8, copies 3 256 [
         (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
     ]
         [(0 8 0) (1 9 32)],
@@ -277,7 +282,7 @@ set!(
     "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
-    copies GROUP 256 [
+    reads GROUP, copies GROUP 256 [
         (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
     ]
         [(0 8 0) (1 9 32)],
@@ -291,7 +296,7 @@ set!(
     "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
-    copies GROUP 512 [
+    reads GROUP, copies GROUP 512 [
         (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
     ]
         [(0 8 0)],
@@ -308,7 +313,7 @@ set!(
     "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
-    copies GROUP 512 [
+    reads GROUP, copies GROUP 512 [
         (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
     ]
         [(0 8 0)],
