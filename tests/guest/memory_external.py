@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from kmem import Reclaims
-from memory import Shortage, available, patiently, small, swap_off, swapping, vm
+from memory import Shortage, available, free, keep_free, patiently, small, swap_off, swapping, vm
 from raid import Array, mdstat_names, name_of, speed_limit, stop_all
 from report import Failed, all_of, expect, expect_match, expect_range, note, run, wait_for, within
 from torture import Check, Disks
@@ -243,6 +243,14 @@ def busy(form):
     subject.expect_whole()
 
 
+def in_background(work, *arguments):
+    """A process that does that for ever; its number."""
+    pid = os.fork()
+    if not pid:
+        work(*arguments)
+    return pid
+
+
 def write_for_ever(array):
     """What the process that calls this does from now on."""
     with open(array.path, "r+b", buffering=0) as disk:
@@ -251,6 +259,15 @@ def write_for_ever(array):
             disk.seek(place % size * MIB)
             disk.write(block)
             place += 1
+
+
+def ask_for_ever():
+    """The same; somebody has to ask for memory also when all of the array is in it."""
+    while True:
+        with mmap.mmap(-1, MIB) as some:
+            for at in range(0, MIB, mmap.PAGESIZE):
+                some[at] = 1
+        time.sleep(0.01)
 
 
 def short_of_pages(form, level, members):
@@ -262,20 +279,14 @@ def short_of_pages(form, level, members):
     with open(f"/proc/{manager}/status", encoding="ascii") as file:
         locked = int(re.search(r"VmLck:\s*(\d+)", file.read())[1])
     expect_range("KiB that mdmon has locked", 1000, 1 << 30, locked)
-    with vm(dirty_ratio=90, dirty_background_ratio=80):
-        hogs = []
-
-        def take(size=MIB):
-            hogs.append(mmap.mmap(-1, size))
-            for at in range(0, size, 4096):
-                hogs[-1][at] = 1
-        take(max(4096, available() - 24 * MIB))
-        writer = os.fork()
-        if not writer:
-            write_for_ever(array)
+    with vm(dirty_ratio=90, dirty_background_ratio=80, min_free_kbytes=None):
+        hog = mmap.mmap(-1, max(4096, max(available(), free()) - 24 * MIB))
+        for at in range(0, len(hog), 4096):
+            hog[at] = 1
+        others = [in_background(write_for_ever, array), in_background(ask_for_ever)]
         try:
             with Reclaims(VOLUME, monitor) as reclaims:
-                reclaims.wait(take)
+                reclaims.wait(lambda: keep_free(1024))
                 lost, seconds = subject.lose()
                 time.sleep(1)
             note(f"{lost}: the failure was recorded after {seconds:.2f} s")
@@ -284,10 +295,10 @@ def short_of_pages(form, level, members):
             reclaims.expect_others_only(1)
             subject.wait_rebuilt()
         finally:
-            os.kill(writer, signal.SIGKILL)
-            os.waitpid(writer, 0)
-            for hog in hogs:
-                hog.close()
+            for pid in others:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            hog.close()
     array.expect_at_rest()
     expect("mismatch_cnt after check", 0, array.scan())
     array.expect_parity()

@@ -204,7 +204,7 @@ def dirty_pages(level):
                         thread = lose_and_rebuild(array, spare, seen)
                 kernel.sh("sync")
                 thread.join(150)
-            reclaims.expect_others_only(10)
+            reclaims.expect_others_only(1)
             expect("a member lost and rebuilt", ["rebuilt"], seen)
             hog.close()
     finally:

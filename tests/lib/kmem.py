@@ -216,7 +216,7 @@ class Reclaims:
 
     def wait(self, take):
         """Until somebody had to. As long as nobody has, because more was free than the kernel said or because it frees as fast as
-        others ask, `take()` takes some more away every few seconds."""
+        others ask, `take()` has less be there every few seconds."""
         for _ in range(12):
             try:
                 return wait_for("somebody has to look for memory", lambda: self.others + self._stalls() > 0, 5, 0.2)

@@ -198,20 +198,47 @@ def available():
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
 
 
+def _setting(name, value=None):
+    """A setting of the kernel's memory management; stores one. Not in one go: what is written behind what was read it ignores."""
+    path = f"/proc/sys/vm/{name}"
+    if value is None:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(value))
+    if _setting(name) != str(value):
+        raise Failed(f"vm.{name}: expected {value} as written, came {_setting(name)}")
+    return value
+
+
 @contextlib.contextmanager
 def vm(**settings):
-    """The kernel's memory management is set so, within it."""
-    before = {}
+    """The kernel's memory management is set so, within it. What is None stays as it is for now, and what it is set to meanwhile
+    does not last."""
+    before = {name: _setting(name) for name in settings}
     try:
         for name, value in settings.items():
-            with open(f"/proc/sys/vm/{name}", "r+", encoding="ascii") as setting:
-                before[name] = setting.read()
-                setting.write(str(value))
+            if value is not None:
+                _setting(name, value)
         yield
     finally:
         for name, value in before.items():
-            with open(f"/proc/sys/vm/{name}", "w", encoding="ascii") as setting:
-                setting.write(value)
+            _setting(name, value)
+
+
+def free():
+    """Bytes of memory that nobody uses. Programs could have less, for the kernel keeps some, or more."""
+    with open("/proc/vmstat", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("nr_free_pages ")) * mmap.PAGESIZE
+
+
+def keep_free(kilobytes):
+    """The kernel is to have so much more memory free than it has now, from now on (until `vm(min_free_kbytes=None)` ends): whoever asks for
+    memory looks for it himself until that is so, however fast others free it."""
+    now = free() >> 10
+    least = max(int(_setting("min_free_kbytes")), now + kilobytes)
+    _setting("min_free_kbytes", least)
+    note(f"{now} KiB are free, {least} are to be")
 
 
 def small():
@@ -219,8 +246,7 @@ def small():
     broken up larger pieces (the boost of watermarks). In so little memory that is a part that matters, 6 of 30 MiB, and it stays
     until a thread has found time for it: on a busy machine a program was seen to wait for a page for half a minute, until the swap
     was full, and was killed."""
-    with open("/proc/sys/vm/watermark_boost_factor", "w", encoding="ascii") as setting:
-        setting.write("0")
+    _setting("watermark_boost_factor", 0)
 
 
 def locked(size):
