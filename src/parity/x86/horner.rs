@@ -18,78 +18,67 @@ pub(super) struct Pass<'a> {
     /// Where they go, or what they are compared with. P is optional if there is Q.
     pub(super) p: *mut u8,
     pub(super) q: *mut u8,
-    /// What is stored past the caches, by the functions that copy: [`PAST_COPIES`], [`PAST_PARITY`].
-    pub(super) past: usize,
+    /// Whether P and Q go past the caches, too, by the functions that have copies do so.
+    pub(super) past: bool,
 }
 
-/// Copies go past the caches.
-pub(super) const PAST_COPIES: usize = 1;
-
-/// P and Q go past the caches.
-pub(super) const PAST_PARITY: usize = 2;
-
-/// What a pass does besides parity that copies nothing: nothing.
+/// What a pass does besides parity: nothing.
 macro_rules! reading {
     ($($word:tt)*) => {
         ""
     };
 }
 
-/// What a pass does besides parity that copies: the words are those of [`reading`], too. Jumps go to labels of the pass, and
-/// to 22 to 24, which [`copying`] has at the end, where it stores past the caches.
+/// What a pass does besides parity: it copies the inputs that are to be copied. Jumps go to labels of the pass.
 macro_rules! copying {
     // Where the input goes that `cur` is at.
     (next) => {
         "mov {dst}, [{cur} + 8]\n"
     };
     // Stores an input, if it is to be copied; both ways lead to a label.
-    ($isa:ident store $past:tt $label:tt $(($d:tt $o:tt))*) => {
+    ($isa:ident store $label:tt $(($d:tt $o:tt))*) => {
         concat!(
             "test {dst}, {dst}\n",
             "jz ", $label, "f\n",
-            "test {past:e}, 1\n",
-            "jnz ", $past, "f\n",
             $($isa!(store "{dst}" $o $d),)*
         )
     };
-    // Parity is to be stored otherwise, perhaps.
-    (parity) => {
-        "test {past:e}, 2\njnz 24f\n"
-    };
-    // What stores past the caches, and the order that this takes. The first input, any input, and at 24 parity.
-    ($isa:ident past [$(($p:tt $d:tt $o:tt))*] $parity:expr) => {
-        concat!(
-            "jmp 26f\n",
-            "22:\n",
-            $($isa!(stream "{dst}" $o $p),)*
-            "jmp 4b\n",
-            "23:\n",
-            $($isa!(stream "{dst}" $o $d),)*
-            "jmp 6b\n",
-            "24:\n",
-            $parity,
-            "jmp 9b\n",
-            "26:\n",
-            "test {past:e}, {past:e}\n",
-            "jz 27f\n",
-            "sfence\n",
-            "27:\n",
-        )
+    ($($word:tt)*) => {
+        ""
     };
 }
 
-/// A function that copies the inputs that are to be copied, and makes bytes `from..to` of P; these must be multiples of `step`
-/// apart.
-///
-/// Each lane is a vector at an offset: registers for P and an input.
-macro_rules! copies {
-    ($isa:ident, $step:tt, [$(($p:tt $d:tt $o:tt))*]) => {
-        /// Makes P, and copies the inputs that are to be copied.
-        ///
-        /// # Safety
-        ///
-        /// As for P and Q; P is there.
-        pub(in super::super) unsafe fn copy_p(pass: &Pass<'_>, from: usize, to: usize) {
+/// What a pass does besides parity: it copies past the caches, and stores parity so where that is wanted. The words are those of
+/// [`copying`], and two; it has labels 22 and 23.
+macro_rules! streaming {
+    (next) => {
+        copying!(next)
+    };
+    ($isa:ident store $label:tt $(($d:tt $o:tt))*) => {
+        concat!(
+            "test {dst}, {dst}\n",
+            "jz ", $label, "f\n",
+            $($isa!(stream "{dst}" $o $d),)*
+        )
+    };
+    // Parity is to be stored otherwise, perhaps: by what stands at the end.
+    (parity) => {
+        "test {past:e}, {past:e}\njnz 22f\n"
+    };
+    // The end; how parity is stored past the caches, and the order that such stores take.
+    (end $parity:expr) => {
+        concat!("jmp 23f\n", "22:\n", $parity, "jmp 9b\n", "23:\n", "sfence\n")
+    };
+}
+
+/// A function that makes bytes `from..to` of P, with what a macro has to say of copies; `operands` are those that it uses.
+macro_rules! sum_pass {
+    (
+        $(#[$doc:meta])* $name:ident, |$pass:ident| $copies:ident [$($operands:tt)*],
+        $isa:ident, $step:tt, [$(($p:tt $d:tt $o:tt))*]
+    ) => {
+        $(#[$doc])*
+        pub(in super::super) unsafe fn $name($pass: &Pass<'_>, from: usize, to: usize) {
             // SAFETY: By the requirements of this function the code reads and writes what it may.
             unsafe {
                 vector_asm!(
@@ -99,10 +88,10 @@ macro_rules! copies {
                     "jnz 3f",
                     // P begins with the first input.
                     "mov {src}, [{cur}]",
-                    copying!(next),
+                    $copies!(next),
                     "add {cur}, 16",
                     $($isa!(load $p "{src}" $o),)*
-                    copying!($isa store "22" "4" $(($p $o))*),
+                    $copies!($isa store "4" $(($p $o))*),
                     "jmp 4f",
                     "3:",
                     $($isa!(load $p "{begun}" $o),)*
@@ -111,35 +100,61 @@ macro_rules! copies {
                     "jae 7f",
                     "5:",
                     "mov {src}, [{cur}]",
-                    copying!(next),
+                    $copies!(next),
                     "add {cur}, 16",
                     $($isa!(load $d "{src}" $o),)*
-                    copying!($isa store "23" "6" $(($d $o))*),
+                    $copies!($isa store "6" $(($d $o))*),
                     "6:",
                     $($isa!(xor $p $d),)*
                     "cmp {cur}, {end}",
                     "jb 5b",
                     "7:",
-                    copying!(parity),
+                    $copies!(parity),
                     $($isa!(store "{p}" $o $p),)*
                     "9:",
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b",
-                    copying!($isa past [$(($p $d $o))*] concat!($($isa!(stream "{p}" $o $p),)*));
-                    inputs = in(reg) pass.inputs.as_ptr(),
-                    end = in(reg) pass.inputs.as_ptr_range().end,
-                    begun = in(reg) pass.begun_p,
-                    p = in(reg) pass.p,
-                    past = in(reg) pass.past,
+                    $copies!(end concat!($($isa!(stream "{p}" $o $p),)*));
+                    $($operands)*
+                    inputs = in(reg) $pass.inputs.as_ptr(),
+                    end = in(reg) $pass.inputs.as_ptr_range().end,
+                    begun = in(reg) $pass.begun_p,
+                    p = in(reg) $pass.p,
                     to = in(reg) to,
                     at = inout(reg) from => _,
                     cur = out(reg) _,
                     src = out(reg) _,
-                    dst = out(reg) _,
                 );
             }
         }
+    };
+}
+
+/// Functions that make bytes `from..to` of P and copy the inputs that are to be copied; these must be multiples of `step`
+/// apart.
+///
+/// Each lane is a vector at an offset: registers for P and an input.
+macro_rules! copies {
+    ($isa:ident, $step:tt, $lanes:tt) => {
+        sum_pass!(
+            /// Makes P, and copies the inputs that are to be copied.
+            ///
+            /// # Safety
+            ///
+            /// As for P and Q; P is there.
+            copy_p, |pass| copying [dst = out(reg) _,], $isa, $step, $lanes
+        );
+    };
+    (past $name:ident, $isa:ident, $step:tt, $lanes:tt) => {
+        sum_pass!(
+            /// The same past the caches.
+            ///
+            /// # Safety
+            ///
+            /// As for P and Q; P is there.
+            $name, |pass| streaming [past = in(reg) u32::from(pass.past), dst = out(reg) _,], $isa, $step, $lanes
+        );
     };
 }
 
@@ -166,7 +181,7 @@ macro_rules! pass {
                     "add {cur}, 16",
                     $($isa!(load $p "{src}" $o),)*
                     $($isa!(copy $q $p),)*
-                    $copies!($isa store "22" "4" $(($p $o))*),
+                    $copies!($isa store "4" $(($p $o))*),
                     "jmp 4f",
                     "3:",
                     $($isa!(load $q "{begun_q}" $o),)*
@@ -182,7 +197,7 @@ macro_rules! pass {
                     $copies!(next),
                     "add {cur}, 16",
                     $($isa!(load $d "{src}" $o),)*
-                    $copies!($isa store "23" "6" $(($d $o))*),
+                    $copies!($isa store "6" $(($d $o))*),
                     "6:",
                     $($isa!(horner $q $d $t),)*
                     $($isa!(xor $p $d),)*
@@ -199,11 +214,11 @@ macro_rules! pass {
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b",
-                    $copies!($isa past [$(($p $d $o))*] concat!(
+                    $copies!(end concat!(
                         "test {p}, {p}\n",
-                        "jz 25f\n",
+                        "jz 24f\n",
                         $($isa!(stream "{p}" $o $p),)*
-                        "25:\n",
+                        "24:\n",
                         $($isa!(stream "{q}" $o $q),)*
                     ));
                     $($operands)*
@@ -227,6 +242,17 @@ macro_rules! pass {
 ///
 /// Each lane is a vector at an offset: registers for P, Q, an input, and what is of use meanwhile.
 macro_rules! passes {
+    (past $name:ident, $isa:ident, $step:tt, $two:expr, $lanes:tt) => {
+        pass!(
+            /// Makes P and Q, and copies the inputs that are to be copied past the caches.
+            ///
+            /// # Safety
+            ///
+            /// As for the same not past the caches.
+            $name, |pass| streaming [past = in(reg) u32::from(pass.past), dst = out(reg) _,],
+            $isa, $step, $two, $lanes
+        );
+    };
     ($isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]) => {
         pass!(
             /// Makes P and Q, and copies the inputs that are to be copied.
@@ -236,7 +262,7 @@ macro_rules! passes {
             /// The CPU has the instructions, and they may be used. Bytes `from..to` of all that `pass` names are valid: inputs
             /// and what parity begins with for reads, with others perhaps writing to inputs that are copied; copies and parity
             /// for writes, by nobody else, and aligned to a line. `to - from` is a multiple of the step and not zero.
-            copy_pq, |pass| copying [past = in(reg) pass.past, dst = out(reg) _,],
+            copy_pq, |pass| copying [dst = out(reg) _,],
             $isa, $step, $two, [$(($p $q $d $t $o))*]
         );
         pass!(
@@ -315,4 +341,4 @@ macro_rules! passes {
     };
 }
 
-pub(super) use {copies, copying, pass, passes, reading};
+pub(super) use {copies, copying, pass, passes, reading, streaming, sum_pass};

@@ -25,7 +25,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use cpu::Features;
 use fpu::Fpu;
-use horner::{Pass, PAST_COPIES, PAST_PARITY};
+use horner::Pass;
 use products::{Change, One, Two};
 use sets::{Avx2, Avx512, Code, Gfni256, Gfni512};
 
@@ -56,6 +56,15 @@ fn offer<C: Code>(features: Features) -> (&'static str, Option<&'static dyn Engi
 #[derive(Debug)]
 struct Simd<C>(PhantomData<C>);
 
+/// Where what is generated goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stores {
+    /// To the caches, as ever.
+    Near,
+    /// Copies past them, and parity, too, if it is whole.
+    Past { parity: bool },
+}
+
 /// Lines that are worked on before vector registers are given back: those of a block.
 const PIECE: usize = BLOCK_LINES;
 
@@ -65,16 +74,15 @@ impl<C: Code> Engine for Simd<C> {
     }
 
     fn generate(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start) {
-        self.make(group, parity, start, 0);
+        self.make(group, parity, start, Stores::Near);
     }
 
     fn generate_past(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, last: bool) {
-        let past = match (C::STORES_PAST, last) {
-            (false, _) => 0,
-            (true, false) => PAST_COPIES,
-            (true, true) => PAST_COPIES | PAST_PARITY,
+        let stores = match C::STREAMS {
+            false => Stores::Near,
+            true => Stores::Past { parity: last },
         };
-        self.make(group, parity, start, past);
+        self.make(group, parity, start, stores);
     }
 
     fn check(&self, group: &mut Group<'_>, begun: Sums<'_>, stored: Sums<'_>) -> Wrong {
@@ -94,7 +102,7 @@ impl<C: Code> Engine for Simd<C> {
             begun_q: address(begun.q),
             p: address(stored.p).cast_mut(),
             q: address(stored.q).cast_mut(),
-            past: 0,
+            past: false,
         };
         let bytes = lines.wrapping_mul(LINE_BYTES);
         let _fpu = Fpu::begin();
@@ -159,11 +167,7 @@ impl<C: Code> Engine for Simd<C> {
                 begun_q: core::ptr::null(),
                 p: core::ptr::null_mut(),
                 q: core::ptr::null_mut(),
-                past: if past && C::STORES_PAST {
-                    PAST_COPIES
-                } else {
-                    0
-                },
+                past: false,
             };
             let two = Two {
                 x: x.as_mut_ptr().cast(),
@@ -176,7 +180,13 @@ impl<C: Code> Engine for Simd<C> {
             // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All inputs,
             // of which there is one, and what is lost and stored have so many lines, `bytes` bytes, and are borrowed as they are
             // used.
-            unsafe { C::solve(&pass, &two, by, bytes) };
+            unsafe {
+                if past {
+                    C::solve_past(&pass, &two, by, bytes);
+                } else {
+                    C::solve(&pass, &two, by, bytes);
+                }
+            }
             return;
         }
         self.make(
@@ -186,7 +196,7 @@ impl<C: Code> Engine for Simd<C> {
                 q: Some(&mut *y),
             },
             Start::Zero,
-            0,
+            Stores::Near,
         );
         self.recover_two(x, y, stored, by);
     }
@@ -233,8 +243,8 @@ impl<C: Code> Engine for Simd<C> {
 }
 
 impl<C: Code> Simd<C> {
-    /// Generates; `past` says what is stored past the caches.
-    fn make(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, past: usize) {
+    /// Generates.
+    fn make(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, stores: Stores) {
         let Parity { p, q } = parity;
         if p.is_none() && q.is_none() {
             // To copy alone takes no vectors.
@@ -263,10 +273,10 @@ impl<C: Code> Simd<C> {
             Start::Begun => of.cast_const(),
         };
         let bytes = lines.wrapping_mul(LINE_BYTES);
-        let copies = group.copies() || past != 0;
-        let at_once = match (copies, want_q) {
-            (true, _) if past == 0 => C::COPIED_AT_ONCE,
-            (false, true) => C::READ_AT_ONCE,
+        let copies = group.copies();
+        let at_once = match stores {
+            Stores::Near if copies => C::COPIED_AT_ONCE,
+            Stores::Near if want_q => C::READ_AT_ONCE,
             _ => GROUP,
         };
         let (mut begun_p, mut begun_q) = (begun(p), begun(q));
@@ -278,12 +288,17 @@ impl<C: Code> Simd<C> {
                 begun_q,
                 p,
                 q,
-                past,
+                past: stores == Stores::Past { parity: true },
             };
             // SAFETY: By the invariant of this type the CPU has the instructions, and vector registers may be used. All
             // inputs, of which there is one, and P and Q have so many lines, `bytes` bytes; they are borrowed as they are
             // used. One of P and Q is there, and both are if Q is wanted, or P is null.
-            unsafe { C::make(&pass, want_q, copies, bytes) }
+            unsafe {
+                match stores {
+                    Stores::Near => C::make(&pass, want_q, copies, bytes),
+                    Stores::Past { .. } => C::stream(&pass, want_q, bytes),
+                }
+            }
             (begun_p, begun_q) = (p.cast_const(), q.cast_const());
         }
     }

@@ -3,7 +3,7 @@
 //! The instruction sets: the assembly of each, in wide steps and, for what is left of them, in steps of one line.
 
 use super::cpu::Features;
-use super::horner::{copies, copying, pass, passes, reading, Pass};
+use super::horner::{copies, copying, pass, passes, reading, streaming, sum_pass, Pass};
 use super::products::{products, Change, One, Two};
 use super::solving::solving;
 use super::streams;
@@ -31,12 +31,7 @@ pub(super) trait Code: Sync + 'static {
     /// a CPU that has no more than AVX2 was seen to fetch ahead for eight, and not for 16.
     const READ_AT_ONCE: usize;
 
-    /// Whether to store past the caches where that is asked for. Stores of half a line did not pay where they were measured: from memory
-    /// full strips took as long as without them with P, and nearly twice as long with Q; in a cache four times and more.
-    const STORES_PAST: bool = Self::NEEDS.avx512;
-
-    /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied, or anything goes
-    /// past the caches.
+    /// Makes P, and Q if it is wanted; `copies` says whether any input is to be copied.
     ///
     /// # Safety
     ///
@@ -44,6 +39,20 @@ pub(super) trait Code: Sync + 'static {
     /// for reads, or for writes by nobody else where it is mutable; a null pointer is allowed where the argument's type says
     /// so. Inputs that are copied and the new bytes of a change may be written to by others meanwhile.
     unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize);
+
+    /// Whether there are stores past the caches. Stores of half a line did not pay where they were measured: from memory full strips took as
+    /// long as without them with P, and nearly twice as long with Q; in a cache four times and more.
+    const STREAMS: bool;
+
+    /// As [`Self::make`], with copies past the caches if there are such stores.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`].
+    unsafe fn stream(pass: &Pass<'_>, want_q: bool, bytes: usize) {
+        // SAFETY: By the requirements of this function.
+        unsafe { Self::make(pass, want_q, true, bytes) }
+    }
 
     /// Whether there is [`Self::solve`].
     const SOLVES: bool;
@@ -54,6 +63,16 @@ pub(super) trait Code: Sync + 'static {
     ///
     /// As for [`Self::make`]; there is an input, and none is copied. Only where the set has this.
     unsafe fn solve(_pass: &Pass<'_>, _two: &Two, _by: (Element, Element), _bytes: usize) {}
+
+    /// The same past the caches, if there are such stores.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::solve`].
+    unsafe fn solve_past(pass: &Pass<'_>, two: &Two, by: (Element, Element), bytes: usize) {
+        // SAFETY: By the requirements of this function.
+        unsafe { Self::solve(pass, two, by, bytes) }
+    }
 
     /// Not zero if P differs.
     ///
@@ -173,7 +192,7 @@ macro_rules! set {
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
         reads $read_at_once:tt, copies $at_once:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
-        passes $step:tt $wide:tt $narrow:tt, [$($solve:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
+        passes $step:tt $wide:tt $narrow:tt, [$($stream_p:ident $stream_pq:ident)?] [$($solve:ident)?] [$($solve_past:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
             pub(super) mod wide {
@@ -181,7 +200,10 @@ macro_rules! set {
                 sums!($isa, $sum_step, $sum_wide);
                 copies!($isa, $copy_step, $copy_wide);
                 passes!($isa, $step, $two(), $wide);
-                $(solving!($solve, $isa, $step, $two(), $wide);)?
+                $(copies!(past $stream_p, $isa, $copy_step, $copy_wide);)?
+                $(passes!(past $stream_pq, $isa, $step, $two(), $wide);)?
+                $(solving!($solve, store "", $isa, $step, $two(), $wide);)?
+                $(solving!($solve_past, stream "sfence", $isa, $step, $two(), $wide);)?
                 products!($isa, $product_step, $product_wide);
             }
             pub(super) mod narrow {
@@ -189,7 +211,10 @@ macro_rules! set {
                 sums!($isa, 64, $sum_narrow);
                 copies!($isa, 64, $copy_narrow);
                 passes!($isa, 64, $two(), $narrow);
-                $(solving!($solve, $isa, 64, $two(), $narrow);)?
+                $(copies!(past $stream_p, $isa, 64, $copy_narrow);)?
+                $(passes!(past $stream_pq, $isa, 64, $two(), $narrow);)?
+                $(solving!($solve, store "", $isa, 64, $two(), $narrow);)?
+                $(solving!($solve_past, stream "sfence", $isa, 64, $two(), $narrow);)?
                 products!($isa, 64, $product_narrow);
             }
         }
@@ -211,10 +236,22 @@ macro_rules! set {
                     (true, true) => steps!($module::copy_pq(pass), bytes, $step),
                 }
             }
+            const STREAMS: bool = is_there!($($stream_p)?);
+            $(unsafe fn stream(pass: &Pass<'_>, want_q: bool, bytes: usize) {
+                if want_q {
+                    steps!($module::$stream_pq(pass), bytes, $step)
+                } else {
+                    steps!($module::$stream_p(pass), bytes, $copy_step)
+                }
+            })?
             const SOLVES: bool = is_there!($($solve)?);
             $(unsafe fn solve(pass: &Pass<'_>, two: &Two, by: (Element, Element), bytes: usize) {
                 let tables = [$table(by.0), $table(by.1)];
                 steps!($module::$solve(pass, two, tables), bytes, $step);
+            })?
+            $(unsafe fn solve_past(pass: &Pass<'_>, two: &Two, by: (Element, Element), bytes: usize) {
+                let tables = [$table(by.0), $table(by.1)];
+                steps!($module::$solve_past(pass, two, tables), bytes, $step);
             })?
             unsafe fn check_p(pass: &Pass<'_>, bytes: usize) -> u32 {
                 let mut found = 0;
@@ -274,7 +311,7 @@ set!(
         [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
         [(0 4 8 12 0) (1 5 9 13 32)],
-    [], products 64 [(0 2 4 6 0) (1 3 5 7 32)]
+    [] [] [], products 64 [(0 2 4 6 0) (1 3 5 7 32)]
         [(0 2 4 6 0) (1 3 5 7 32)]
 );
 
@@ -288,7 +325,7 @@ set!(
         [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)],
-    [solve], products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
+    [] [solve] [], products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)]
 );
 
@@ -305,7 +342,7 @@ set!(
         (4 12 20 24 256) (5 13 21 25 320) (6 14 22 26 384) (7 15 23 27 448)
     ]
         [(0 8 16 24 0)],
-    [], products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
+    [stream_p stream_pq] [] [], products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
         [(0 4 16 20 0)]
 );
 
@@ -322,6 +359,6 @@ set!(
         (4 12 20 24 256) (5 13 21 24 320) (6 14 22 24 384) (7 15 23 24 448)
     ]
         [(0 8 16 24 0)],
-    [solve], products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
+    [stream_p stream_pq] [solve] [solve_past], products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
         [(0 4 16 20 0)]
 );

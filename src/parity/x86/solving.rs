@@ -4,11 +4,12 @@
 
 /// A function that computes bytes `from..to` of two lost blocks; these must be multiples of `step` apart.
 ///
-/// Each lane is a vector at an offset: registers for P, Q, an input, and one that is not of use here.
+/// Each lane is a vector at an offset: registers for P, Q, an input, and one that is not of use here. The word says how the two are
+/// stored, and then there is the order that such stores take.
 macro_rules! solving {
-    ($name:ident, $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]) => {
+    ($name:ident, $store:tt $order:tt, $isa:ident, $step:tt, $two:expr, [$(($p:tt $q:tt $d:tt $t:tt $o:tt))*]) => {
         /// With a for what P of the inputs and `two.p` differ by, and b for Q: x becomes the product of a and the first factor
-        /// plus that of b and the second, and y the sum of a and x. Past the caches if `pass` says so of copies.
+        /// plus that of b and the second, and y the sum of a and x.
         ///
         /// # Safety
         ///
@@ -52,25 +53,14 @@ macro_rules! solving {
                     $($isa!(solve 1 $q $q),)*
                     $($isa!(xor $d $q),)*
                     $($isa!(xor $p $d),)*
-                    "test {past:e}, 1",
-                    "jnz 5f",
-                    $($isa!(store "{x}" $o $d),)*
-                    $($isa!(store "{y}" $o $p),)*
-                    "jmp 6f",
-                    "5:",
-                    $($isa!(stream "{x}" $o $d),)*
-                    $($isa!(stream "{y}" $o $p),)*
-                    "6:",
+                    $($isa!($store "{x}" $o $d),)*
+                    $($isa!($store "{y}" $o $p),)*
                     concat!("add {at}, ", $step),
                     "cmp {at}, {to}",
                     "jb 2b",
-                    "test {past:e}, {past:e}",
-                    "jz 7f",
-                    "sfence",
-                    "7:";
+                    $order;
                     inputs = in(reg) pass.inputs.as_ptr(),
                     end = in(reg) pass.inputs.as_ptr_range().end,
-                    past = in(reg) pass.past,
                     x = in(reg) two.x,
                     y = in(reg) two.y,
                     p = in(reg) two.p,

@@ -8,7 +8,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | `load d from at o`, `store to at o d` | a vector at an address, unaligned as it may be |
-//! | `stream to at o d` | as store, past the caches; aligned |
+//! | `stream to at o d` | as store, past the caches; aligned; for vectors that are whole lines |
 //! | `zero d`, `copy d a`, `xor d a`, `or d a` | d = 0, a, d + a, d \| a |
 //! | `xor_from d a from at o` | d = a + what is at an address |
 //! | `xor_near d from o` | d = d + what is at an address that has the offset in it already |
@@ -150,6 +150,9 @@ macro_rules! evex {
     (is_zero $a:tt) => {
         concat!("vptestmq k1, zmm", $a, ", zmm", $a, "\n", "kortestw k1, k1\n")
     };
+    (stream $to:tt $o:tt $d:tt) => {
+        concat!("vmovntdq [", $to, " + {at} + ", $o, "], zmm", $d, "\n")
+    };
     ($($word:tt)*) => { plain!("zmm" "64" "q" $($word)*) };
 }
 
@@ -182,9 +185,6 @@ macro_rules! plain {
             $d,
             "\n"
         )
-    };
-    ($v:tt $m:tt $b:tt stream $to:tt $o:tt $d:tt) => {
-        concat!("vmovntdq [", $to, " + {at} + ", $o, "], ", $v, $d, "\n")
     };
     ($v:tt $m:tt $b:tt zero $d:tt) => {
         concat!("vpxor xmm", $d, ", xmm", $d, ", xmm", $d, "\n")
