@@ -47,6 +47,7 @@ struct raid456_member_flush {
 	struct llist_head failed;
 	atomic_t left;
 	struct raid456_reserve *reserve;
+	struct mddev *mddev;
 	void (*end)(void *private, struct raid456_member_flush *failed);
 	void *private;
 	/* Last: this is a bio_set's front padding. */
@@ -130,6 +131,7 @@ static struct raid456_member_flush *failed_flush(struct llist_node *node)
 static void flush_put(struct raid456_member_flush *first)
 {
 	struct raid456_reserve *reserve = first->reserve;
+	struct mddev *mddev = first->mddev;
 	void (*end)(void *private, struct raid456_member_flush *failed) = first->end;
 	void *private = first->private;
 	struct raid456_member_flush *failed;
@@ -141,6 +143,8 @@ static void flush_put(struct raid456_member_flush *first)
 	if (!first->rdev)
 		bio_put(&first->bio);
 	end(private, failed);
+	/* The array goes after the reserve. */
+	percpu_ref_put(&mddev->active_io);
 	reserve_put(reserve);
 }
 
@@ -191,8 +195,11 @@ void raid456_flush_release(struct raid456_member_flush *failed)
 /*
  * Has the members flush their caches and calls end(private, failed), in any context, when that has ended. Those whose
  * flush has failed are kept until raid456_flush_release(), which end() sees to; failed is NULL if there are none. The
- * caller keeps the array from being suspended during the call. May sleep, for memory that others' flushes have; below
- * submit_bio() the flushes go out when that returns.
+ * caller keeps the array from being suspended during the call, and it is not before the end either. May sleep, for
+ * memory that others' flushes have; below submit_bio() the flushes go out when that returns.
+ *
+ * Members are found in md core's list, not in their slots: who takes one out of its slot meanwhile may have looked whether
+ * it is pending before that is counted here. It stays in the list, and open, until the array is suspended.
  */
 void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev,
 		   void (*end)(void *private, struct raid456_member_flush *failed), void *private)
@@ -218,6 +225,8 @@ void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev,
 			atomic_set(&first->left, 1);
 			init_llist_head(&first->failed);
 			first->reserve = reserve;
+			first->mddev = mddev;
+			percpu_ref_get(&mddev->active_io);
 			first->end = end;
 			first->private = private;
 		}

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml disks=0 mem=900 timeout=120
 """Members that cannot flush their caches: such a member fails if the array can do without it, and the flush is good; else the flush
-fails, and the array stays as it is. The C module says that every flush was good, keeps the members, and fails this test
-(RAID456_C=1 has it run)."""
+fails, and the array stays as it is. While members flush, the array is not suspended. The C module says that every flush was good,
+keeps the members, is suspended, and fails this test (RAID456_C=1 has it run)."""
 
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
@@ -98,6 +99,36 @@ def one_that_is_rebuilt(level):
     shadow.close()
 
 
+def not_suspended():
+    """Who suspends the array waits for the end of a flush, as of other requests: then md core takes devices away."""
+    array, shadow, disks = array_of(6)
+    for path in array.members:
+        disks.tell(path, "hold", 1)
+    ended = []
+
+    def begin(name, action):
+        thread = threading.Thread(target=lambda: (action(), ended.append(name)), daemon=True)
+        thread.start()
+        return thread
+
+    try:
+        flush = begin("flush", shadow.disk.sync)
+        wait_for("all members flush", lambda: all(disks.state(path)["waiting"] for path in array.members), 30)
+        suspension = begin("suspension", lambda: array.set("suspend_lo", 0))
+        suspension.join(1)
+        early = list(ended)
+    finally:
+        for path in array.members:
+            disks.heal(path)
+    for thread in (flush, suspension):
+        thread.join(30)
+    expect("what has ended before the members have flushed", [], early)
+    expect("what has ended then", ["flush", "suspension"], sorted(ended))
+    shadow.verify("afterwards")
+    shadow.close()
+    array.expect_clean()
+
+
 def cleanup():
     """Takes everything down."""
     stop_all()
@@ -111,5 +142,6 @@ if __name__ == "__main__":
              ("members that the array can do without", without_them, ()),
              ("more at once than it can do without", not_without, (0,)),
              ("one of those that are left", not_without, (level - 4,)),
-             ("one that is being rebuilt", one_that_is_rebuilt, ()))],
+             ("one that is being rebuilt", one_that_is_rebuilt, ()))]
+        + [("not suspended while members flush", not_suspended)],
         cleanup=cleanup)
