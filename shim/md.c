@@ -336,9 +336,15 @@ void raid456_rdev_hold(struct md_rdev *rdev)
 	atomic_inc(&rdev->nr_pending);
 }
 
+/*
+ * Who lets go last of a member that has failed wakes the array's thread after that. Who frees the array waits for the
+ * count, and for read sections that have begun by then.
+ */
 void raid456_rdev_put(struct md_rdev *rdev)
 {
+	rcu_read_lock();
 	rdev_dec_pending(rdev, rdev->mddev);
+	rcu_read_unlock();
 }
 
 int raid456_rdev_pending(struct md_rdev *rdev)

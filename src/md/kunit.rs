@@ -100,11 +100,12 @@ mod tests {
     use crate::md::thread::{Thread, Work};
     use crate::mem::kunit::setup;
     use crate::new_wait_queue;
+    use crate::sync::rcu;
     use crate::sync::waitqueue::WaitQueue;
     use core::sync::atomic::{AtomicU32, Ordering};
     use kernel::prelude::*;
     use kernel::sync::Arc;
-    use kernel::time::delay::fsleep;
+    use kernel::time::delay::{fsleep, udelay};
     use kernel::time::Delta;
     use kernel::workqueue;
 
@@ -214,6 +215,29 @@ mod tests {
         drop(member);
         assert!(array.mddev().test_recovery(Recovery::Needed));
         slots.remove(array.rdev())
+    }
+
+    /// Not seen to fail where one CPU runs a task until it sleeps.
+    #[test]
+    fn slots_wait_for_who_has_just_let_go_of_a_member() -> Result {
+        let array = fake::Array::new()?;
+        let slots = Slots::new(array.handle(), 1, &setup())?;
+        slots.add(0, array.added())?;
+        let member = slots[0].take().ok_or(EINVAL)?;
+        let over = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
+        let goes_on = over.clone();
+        workqueue::system_long().try_spawn(GFP_KERNEL, move || {
+            let _reader = rcu::read_lock();
+            drop(member);
+            // As who lets go does something with the array after that. Longer than between two looks at the count.
+            for _ in 0..20 {
+                udelay(Delta::from_millis(1));
+            }
+            goes_on.store(1, Ordering::Release);
+        })?;
+        drop(slots);
+        assert_eq!(over.load(Ordering::Acquire), 1);
+        Ok(())
     }
 
     #[test]

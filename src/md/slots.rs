@@ -113,8 +113,8 @@ impl Deref for Slot {
 
 /// The slots of an array.
 ///
-/// Dropping it waits until nobody uses a member any more, for md core may free them next; not before, as it waits for the
-/// handle.
+/// Dropping it waits until nobody uses a member any more, for md core may free them next, and the array; not before, as it
+/// waits for the handle.
 pub(crate) struct Slots {
     slots: KVVec<Slot>,
     _mddev: Handle,
@@ -243,6 +243,8 @@ impl Drop for Slots {
                 fsleep(Delta::from_millis(1));
             }
         }
+        // Whoever let go last, also of a device that was removed before, may be about to wake the array's thread.
+        rcu::synchronize();
     }
 }
 
