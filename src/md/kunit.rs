@@ -320,6 +320,18 @@ mod tests {
                 .queue
                 .wait(|| calls.count.load(Ordering::Acquire) == count);
         }
+        // With the mutex of another array it is left alone.
+        let other = fake::Array::new()?;
+        // SAFETY: The array is valid; the mutex is taken here and given up below.
+        let err = unsafe { bindings::raid456_mddev_lock(other.mddev().as_ptr()) };
+        assert_eq!(err, 0);
+        // SAFETY: The mutex is held.
+        let locked = unsafe { Locked::new(other.mddev()) };
+        thread.set_period(&locked, Some(1));
+        thread.stop(&locked);
+        fsleep(Delta::from_millis(30));
+        // SAFETY: The mutex is held.
+        unsafe { bindings::mutex_unlock(&raw mut (*other.mddev().as_ptr()).reconfig_mutex) };
         // SAFETY: The array is valid; the mutex is taken here and given up below.
         let err = unsafe { bindings::raid456_mddev_lock(array.mddev().as_ptr()) };
         assert_eq!(err, 0);

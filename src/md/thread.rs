@@ -62,10 +62,11 @@ impl<W: Work> Thread<W> {
         unsafe { bindings::raid456_wake_thread_at(self.thread.as_ptr()) }
     }
 
-    /// Makes the thread do its work each so often from now on, also if nobody wakes it; `None` for no more than that. Sleeps.
-    pub(crate) fn set_period(&self, _locked: &Locked<'_>, millis: Option<u32>) {
+    /// Makes the thread do its work each so often from now on, also if nobody wakes it; `None` for no more than that. Nothing if
+    /// it was stopped, or with another array's lock. Sleeps.
+    pub(crate) fn set_period(&self, locked: &Locked<'_>, millis: Option<u32>) {
         let thread = self.thread.load(Ordering::Acquire);
-        if thread.is_null() {
+        if thread.is_null() || !self.is_locked(locked) {
             return;
         }
         let never = kernel::ffi::c_ulong::MAX >> 1;
@@ -80,12 +81,17 @@ impl<W: Work> Thread<W> {
     /// Ends the thread, after its work if it is at it, and waits for that; nothing if it was stopped. Not for the thread
     /// itself, nor with another array's lock. Sleeps.
     pub(crate) fn stop(&self, locked: &Locked<'_>) {
-        if core::ptr::eq::<Mddev>(&**locked, &**self.mddev) {
+        if self.is_locked(locked) {
             // INVARIANT: the function makes the pointer null, and frees the thread after a grace period.
             // SAFETY: By the invariant the thread is registered or there is none; the array's mutex is held, so nobody
             // else stops it.
             unsafe { bindings::md_unregister_thread(self.mddev.as_ptr(), self.thread.as_ptr()) };
         }
+    }
+
+    /// Whether it is the thread's array whose mutex is held.
+    fn is_locked(&self, locked: &Locked<'_>) -> bool {
+        core::ptr::eq::<Mddev>(&**locked, &**self.mddev)
     }
 }
 
