@@ -162,6 +162,10 @@ impl Env for RunEnv<'_> {
         self.array.failures_recorded()
     }
 
+    fn array_failed(&self) -> bool {
+        self.array.lacks_too_many()
+    }
+
     fn bitmap_flushed(&self, seq: u32) -> bool {
         self.array.bitmap.is_flushed(seq)
     }

@@ -39,10 +39,14 @@ impl Array {
             .set_degraded(i32::from(count_degraded(&self.slots)));
     }
 
-    /// Whether more members are lost than parity makes up for.
+    /// Whether more members are lost than parity makes up for, or were: md core lets nobody write from then on.
     pub(super) fn has_failed(&self) -> bool {
-        self.mddev.test(ArrayFlag::Broken)
-            || self.mddev.degraded() > i32::from(self.geometry.parity_disks())
+        self.mddev.test(ArrayFlag::Broken) || self.lacks_too_many()
+    }
+
+    /// Whether more members are lost than parity makes up for, now: dm-raid may bring some of them back. Any context.
+    pub(super) fn lacks_too_many(&self) -> bool {
+        self.mddev.degraded() > i32::from(self.geometry.parity_disks())
     }
 
     /// Fails a member: md core's error handler. Any context.

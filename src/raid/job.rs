@@ -108,6 +108,12 @@ pub(crate) trait Env {
     /// handler has to raise this flag before it fails the member.
     fn failures_recorded(&self) -> bool;
 
+    /// Whether more members are lost than parity makes up for. Nothing that changes what the array holds is written then: those that
+    /// were lost last may be brought back, and are to match the others.
+    ///
+    /// Whoever has seen that a member failed, and asked [`Self::failures_recorded`] after that, is told the truth.
+    fn array_failed(&self) -> bool;
+
     /// Whether flush number `seq` of the write-intent bitmap has ended.
     fn bitmap_flushed(&self, seq: u32) -> bool;
 

@@ -55,7 +55,7 @@ impl Phase {
             Self::Computing => &[Self::Reading, Self::Logging, Self::Done],
             Self::Checking => &[Self::Repairing, Self::Logging, Self::Done],
             Self::Repairing => &[Self::Logging, Self::Done],
-            Self::Logging => &[Self::Writing],
+            Self::Logging => &[Self::Writing, Self::Done],
             Self::Writing => &[Self::Done],
             Self::Done => &[Self::Idle],
         }

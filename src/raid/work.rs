@@ -514,6 +514,15 @@ impl Span {
             self.waits.superblock = true;
             ready -= degraded;
         }
+        // Nothing of these is on any member yet. With parity not written, or one of two, what was lost before could not be computed
+        // any more once the member that was lost last is brought back. After the look above: who has planned around that member
+        // sees now that the array has failed.
+        let refused = ready & (self.writes | self.discards);
+        if !refused.is_empty() && env.array_failed() {
+            self.failed |= refused;
+            self.phases.advance(refused, Phase::Logging, Phase::Done);
+            ready -= refused;
+        }
         for (member, column) in columns.iter_mut().enumerate() {
             let modified = column.modified & ready;
             let outdated = column.outdated & ready;

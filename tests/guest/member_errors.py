@@ -400,6 +400,56 @@ def too_many_lost(level):
     shadow.close()
 
 
+def write_meets_the_end(level):
+    """A write has read what it needs when one member more than there are parities dies: it ends with EIO, and goes to no member. What
+    the others have in its row is computed from the member that died last, once that is back by force."""
+    disks = members_of(level)
+    # These die first, and then the one with P of the row. The write is to the last member, which is slow.
+    gone, dying, slow = list(range(level - 4)), level - 4, level - 2
+    disks[slow] = dm("slow", linear(disks[slow]))
+    array, shadow = filled(disks, level=level)
+    geometry = array.geometry()
+    rows = array.data_size() // SECTOR // geometry.chunk
+    stripe = next(stripe for stripe in range(rows) if geometry.row(stripe).p == dying
+                  and {0, slow} <= set(geometry.row(stripe).data))
+    data = geometry.row(stripe).data
+    place = (stripe * len(data) + data.index(slow)) * geometry.chunk * SECTOR
+    # What is in memory is not read.
+    shadow.close()
+    array = array.reassemble()
+    shadow.reopen()
+    for slot in gone:
+        array.fail(disks[slot])
+    # From here on no superblock is written before a write.
+    array.set("safe_mode_delay", "600")
+    shadow.write(shadow.length - 65536, pattern(level, 4096))
+    array.expect_at_rest()
+    ends = []
+
+    def write():
+        with Disk(array.path) as disk:
+            ends.append(errno_of(lambda: disk.write(place, pattern("late", SECTOR))))
+
+    writer = threading.Thread(target=write, daemon=True)
+    kernel.sh("dmsetup", "suspend", "--nolockfs", "--noflush", "slow")
+    try:
+        writer.start()
+        wait_for("the write reads", lambda: array.get("stripe_cache_active") != "0", 20)
+        array.fail(disks[dying], anyway=True)
+        expect("ends of the write", [], ends)
+    finally:
+        kernel.sh("dmsetup", "resume", "slow")
+    writer.join(20)
+    expect("ends of the write", ["EIO"], ends)
+    shadow.close()
+    array.stop()
+    array = Array.assemble([path for slot, path in enumerate(disks) if slot not in gone], "--force", "--run")
+    array.wait_idle()
+    shadow.reopen()
+    shadow.verify("after assembly by force, without those that died first")
+    shadow.close()
+
+
 def die_under_load(level):
     """One member more than there are parities die one after the other under writes: each write ends, with success or an
     error."""
@@ -444,6 +494,7 @@ def cases():
                 ("members die", dead_member),
                 ("more members refuse writes than there are parities", too_many_refuse),
                 ("more members lost than there are parities", too_many_lost),
+                ("a write is under way when too many are lost", write_meets_the_end),
                 ("more members die under load than there are parities", die_under_load)):
             yield f"raid{level}: {title}", lambda body=body, level=level: body(level)
     yield "raid6: two unreadable blocks in a strip, in each role", every_role

@@ -80,6 +80,9 @@ const FAULTS: &[Fault] = faults! {
     "missing-member-not-noticed", "work.rs",
         "column.failed |= modified - writable;" =>
         "if !super::fault::on(\"missing-member-not-noticed\") { column.failed |= modified - writable; }";
+    "failed-array-is-written", "work.rs",
+        "if !refused.is_empty() && env.array_failed() {" =>
+        "if !refused.is_empty() && env.array_failed() && !super::fault::on(\"failed-array-is-written\") {";
     "bitmap-not-waited-for", "work.rs",
         "if env.bitmap_flushed(seq) {" =>
         "if env.bitmap_flushed(seq) || super::fault::on(\"bitmap-not-waited-for\") {";

@@ -73,6 +73,21 @@ impl Sim {
         }
     }
 
+    /// The array had failed before a step that began to write these strips. Nothing of that changes what the array holds: a member
+    /// that was lost last may be brought back, and is to match the others.
+    pub(crate) fn check_refused(&self, key: SpanKey, actor: &Actor, begun: Strips) {
+        let parts = actor.parts.list.iter().map(|entry| &entry.part);
+        let changed = parts
+            .filter(|part| changes(part.kind))
+            .fold(Strips::NONE, |all, part| all | part.active());
+        if begun.meets(changed) {
+            self.fail(
+                "no write to go to the members of an array that has failed",
+                format!("strips {:?} of span {}", begun & changed, key.sector),
+            );
+        }
+    }
+
     /// The slots whose blocks of a strip a part writes.
     fn written_slots(&self, key: SpanKey, part: &Part, strip: u32) -> Slots {
         let geometry = &self.geometry;

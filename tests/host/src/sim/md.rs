@@ -107,7 +107,7 @@ impl Sim {
         self.md.change_devs.set(true);
         self.md.change_pending.set(true);
         self.md.interrupt.set(true);
-        if self.degraded() > self.parities() {
+        if self.has_failed() {
             self.md.broken.set(true);
         }
         self.md.failures.borrow_mut().push(device);
@@ -146,6 +146,11 @@ impl Sim {
         slots
             .filter(|&slot| !self.devices_of(slot).any(whole))
             .count()
+    }
+
+    /// Whether more members are lost than parity makes up for.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.degraded() > self.parities()
     }
 
     /// The devices in a slot: the member, and the one that is to replace it.

@@ -442,6 +442,8 @@ impl Sim {
                     && alone
                     && self.has_block(owed.member, row)
                     && !self.rows[row].lossy
+                    // It was recovered for a write, perhaps, which was refused.
+                    && !self.has_failed()
                 {
                     self.fail(
                         "a block that could not be read and was recovered to be written again",

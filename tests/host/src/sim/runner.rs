@@ -153,6 +153,8 @@ impl Sim {
                 .sim
                 .update_heirs(entry, member, column.copies_pending());
         }
+        let had_failed = world.sim.has_failed();
+        let before = span.phases().of(Phase::Writing);
         span.step(columns, parts, &mut world);
         if granted && !span.waits().memory {
             world.sim.table.end_grant(entry);
@@ -180,6 +182,10 @@ impl Sim {
             )
         });
         self.inspect_actor(entry, &actor);
+        if had_failed {
+            let begun = actor.span.phases().of(Phase::Writing) - before;
+            self.check_refused(key, &actor, begun);
+        }
         self.check_owed(key, &mut actor);
         self.check_forgotten(&mut actor);
         self.check_acknowledged(key, &mut actor);
