@@ -155,8 +155,11 @@ static void member_flush_end(struct bio *bio)
 
 	if (bio->bi_status)
 		pr_err("md: %pg flush io error %d\n", bio->bi_bdev, blk_status_to_errno(bio->bi_status));
-	/* Who cannot flush at all, as some bridges between USB and disks, says so each time, whatever he holds. */
-	if (bio->bi_status && bio->bi_status != BLK_STS_NOTSUPP && bio->bi_status != BLK_STS_TARGET) {
+	/*
+	 * Who does not know the command holds nothing back. BLK_STS_TARGET is no such word: a SCSI disk's "hardware error" is one
+	 * as well. Who rejects flushes though he has announced a cache fails as soon as md core writes its superblock.
+	 */
+	if (bio->bi_status && bio->bi_status != BLK_STS_NOTSUPP) {
 		/* Kept until all have ended: what becomes of it depends on how many there are. */
 		llist_add(&flush->node, &first->failed);
 	} else {

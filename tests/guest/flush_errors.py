@@ -43,14 +43,14 @@ def faulty(array):
     return [path for path in array.members if "faulty" in array.state(path) or not array.state(path)]
 
 
-def without_them(level):
+def without_them(level, why):
     """As many members as there are parities cannot flush: they fail, and nothing else does."""
     array, shadow, disks = array_of(level)
     dying = disks.paths[1:level - 3]
     # What they have in their caches alone.
     shadow.write(MIB, pattern("cached", MIB))
     for path in dying:
-        disks.tell(path, "dead", 1)
+        disks.tell(path, why, 1)
     expect("a flush", "", errno_of(shadow.disk.sync))
     expect("members that have failed by the time it ends", dying, faulty(array))
     expect("degraded", str(len(dying)), array.get("degraded"))
@@ -139,7 +139,8 @@ if __name__ == "__main__":
     run([(f"raid{level}: {title}", lambda body=body, level=level, words=words: body(level, *words))
          for level in (5, 6)
          for title, body, words in (
-             ("members that the array can do without", without_them, ()),
+             ("members that the array can do without", without_them, ("dead",)),
+             ("members with a hardware error", without_them, ("reject",)),
              ("more at once than it can do without", not_without, (0,)),
              ("one of those that are left", not_without, (level - 4,)),
              ("one that is being rebuilt", one_that_is_rebuilt, ()))]

@@ -76,7 +76,7 @@ class Disks:
         _command("raid456_disks", f"lose {size}")
 
     def tell(self, path, what, *numbers):
-        """dead, hold, slow, unreadable, refuse, garbage."""
+        """dead, hold, slow, unreadable, reject, refuse, garbage."""
         _command("raid456_disks", f"{what} {self.paths.index(path)} {' '.join(str(number) for number in numbers)}")
 
     def state(self, path):
@@ -86,7 +86,7 @@ class Disks:
 
     def heal(self, path):
         """A disk that does what it should, but for sectors that are still unreadable."""
-        for what in ("dead 0", "hold 0", "slow 0", "refuse 0 0"):
+        for what in ("dead 0", "hold 0", "slow 0", "reject 0", "refuse 0 0"):
             self.tell(path, *what.split())
 
 

@@ -20,6 +20,7 @@
  *   hold N 0|1         nothing ends on disk N until it is let go again (late disks only)
  *   slow N 0|1         disk N takes much longer than others (late disks only)
  *   unreadable N S C   C sectors from S on cannot be read until they are written
+ *   reject N 0|1       flushes of disk N, alone or before a write, end with BLK_STS_TARGET, as on a SCSI disk with a hardware error
  *   refuse N S C       C sectors from S on take no writes; C = 0: all are taken again
  *   lose N             N bytes of memory are taken, say "lost on purpose", and are forgotten: who looks for leaks has to find them
  *   garbage N SEED     everything on disk N becomes something else; its ends, where metadata lies, become ones
@@ -57,7 +58,7 @@ struct frail {
 	unsigned long *unflushed;	/* sectors that differ there */
 	unsigned long *unreadable;
 	sector_t refused, refused_end;
-	bool dead, held, slow;
+	bool dead, held, slow, rejects;
 	struct bio_list waiting;
 	u64 reads, writes, errors;
 };
@@ -151,8 +152,11 @@ static blk_status_t transfer(struct frail *disk, struct bio *bio)
 
 	if (!powered || disk->dead)
 		return BLK_STS_IOERR;
-	if (bio->bi_opf & REQ_PREFLUSH)
+	if (bio->bi_opf & REQ_PREFLUSH) {
+		if (disk->rejects)
+			return BLK_STS_TARGET;
 		flush(disk);
+	}
 	if (!bio_sectors(bio))
 		return BLK_STS_OK;
 	switch (bio_op(bio)) {
@@ -338,6 +342,8 @@ static int set(struct frail *disk, const char *what, u64 first, u64 second)
 		disk->held = first;
 	} else if (!strcmp(what, "slow")) {
 		disk->slow = first;
+	} else if (!strcmp(what, "reject")) {
+		disk->rejects = first;
 	} else if (!strcmp(what, "unreadable") && first < sectors && second <= sectors - first) {
 		bitmap_set(disk->unreadable, first, second);
 	} else if (!strcmp(what, "refuse") && first < sectors && second <= sectors - first) {
