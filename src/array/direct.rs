@@ -222,9 +222,21 @@ impl Array {
         if !self.has_flushed() || !self.failures_recorded() {
             return None;
         }
-        let mut queue = self.later.queue.lock();
-        queue.append(self.later.flushed.take_all());
-        queue.pop()?.take_rest()
+        loop {
+            let (slice, entry) = {
+                let mut queue = self.later.queue.lock();
+                queue.append(self.later.flushed.take_all());
+                queue.pop()?.take_rest()?
+            };
+            if !self.has_failed() {
+                return Some((slice, entry));
+            }
+            // What it was to come after may be lost: see `end_flush()`.
+            slice.fail(Status::IO_ERROR);
+            // Before what keeps the array.
+            drop(slice);
+            drop(entry);
+        }
     }
 
     /// Whether there are writes whose flush has ended, and that have not gone on. Any context.
@@ -238,22 +250,28 @@ impl Array {
     /// once the metadata say that they have failed: after a crash before that the array would be assembled with them.
     pub(super) fn flush_done(&self, item: Pooled<Item>) {
         if self.failures_recorded() {
-            return;
+            return self.end_flush(item);
         }
         self.later.flushes.push(item);
         self.mddev.wake_thread();
     }
 
     /// Ends flushes that wait until failures are recorded, which they are. Any context.
-    ///
-    /// Other members may have failed meanwhile, with nobody left to record it on: then parity does not make up for anything.
     pub(super) fn end_flushes(&self) {
         for item in self.later.flushes.take_all() {
-            if let (Origin::Flush(flush), true) = (&item.origin, self.has_failed()) {
-                flush.fail(Status::IO_ERROR);
-            }
-            drop(item);
+            self.end_flush(item);
         }
+    }
+
+    /// Ends a mere flush, which is in `item`, while failures are recorded. Any context.
+    ///
+    /// More members may have failed than parity makes up for, before the flush or meanwhile, with somebody left to record it on or
+    /// not: then what was in their caches alone is lost.
+    fn end_flush(&self, item: Pooled<Item>) {
+        if let (Origin::Flush(flush), true) = (&item.origin, self.has_failed()) {
+            flush.fail(Status::IO_ERROR);
+        }
+        drop(item);
     }
 
     /// Whether flushes wait until failures are recorded, or writes that asked for one. Any context.

@@ -129,6 +129,27 @@ def not_suspended():
     array.expect_clean()
 
 
+def failed_before(level):
+    """The array fails while a flush waits where md core holds it back, and that is recorded before it goes on: it flushes nobody who has
+    failed, and nothing makes up for what they have in their caches."""
+    array, shadow, disks = array_of(level)
+    dying = disks.paths[:level - 3]
+    shadow.write(MIB, pattern("cached", MIB))
+    array.set("suspend_hi", array.size() // 512)
+    ended = []
+    flush = threading.Thread(target=lambda: ended.append(errno_of(shadow.disk.sync)), daemon=True)
+    flush.start()
+    flush.join(0.5)
+    expect("the flush is held back", True, flush.is_alive())
+    for path in dying:
+        array.fail(path, anyway=True)
+    wait_for("that is recorded", lambda: not any("blocked" in array.state(path) for path in dying), 10)
+    array.set("suspend_hi", 0)
+    flush.join(10)
+    expect("the flush", ["EIO"], ended)
+    shadow.close()
+
+
 def cleanup():
     """Takes everything down."""
     stop_all()
@@ -141,6 +162,7 @@ if __name__ == "__main__":
          for title, body, words in (
              ("members that the array can do without", without_them, ("dead",)),
              ("members with a hardware error", without_them, ("reject",)),
+             ("the array fails before it begins", failed_before, ()),
              ("more at once than it can do without", not_without, (0,)),
              ("one of those that are left", not_without, (level - 4,)),
              ("one that is being rebuilt", one_that_is_rebuilt, ()))]
