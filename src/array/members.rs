@@ -186,6 +186,9 @@ impl Array {
         let mut slots = (0_u16..).zip(self.slots.iter());
         let found =
             slots.find(|(number, slot)| allowed.contains(&i32::from(*number)) && waits(slot));
+        // The bitmap knows what a member lacks that has been away. It does not once the array goes on whole, with another one in its slot:
+        // should it be needed later it lacks everything.
+        added.forget_saved_raid_disk();
         let (number, _) = found.ok_or(EEXIST)?;
         added.clear(Flag::InSync);
         added.set(Flag::Replacement);
@@ -194,8 +197,6 @@ impl Array {
             added.set_recovery_offset(0);
         }
         added.set_raid_disk(number);
-        // The bitmap does not know what it lacks: everything.
-        added.forget_saved_raid_disk();
         self.full_sync.store(true, Ordering::Relaxed);
         self.slots.add_replacement(usize::from(number), added)
     }

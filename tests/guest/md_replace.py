@@ -346,6 +346,28 @@ def in_sync_by_then():
     settle(array, shadow)
 
 
+def added_again():
+    """The old member is taken back as a spare once it is replaced, and is needed later. The bitmap does not know what was written
+    meanwhile, as no member was missing: so it gets everything. Under the C module it gets what the bitmap tells, and answers readers with
+    what it had."""
+    disks = rams(4)
+    array, shadow = filled(disks, bitmap="internal")
+    old, (new,) = disks[1], rams(1, 4)
+    begin(array, old, new)
+    wait_for(f"{new} a member", lambda: array.state(new) == {"in_sync"}, 120)
+    wait_for(f"{old} out of its slot", lambda: array.member(old, "slot") == "none", 30)
+    array.set(f"dev-{name_of(old)}/state", "re-add")
+    wait_for(f"{old} a spare", lambda: array.state(old) == {"spare"}, 10)
+    shadow.random_writes(seed=17, count=200)
+    array.clear_bits()
+    array.fail(new)
+    array.wait_rebuilt()
+    expect("the member", {"in_sync"}, array.state(old))
+    array.remove(new)
+    array.members.remove(new)
+    settle(array, shadow)
+
+
 def alone():
     """The replacement is all there is of its slot when the array is assembled: it is the member, and rebuilt."""
     disks = rams(5)
@@ -432,6 +454,7 @@ def cases():
         ("raid4, with a bitmap", lambda: plain(4, bitmap="internal", chunk=4)),
         ("the replacement takes no writes in places", new_refuses),
         ("the replacement dies", dead_new),
+        ("the old member comes back as a spare", added_again),
         ("the replacement alone is assembled", alone),
         ("the replacement is said to lack what the bitmap tells", said_to_lack_little),
         ("the power fails when the replacement is in sync", in_sync_by_then),
