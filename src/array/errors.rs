@@ -125,7 +125,8 @@ impl Array {
             && !self.mddev.test_sb(SbFlag::Pending)
             && !self.slots.iter().any(|slot| {
                 let is_blocked = |seat: &Seat| seat.with(Rdev::is_blocked) == Some(true);
-                is_blocked(slot) || !slot.replacement().is_empty() && is_blocked(slot.replacement())
+                // In this order: see `Slot::seats()`.
+                !slot.replacement().is_empty() && is_blocked(slot.replacement()) || is_blocked(slot)
             })
     }
 

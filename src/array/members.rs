@@ -20,11 +20,14 @@ impl Array {
         let Some(slot) = self.slots.get(member) else {
             return Strips::NONE;
         };
-        let own = look_at(slot, |rdev| self.held(rdev, sector));
-        if slot.replacement().is_empty() {
-            return own;
-        }
-        own | look_at(slot.replacement(), |rdev| self.held(rdev, sector))
+        let held = |seat: &Seat| look_at(seat, |rdev| self.held(rdev, sector));
+        // The replacement first: it may be on its way to the member's place, see `Slots::remove()`.
+        let copied = if slot.replacement().is_empty() {
+            Strips::NONE
+        } else {
+            held(slot.replacement())
+        };
+        copied | held(slot)
     }
 
     /// The strips of the span at `sector` that a member can be written at: it is there, and has not refused them before.

@@ -56,7 +56,8 @@ impl Seat {
 
     /// Whether there is no device.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rdev.load(Ordering::Relaxed).is_null()
+        // Acquire: who finds a replacement gone finds it in the member's place.
+        self.rdev.load(Ordering::Acquire).is_null()
     }
 
     /// Whether `rdev` is the device.
@@ -98,9 +99,10 @@ impl Slot {
         &self.replacement
     }
 
-    /// The places for devices: the member's, and that of its replacement.
+    /// The places for devices: that of the replacement, and the member's. Who looks at one after the other does so in this order, and
+    /// does not miss a device that goes from the first to the second.
     pub(crate) fn seats(&self) -> [&Seat; 2] {
-        [&self.member, &self.replacement]
+        [&self.replacement, &self.member]
     }
 }
 
@@ -170,7 +172,7 @@ impl Slots {
     }
 
     /// Takes a device out of its slot, unless it is in use. If there is one to replace it that is the member from then on; whoever
-    /// looks meanwhile finds it at least in one of its places. Sleeps for a grace period.
+    /// looks meanwhile, at the replacement's place first, finds it at least in one of its places. Sleeps for a grace period or two.
     ///
     /// # Errors
     ///
@@ -191,6 +193,14 @@ impl Slots {
         let mut heir = core::ptr::null_mut();
         if slot.member.holds(rdev) {
             heir = slot.replacement.rdev.load(Ordering::Relaxed);
+        }
+        if !heir.is_null() {
+            // Nobody takes a device that has failed, but who found before that it had not. By the end of this he has it, or never
+            // will, so the heir does not go back to its own place: who plans a write meanwhile would send it to the other one.
+            rcu::synchronize();
+            if rdev.pending() != 0 {
+                return Err(EBUSY);
+            }
         }
         // INVARIANT: null, or a device of this slot.
         seat.rdev.store(heir, Ordering::Release);

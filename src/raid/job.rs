@@ -79,7 +79,8 @@ pub(crate) trait Env {
     /// The strips that `member` can be written at: it is present and has not failed. That its replacement can is not meant.
     fn writable(&self, member: usize) -> Strips;
 
-    /// What the device can do that is to replace `member`, if there is one, failed or not.
+    /// What the device can do that is to replace `member`, if there is one, failed or not. It may become the member at any time: who
+    /// asks for both asks for this first.
     fn replacement(&self, member: usize) -> Option<Replacement>;
 
     /// The strips where parity is known to match data: they lie below the resync offset. Elsewhere no write may go by it.

@@ -529,11 +529,13 @@ impl Span {
             if (modified | outdated).is_empty() {
                 continue;
             }
+            // Before the member: the replacement may be about to take its place, and is to be seen in one of the two.
+            let replacement = env.replacement(member);
             let writable = env.writable(member);
             column.modified -= modified;
             column.write |= modified & writable;
             column.failed |= modified - writable;
-            if let Some(replacement) = env.replacement(member) {
+            if let Some(replacement) = replacement {
                 column.outdated -= outdated;
                 column.copy |= (modified | (outdated & column.uptodate)) & replacement.takes;
                 column.missed |= modified - replacement.takes;
