@@ -114,9 +114,10 @@ impl Bitmap {
             // A member that has come lacks all bits until a flush after that.
             return None;
         }
-        if self.of.load(Ordering::Relaxed) != identity {
-            self.of.store(identity, Ordering::Relaxed);
+        // Acquire: who finds that it is about this bitmap finds what was known of another one forgotten.
+        if self.of.load(Ordering::Acquire) != identity {
             self.durable.forget();
+            self.of.store(identity, Ordering::Release);
         }
         let range = geometry.bitmap_range(offset, end.saturating_sub(offset));
         let first = range.start.checked_shr(shift)?;
