@@ -228,7 +228,7 @@ impl Array {
                 queue.append(self.later.flushed.take_all());
                 queue.pop()?.take_rest()?
             };
-            if !self.has_failed() {
+            if !self.lacks_too_many() {
                 return Some((slice, entry));
             }
             // What it was to come after may be lost: see `end_flush()`.
@@ -268,7 +268,7 @@ impl Array {
     /// More members may have failed than parity makes up for, before the flush or meanwhile, with somebody left to record it on or
     /// not: then what was in their caches alone is lost.
     fn end_flush(&self, item: Pooled<Item>) {
-        if let (Origin::Flush(flush), true) = (&item.origin, self.has_failed()) {
+        if let (Origin::Flush(flush), true) = (&item.origin, self.lacks_too_many()) {
             flush.fail(Status::IO_ERROR);
         }
         drop(item);

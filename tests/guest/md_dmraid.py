@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml more=debian disks=7 disk-size=48 timeout=150 debian.timeout=300
-"""dm-raid without LVM: each level's life, with members that vanish and come back; removal under load; the two numbers that dm-raid
+"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; removal under load; the two numbers that dm-raid
 reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
 What LVM makes of it is in md_lvm.py."""
 
@@ -111,6 +111,30 @@ def life(kind, parities):
         shadow.verify("written without others")
 
 
+def too_many_lost(kind, parities):
+    """One member more dies than there are parities. dm-raid does not ask md core, which would let nobody write: each write ends with
+    EIO, also where its data has a member, for its parity may have none."""
+    lost = range(1, 2 + parities)
+    volume = Volume(kind, rams(3 + parities), parities)
+    # A row, which has a chunk on each member but those with parity.
+    row = 3 * 65536
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        for slot in lost:
+            volume.lose(slot)
+
+            def is_dead(slot=slot):
+                errno_of(lambda: shadow.disk.write(0, bytes(row)))
+                return status()[2][slot] == "D"
+            wait_for(f"member {slot} is dead", is_dead, 20)
+        chunks = range(row, 9 * row, 65536)
+        ends = [within(20, lambda at=at: errno_of(lambda: shadow.disk.write(at, bytes(4096)))) for at in chunks]
+        expect("ends of writes", {"EIO"}, set(ends))
+        if kernel.driver() == "rust":
+            # What a member's cache had is lost with it.
+            expect("a flush", "EIO", errno_of(shadow.disk.sync))
+
+
 def removal():
     """Under load a device is not removed; when its table goes all requests end, and nothing stays behind."""
     volume = Volume("raid5_ls", rams(4))
@@ -182,6 +206,8 @@ if __name__ == "__main__":
         ("raid4", lambda: life("raid4", 1)),
         ("raid5", lambda: life("raid5_ls", 1)),
         ("raid6", lambda: life("raid6_zr", 2)),
+        ("raid5: more members lost than there are parities", lambda: too_many_lost("raid5_ls", 1)),
+        ("raid6: more members lost than there are parities", lambda: too_many_lost("raid6_zr", 2)),
         ("removal under load", removal),
         ("the cache's size", stripes),
         ("requests of 512 rows", large_requests),
