@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "shim.h"
 
@@ -22,6 +23,25 @@ void raid456_module_hold(void)
 void raid456_module_release(void)
 {
 	module_put(THIS_MODULE);
+}
+
+static void raid456_dma_ask(struct work_struct *work)
+{
+	raid456_rs_ask();
+}
+
+static DECLARE_DELAYED_WORK(raid456_dma_asking, raid456_dma_ask);
+
+/* Has channels asked, some time later. */
+void raid456_dma_ask_later(void)
+{
+	schedule_delayed_work(&raid456_dma_asking, HZ);
+}
+
+/* Sleeps. */
+void raid456_dma_ask_no_more(void)
+{
+	cancel_delayed_work_sync(&raid456_dma_asking);
 }
 
 static char raid456_offload[8] = "cpu";

@@ -303,6 +303,11 @@ struct raid456_dma_op {
 	void *owner;
 };
 
+/* Answered by the Rust side (src/offload/channel.rs). */
+void raid456_rs_ask(void);
+
+void raid456_dma_ask_later(void);
+void raid456_dma_ask_no_more(void);
 bool raid456_dma_supported(void);
 void raid456_dma_get(void);
 void raid456_dma_put(void);

@@ -149,11 +149,12 @@ impl Personality for Array {
     const ATTRIBUTES: &'static Group<Self> = &settings::ATTRIBUTES;
 
     fn load(setup: &Setup) -> Result {
+        channel::load();
         engine::choose(setup)
     }
 
     fn unload() {
-        channel::give_up_kept();
+        channel::unload();
     }
 
     fn run(mddev: Handle, locked: &Locked<'_>) -> Result<Arc<Gate<Self>>> {

@@ -5,9 +5,9 @@
 //! Each operation's end is heard of by itself, with what became of it. But the interrupt, or whatever else it is that has
 //! an engine's driver look what has ended, can be one for all: it comes from an operation of its own behind them.
 
-use super::channel::{Inputs, Kept, Targets};
+use super::channel::{self, Inputs, Kept, Targets};
 use super::course::Kind;
-use super::stage::{Owner, Stage};
+use super::stage::{self, Owner, Stage};
 use kernel::sync::Arc;
 
 /// How many channels have their ends told together; what others do is told one by one.
@@ -107,8 +107,12 @@ impl Batch {
         self.used = left;
     }
 
-    /// Nobody waits for any end any more.
+    /// Nobody waits for any end any more. If something was abandoned it may be among what is not told of.
     pub(crate) fn forget(&mut self) {
-        *self = Self::new();
+        let before = core::mem::replace(self, Self::new());
+        if stage::abandoned() != 0 {
+            let left = before.used.into_iter().flatten();
+            left.for_each(|used| channel::ask_on(used.channel));
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! dmaengine shows public channels to whoever has said that it is interested ([`Engines`]), a channel for each kind of
 //! operation on each CPU. An operation keeps the pages that it works on until it has ended, and nobody sees or changes one
 //! that is written to meanwhile ([`Page`]).
+//!
+//! Locks: that of the channels that are asked on, taken alone, in task context with interrupts on.
 
 use super::course::{Kind, Limits, Sums};
 use super::stage::{self, Owner, Stage};
@@ -18,7 +20,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{global_lock, Arc};
 
 impl Kind {
     /// As the shim calls it.
@@ -104,6 +106,56 @@ pub(crate) fn give_up_kept() {
     }
     for _ in 0..KEPT.swap(0, Ordering::Relaxed) {
         drop(Engines(()));
+    }
+}
+
+/// How many channels are asked on at most.
+const ASKED: usize = 16;
+
+global_lock! {
+    // SAFETY: `load` initialises it, before anything else here is called.
+    unsafe(uninit) static ASKED_ON: SpinLock<[Option<Kept>; ASKED]> = [const { None }; ASKED];
+}
+
+/// The module is being loaded.
+pub(crate) fn load() {
+    // SAFETY: It is called once, and first.
+    unsafe { ASKED_ON.init() }
+}
+
+/// The module is going: nothing that was abandoned is under way. Sleeps.
+pub(crate) fn unload() {
+    // SAFETY: The function has no requirements but a context that may sleep.
+    unsafe { bindings::raid456_dma_ask_no_more() };
+    let asked = core::mem::take(&mut *ASKED_ON.lock());
+    drop(asked);
+    give_up_kept();
+}
+
+/// Has a channel [asked](Channel::look) each second from now on, until nothing that was abandoned is under way: what it has not
+/// been asked to tell of would be heard of by nobody. Task context with interrupts on; not for who has the engines last.
+pub(super) fn ask_on(channel: Kept) {
+    let id = channel.get().id();
+    let is_it = |place: &&mut Option<Kept>| place.as_ref().is_none_or(|it| it.get().id() == id);
+    let mut asked = ASKED_ON.lock();
+    // Not instead of one, which may be the last that has its engines.
+    if let Some(place @ None) = asked.iter_mut().find(is_it) {
+        *place = Some(channel);
+    }
+    drop(asked);
+    // SAFETY: The function has no requirements.
+    unsafe { bindings::raid456_dma_ask_later() }
+}
+
+/// Asks those channels. Sleeps.
+#[no_mangle]
+extern "C" fn raid456_rs_ask() {
+    let asked = core::mem::take(&mut *ASKED_ON.lock());
+    for channel in asked.iter().flatten() {
+        channel.get().look();
+    }
+    if stage::abandoned() != 0 {
+        asked.into_iter().flatten().for_each(ask_on);
     }
 }
 

@@ -95,7 +95,7 @@ void field_add_multiple(u8 *to, const u8 *from, u8 factor, size_t len);
 struct engine *engine_new(struct device *dev, unsigned int channels);
 int engine_start(struct engine *engine);
 void engine_gone(struct engine *engine);
-void engine_let_go(struct engine *engine);
+void engine_let_go(struct engine *engine, bool all);
 void engine_put(struct engine *engine);
 
 /* main.c: what is asked for */

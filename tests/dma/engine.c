@@ -536,8 +536,8 @@ void engine_gone(struct engine *engine)
 	bitmap_zero(device->cap_mask.bits, DMA_TX_TYPE_END);
 }
 
-/* Ends what hangs, late, but well, and tells of all ends. */
-void engine_let_go(struct engine *engine)
+/* Ends what hangs, late, but well, and if wanted tells of all ends. */
+void engine_let_go(struct engine *engine, bool all)
 {
 	struct descriptor *desc;
 	unsigned int i;
@@ -545,6 +545,7 @@ void engine_let_go(struct engine *engine)
 	for (i = 0; i < engine->count; i++) {
 		while ((desc = first(&engine->channels[i], &engine->channels[i].hanging)))
 			work_and_end(&engine->channels[i], desc);
-		tell_all(&engine->channels[i]);
+		if (all)
+			tell_all(&engine->channels[i]);
 	}
 }

@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Shadow, pattern
 from load import Load
-from offload import SIZE, array_on, calm, done, engines, load as load_engines, stats, tell, unload
+from offload import SIZE, array_on, calm, done, engines, interrupts, load as load_engines, stats, tell, unload
 from raid import stop_all
 from report import expect, expect_match, expect_range, note, run, wait_for
 import kernel
@@ -60,13 +60,39 @@ def untold():
         array.set("offload_late_ms", 2000)
         tell("fault_tell", 1)
         with Shadow(array.path) as shadow:
+            before = interrupts()
             shadow.fill()
+            # Each 32nd operation asks for one of its own: a strip has five, and what is left over of a span's has none.
+            expect_range("interrupts all the same", (SIZE << 20 >> 12) * 5 // 64, 1 << 20, interrupts() - before)
             shadow.write(0, pattern(1, 512 << 10))
             shadow.random_writes(3, 2)
             shadow.verify("with ends that nobody tells of")
         found = stats(array)
         note(f"engines: {done()}, array: {found}")
         expect("strips that were late, done by the CPU, and left to engines", (0, 0, 0), (found["late"], found["cpu"], found["quarantined"]))
+        array.expect_clean()
+        array.stop()
+
+
+def given_up():
+    """An engine that hung goes on when its array uses none any more, and no interrupt tells of what was given up: that is found."""
+    with engines("channels=1"):
+        array = array_on("dma")
+        array.set("offload_late_ms", 300)
+        tell("fault_tell", 1)
+        tell("fault_hang", 1)
+        with Shadow(array.path) as shadow:
+            shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+            # Two strips of a span: so few operations that none asks for an interrupt of its own.
+            shadow.write(0, pattern(1, 8192))
+            array.set("offload", "cpu")
+            expect("strips left to the engine", 2, stats(array)["quarantined"])
+            tell("fault_hang", 0)
+            tell("let_go", 0)
+            wait_for("the end of what was given up", lambda: stats(array)["quarantined"] == 0)
+            shadow.verify("after all that")
+        # So that the engines' module can go.
+        array.set("offload", "cpu")
         array.expect_clean()
         array.stop()
 
@@ -302,6 +328,7 @@ def cases():
     yield "fault: engines that hang", lambda: fault("hung", 5, {"fault_hang": 41}, late=400, check=False)
     yield "fault: all of them", lambda: fault("failed", 6, {"fault_prep": 23, "fault_error": 29, "fault_hang": 401, "fault_lie": 7}, late=400)
     yield "fault: no interrupt for many ends", untold
+    yield "fault: no interrupt for what was given up", given_up
     yield "fault: an engine has little room", little_room
     yield "fault: an engine stands still", standstill
     yield "fault: wrong about parity", lies
