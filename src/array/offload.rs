@@ -42,6 +42,10 @@ pub(super) const NO_ENGINES: Error = ENODEV;
 /// When a job is late, in milliseconds, if nobody says otherwise.
 const DEFAULT_LATE: u32 = 10_000;
 
+/// The most that can be said. Who stops an array, or has its engines used no more, waits so long for one that hangs, with the
+/// array's configuration locked: a kernel that looks for tasks that hang complains after 120 seconds.
+pub(super) const MOST_LATE: u32 = 60_000;
+
 /// Where jobs are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -4,7 +4,7 @@
 
 use super::counters::CountersFile;
 use super::memory::MemoryFile;
-use super::offload::Mode;
+use super::offload::{Mode, MOST_LATE};
 use super::table::{Reclaimed, MAX_SPANS};
 use super::Array;
 use crate::md::limits;
@@ -412,8 +412,8 @@ impl Attribute for OffloadLate {
 
     fn check(text: &str) -> Result {
         match small_number(text)? {
-            0 => Err(EINVAL),
-            _ => Ok(()),
+            1..=MOST_LATE => Ok(()),
+            _ => Err(EINVAL),
         }
     }
 

@@ -26,6 +26,10 @@ def none():
     expect("setting cpu", "", array.try_set("offload", "cpu"))
     expect("a mode that there is not", "EINVAL", array.try_set("offload", "gpu"))
     expect("strips by engines", 0, stats(array)["dma"])
+    # Who stops the array may wait so long for an engine that hangs.
+    for millis, said in ((0, "EINVAL"), (1, ""), (60001, "EINVAL"), (60000, "")):
+        expect(f"what a job may take, {millis} ms", said, array.try_set("offload_late_ms", millis))
+    expect("what a job may take", "60000", array.get("offload_late_ms"))
 
 
 def parameter():
