@@ -16,7 +16,7 @@ from disk import SECTOR
 from kernel import sh
 from nullblk import nullb, remove_all
 from raid import Array, name_of, stop_all
-from report import Failed, expect, note, run
+from report import Failed, expect, expect_range, note, run
 import rawmd
 
 TRACING = "/sys/kernel/tracing"
@@ -63,7 +63,9 @@ def data_after_flush(level):
     sh("mkfs.ext4", "-q", "-E", "lazy_itable_init=0", array.path)
     os.makedirs(MOUNT, exist_ok=True)
     sh("mount", array.path, MOUNT)
+    before = array.counter("requests_left")
     bios = commits()
+    left = array.counter("requests_left") - before
 
     own, members = number_of(array.path), {number_of(disk) for disk in disks}
     geometry, slots = array.geometry(), array.slots()
@@ -93,6 +95,8 @@ def data_after_flush(level):
         seen += 1
     note(f"{seen} commits")
     expect("there were commits with a flush before them", True, seen > 0)
+    # And perhaps one that nobody asked for.
+    expect_range("writes that the array's own thread brought to spans", seen, seen + 2, left)
     sh("umount", MOUNT)
     array.expect_clean()
 

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Shadow, pattern
-from offload import SIZE, array_on, done, engines, interrupts, member_writes, stats, unload
+from offload import SIZE, array_on, done, engines, interrupts, jobs, member_writes, stats, unload
 from raid import Array, rams, stop_all
 from report import expect, expect_match, expect_range, note, run, wait_for
 import generator
@@ -101,9 +101,11 @@ def automatic():
             # A block changed: six blocks for two operations. A full strip: nineteen for seven. A check: eight for one.
             for least, by_engines in ((13 << 10, (0, 0, 1)), (11 << 10, (1, 0, 1)), (10 << 10, (1, 1, 1)), (33 << 10, (0, 0, 0))):
                 array.set("offload_min_bytes", least)
-                moments = [stats(array)]
+                moments, given = [stats(array)], jobs(array)
                 shadow.write(0, pattern(least, 4096))
                 moments.append(stats(array))
+                expect(f"at least {least} bytes for each operation, a block: jobs by engines, by the CPU", (by_engines[0], 1 - by_engines[0]),
+                       tuple(after - before for before, after in zip(given, jobs(array))))
                 shadow.write(0, pattern(least, 6 * 64 << 10))
                 moments.append(stats(array))
                 array.scan("check")

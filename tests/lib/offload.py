@@ -77,8 +77,12 @@ def stats(array):
 
 def member_writes(array):
     """How many writes were sent to the members."""
-    counters = dict(line.split() for line in array.get("counters").splitlines())
-    return int(counters["member_writes"])
+    return array.counter("member_writes")
+
+
+def jobs(array):
+    """How many jobs engines were given, and CPUs did."""
+    return array.counter("jobs_dma"), array.counter("jobs_cpu")
 
 
 def array_on(mode, members=5, **shape):

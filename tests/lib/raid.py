@@ -135,6 +135,10 @@ class Array:
             return errno.errorcode[problem.errno]
         return ""
 
+    def counter(self, name):
+        """One of the numbers of the file `counters`."""
+        return int(dict(line.split() for line in self.get("counters").splitlines())[name])
+
     def member(self, path, attribute):
         """An attribute of a member."""
         return self.get(f"dev-{name_of(path)}/{attribute}")
