@@ -29,6 +29,7 @@ export dir=$PWD
 # "check wait" waits up to 22 s for a sync that may be over already, and 5 s after that: with hundreds of them no test ends.
 # While there is one it looks every 2 s whether it is over. What waits for mdmon to find a spare has its 22 s, though: where a new
 # array is made at that very moment both take the same disk, and mdadm fails (10ddf-fail-spare).
+# shellcheck disable=SC2016 # for the suite's shell
 sed -i -e '/^check() {/,/^}/s/^\(\t*\)sleep \([25]\)$/\1sleep ${TENTH}\2/' -e '/^wait_for_reshape_end() {/,/^}/s/sleep 2$/sleep ${TENTH}2/' tests/func.sh
 # While an array is being stopped its sync may run 40 times as fast. By the time that mdadm has begun, what is left of 20 MB may be
 # done, and 04r5swap, which assembles the array again, waits for a rebuild that it does not need. A reshape is to get somewhere, though.
@@ -46,6 +47,7 @@ END
 # Without udev mdadm gives a second array of the same name another one, where this expects it to refuse.
 sed -i '/^if mdadm -CR r5 -l1/,/^fi/d' tests/10ddf-create
 # Two volumes of IMSM's, and what it keeps for itself, need more than 20 MB.
+# shellcheck disable=SC2016 # for the suite's shell
 sed -i 's/^size=20000$/size=${SIZE:-20000}/' tests/func.sh
 # No udev makes them.
 export MDADM_NO_UDEV=1
