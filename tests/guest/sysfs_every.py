@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml disks=4 disk-size=8 timeout=300
-"""Every writable file in an array's folder in sysfs, and in its members', gets values that mean something and values that do
-not, under both drivers: the same errno, and the same value afterwards, but for differences that are explained here. ALL=1 has level
-6, too."""
+"""Every writable file in an array's folder in sysfs, in its members' and in its bitmap's, gets values that mean something and values
+that do not, under both drivers: the same errno, and the same value afterwards, but for differences that are explained here. ALL=1 has
+levels 4 and 6, too, and all files of an array with a bitmap."""
 
 import os
 import re
@@ -28,7 +28,14 @@ WORDS = {
     "slot": ("none", "0", "9"),
     "metadata_version": ("1.2", "external:x"),
     "bad_blocks": ("8 8", "0 0", "9999999 8"),
+    # There is a bitmap from the second one on; or it has gone by then.
+    "bitmap/location": ("none", "+8", "none", "-8", "16", "file:/tmp/bitmap"),
+    "bitmap/metadata": ("internal", "external", "clustered"),
+    "bitmap/can_clear": ("true", "false"),
+    "bitmap/time_base": ("0.1", "5"),
 }
+# Of an array's folder: its own files, a member's, and the bitmap's, of which there is one where there is no bitmap.
+FOLDERS = ("", "dev-ram1/", "bitmap/")
 # What md does with these is not the driver's doing, or takes the array away.
 LEFT = {"new_dev": "names another device", "array_state inactive": "stops it"}
 # Their values change by themselves.
@@ -49,21 +56,21 @@ def writable(folder):
                   if os.path.isfile(f"{folder}/{name}") and os.stat(f"{folder}/{name}").st_mode & 0o200 and name not in LEFT)
 
 
-def whole(level):
+def whole(level, bitmap):
     """A new array, in sync."""
-    return Array.create(rams(4), level=level, size=2, chunk=64)
+    return Array.create(rams(4), level=level, size=2, chunk=64, bitmap=bitmap)
 
 
-def every(level):
-    """{(file, value): (errno, value afterwards)} of all files."""
-    array = whole(level)
-    names = writable(array.md) + [f"dev-ram1/{name}" for name in writable(f"{array.md}/dev-ram1")]
+def every(level, bitmap, folders):
+    """{(file, value): (errno, value afterwards)} of all files in these folders of an array's."""
+    array = whole(level, bitmap)
+    names = [f"{folder}{name}" for folder in folders for name in writable(f"{array.md}/{folder}")]
     found = {}
     for name in names:
         short = name.rsplit("/", 1)[-1]
         if OURS.fullmatch(short):
             continue
-        for value in (*VALUES, *WORDS.get(short, ())):
+        for value in (*VALUES, *WORDS.get(name, WORDS.get(short, ()))):
             problem = array.try_set(name, value)
             if array.action() != "frozen":
                 array.wait_idle()
@@ -78,16 +85,16 @@ def every(level):
         array.try_set("sync_action", "idle")
         array.stop()
         stop_all()
-        array = whole(level)
+        array = whole(level, bitmap)
     array.stop()
     return found
 
 
-def both(level):
+def both(level, bitmap="none", folders=FOLDERS):
     """The differences that nobody explains are none; and none of those that are explained is something taken here, and refused by
     the C module."""
-    found, names = under_each(lambda _driver: every(level)), drivers()
-    expect("files and values tried", True, len(found[0]) > 300)
+    found, names = under_each(lambda _driver: every(level, bitmap, folders)), drivers()
+    expect("files and values tried", True, len(found[0]) > (300 if folders == FOLDERS else 100))
     unexplained = []
     for line in differences(*found, names):
         reason = next((why for pattern, why in EXPLAINED if re.match(pattern, line)), None)
@@ -102,5 +109,8 @@ def both(level):
 
 
 if __name__ == "__main__":
-    run([(f"every file, raid{level}", lambda level=level: both(level)) for level in ((5, 6) if os.environ.get("ALL") else (5,))],
-        cleanup=stop_all)
+    more = bool(os.environ.get("ALL"))
+    run([
+        *[(f"every file, raid{level}", lambda level=level: both(level)) for level in ((4, 5, 6) if more else (5,))],
+        ("every file, raid5 with a bitmap", lambda: both(5, "internal", FOLDERS if more else ("bitmap/",))),
+    ], cleanup=stop_all)
