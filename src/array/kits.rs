@@ -246,7 +246,7 @@ impl Kits {
     /// Changes how many kits there should be, and allocates what is missing if that is more than before. May sleep.
     ///
     /// Only one caller at a time: the array's configuration is locked. What is too much is freed now as far as it is
-    /// free, and the rest when it comes free.
+    /// free, and the rest when it comes free. What is given back meanwhile for want of memory is made again later.
     ///
     /// # Errors
     ///
@@ -259,13 +259,12 @@ impl Kits {
             self.drop_surplus();
             return Ok(());
         }
-        while self.total() < self.wanted() {
-            let Ok(node) = self.make(setup) else {
-                self.stock.aim(self.total().max(before));
-                return Err(ENOMEM);
-            };
-            self.stock.added();
+        let put = |node| {
             self.give(node);
+        };
+        if !self.stock.fill(|| self.make(setup).ok(), put) {
+            self.stock.aim(self.total().max(before));
+            return Err(ENOMEM);
         }
         Ok(())
     }

@@ -65,9 +65,28 @@ impl Stock {
         self.change(lacks).then_some(made)
     }
 
-    /// Takes note of one that was made, however many there should be.
-    pub(crate) fn added(&self) {
-        self.total.fetch_add(1, Ordering::Relaxed);
+    /// Makes what is missing, counts it, and puts it away. Returns false if one could not be made.
+    ///
+    /// No more than was missing to begin with: who makes one may get the memory for it by having others given back, those that he
+    /// has just made, and where there is too little for all that would have no end.
+    pub(crate) fn fill<T>(
+        &self,
+        mut make: impl FnMut() -> Option<T>,
+        mut put: impl FnMut(T),
+    ) -> bool {
+        let missing = self.wanted().saturating_sub(self.total());
+        for _ in 0..missing {
+            if self.total() >= self.wanted() {
+                // Others have made some.
+                break;
+            }
+            let Some(made) = make() else {
+                return false;
+            };
+            self.total.fetch_add(1, Ordering::Relaxed);
+            put(made);
+        }
+        true
     }
 
     /// Counts one less, which the caller has and then frees, if the array can do without it. Returns whether it is so.
@@ -152,6 +171,34 @@ mod tests {
                 "{makers} at a time"
             );
         }
+    }
+
+    #[test]
+    fn what_is_given_back_meanwhile_is_not_made_again() {
+        const ROOM: u32 = 100;
+
+        let pool = Pool::full(17, 64);
+        pool.stock.aim(1000);
+        let tries = Cell::new(0);
+        let make = || {
+            tries.set(tries.get() + 1);
+            assert!(tries.get() <= 1000, "there is no end");
+            if pool.stock.total() >= ROOM {
+                pool.shrink();
+            }
+            Some(())
+        };
+        let put = |()| pool.free.set(pool.free.get() + 1);
+        assert!(pool.stock.fill(make, put));
+        assert_eq!(tries.get(), 1000 - 64, "as many as were missing");
+        assert!((17..=ROOM).contains(&pool.stock.total()));
+        assert_eq!(pool.free.get(), pool.stock.total());
+        // What is missing still is made when there is memory, and who finds none says so.
+        let left = pool.stock.total();
+        assert!(!pool.stock.fill(|| None, put));
+        assert!(pool.stock.fill(|| Some(()), put));
+        assert!(left < 1000 && pool.stock.total() == 1000);
+        assert!(pool.stock.fill(|| None, put), "nothing is missing");
     }
 
     #[test]

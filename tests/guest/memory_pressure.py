@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from kmem import Reclaims
 from memory import available, small, swap_off, swapping, vm
 from raid import Array, name_of, speed_limit, stop_all
-from report import Failed, Skipped, all_of, expect, expect_range, note, run, wait_for
+from report import Failed, Skipped, all_of, expect, expect_range, note, run, wait_for, within
 from torture import Check, Disks
 import kernel
 
@@ -78,6 +78,28 @@ def given_back(level):
     check.whole(array.path, "verify")
     array.expect_clean()
     array.expect_parity()
+
+
+def larger_than_memory(level):
+    """A cache that is to be larger than memory. Each strip that is made has others given back at some point: who asked for it is not
+    kept for ever, with the array's configuration locked, and the array goes on with what is there."""
+    array, _ = create(level, 8)
+    memory_of(array)
+    check = Check()
+    check.new(array.geometry(), array.size() // 512)
+    check.whole(array.path, "fill")
+    # Of pages alone; the objects of the spans are there beside these.
+    strips = available() * 5 // 4 // (5 * PAGE)
+    if strips > 32768:
+        raise Skipped("there is more memory than a cache can have")
+    problem = within(100, lambda: array.try_set("stripe_cache_size", strips))
+    after = memory_of(array)
+    note(f"{strips} strips: {problem or 'done'}; {after['kits']} are there, {after['kits_given_back']} were given back")
+    expect_range("kits", 17, strips - 1, after["kits"])
+    check.whole(array.path, "verify")
+    array.set("stripe_cache_size", 256)
+    check.whole(array.path, "verify")
+    array.expect_clean()
 
 
 def lose_and_rebuild(array, spare, seen):
@@ -240,6 +262,7 @@ if __name__ == "__main__":
     run([
         ("the cache gives memory back, raid5", lambda: given_back(5)),
         ("the cache gives memory back, raid6", lambda: given_back(6)),
+        ("a cache that is to be larger than memory, raid5", lambda: larger_than_memory(5)),
         ("the thread that records failures looks for no memory, raid5", lambda: marked_while_recording(5)),
         ("swap on raid6", lambda: swap_on_array(6)),
         ("dirty pages, raid5", lambda: dirty_pages(5)),
