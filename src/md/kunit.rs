@@ -140,7 +140,7 @@ mod tests {
         assert!(mddev.test_sb(SbFlag::Devs));
         mddev.set_recovery(Recovery::Check);
         assert!(mddev.test_recovery(Recovery::Check) && !mddev.test_recovery(Recovery::Sync));
-        // A rebuild stays one, and so does what somebody asked for; a resync is nothing else.
+        // A rebuild stays one; a resync is nothing else, also one that somebody asked for.
         mddev.set_recovery(Recovery::Recover);
         mddev.keep_to_resync();
         assert!(mddev.test_recovery(Recovery::Recover));
@@ -150,7 +150,8 @@ mod tests {
         mddev.set_recovery(Recovery::Recover);
         mddev.set_recovery(Recovery::Requested);
         mddev.keep_to_resync();
-        assert!(mddev.test_recovery(Recovery::Recover));
+        assert!(mddev.test_recovery(Recovery::Requested) && mddev.test_recovery(Recovery::Sync));
+        assert!(!mddev.test_recovery(Recovery::Recover));
         Ok(())
     }
 

@@ -259,14 +259,13 @@ impl Mddev {
     }
 
     /// Has a resync be no rebuild as well, which md core says of it once a device is added meanwhile and members are lost:
-    /// then it takes how far the resync is for how far members are rebuilt, and records that.
+    /// then it takes how far the resync is for how far members are rebuilt, and records that. A check or repair that somebody has asked
+    /// for is a resync as well: of an array that is not in sync it is what md core makes of that.
     ///
     /// For the sync thread, or while there is one that cannot end: what it does was chosen before, and what comes next is chosen when
     /// it has ended.
     pub(crate) fn keep_to_resync(&self) {
-        let is_resync =
-            self.test_recovery(Recovery::Sync) && !self.test_recovery(Recovery::Requested);
-        if is_resync && self.test_recovery(Recovery::Recover) {
+        if self.test_recovery(Recovery::Sync) && self.test_recovery(Recovery::Recover) {
             let word = field!(self, recovery);
             // SAFETY: A flag word of an array that is valid.
             unsafe { bindings::raid456_test_and_clear_bit(Recovery::Recover as u32, word) };

@@ -183,9 +183,10 @@ def half_a_member():
     shadow.close()
 
 
-def spare_beside_resync(bitmap):
+def spare_beside_resync(bitmap, action="idle"):
     """While a resync runs beside a member that is half rebuilt, a spare is added: md core takes that for a rebuild then, and how
-    far the resync is for how far the member is rebuilt. It gets what it lacks all the same."""
+    far the resync is for how far the member is rebuilt. It gets what it lacks all the same. With another `action` the resync is what
+    md core makes of that."""
     array, shadow = filled(bitmap)
     gone, spares = array.members[2], rams(1, 4)
     array.fail(gone)
@@ -201,7 +202,7 @@ def spare_beside_resync(bitmap):
     log = kernel.Log()
     array.set("sync_max", 2048)
     array.set("resync_start", "0")
-    array.set("sync_action", "idle")
+    array.set("sync_action", action)
     wait_for("the resync", lambda: array.get("sync_completed").startswith("2048 "), 30)
     expect_match("what runs", r"md: resync of RAID array md0", log.text())
     array.add(spares[0], "--add-spare")
@@ -320,6 +321,7 @@ if __name__ == "__main__":
         ("a resync beside a member that is half rebuilt", half_rebuilt),
         ("a spare added during a resync, beside a member that is half rebuilt", lambda: spare_beside_resync("none")),
         ("the same, with a bitmap", lambda: spare_beside_resync("internal")),
+        ("the same, where a repair was asked for", lambda: spare_beside_resync("none", "repair")),
         ("a spare that comes back half rebuilt", half_a_member),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
