@@ -5,7 +5,7 @@
 use super::part::{Item, Origin, Unit};
 use super::run::run;
 use super::Array;
-use crate::md::mddev::{Locked, Recovery, SYNC_BEGUN};
+use crate::md::mddev::{Locked, Recovery, MAX_SECTOR, SYNC_BEGUN};
 use crate::md::personality::Synced;
 use crate::md::slots::Slot;
 use crate::mem::MayBlock;
@@ -58,7 +58,7 @@ impl Array {
             mddev.bitmap_close_sync();
             return;
         }
-        if mddev.test_recovery(Recovery::Sync) && !mddev.test_recovery(Recovery::Check) {
+        if mddev.test_recovery(Recovery::Sync) && !self.only_checks() {
             self.trusted.store(u64::MAX, Ordering::Relaxed);
         }
         if mddev.test_recovery(Recovery::Recover) && !self.stays_degraded() {
@@ -125,7 +125,7 @@ impl Array {
             mddev.bitmap_end_sync(sector);
         }
 
-        let check = mddev.test_recovery(Recovery::Check);
+        let check = self.only_checks();
         // Where parity is not trusted nothing is located. Where it is, md core's resync is a repair that goes on.
         let locate = self.settings.mismatch_method().locates(check);
         let replace = mddev.test_recovery(Recovery::Recover);
@@ -161,6 +161,12 @@ impl Array {
             run(span, turn);
         }
         Synced::Started(unit.sectors)
+    }
+
+    /// Whether parity that does not match is only counted. Of an array that is not in sync md core makes a resync of a check, and
+    /// takes all parity for right when that has ended.
+    fn only_checks(&self) -> bool {
+        self.mddev.test_recovery(Recovery::Check) && self.mddev.resync_offset() == MAX_SECTOR
     }
 
     /// A unit of a sync has ended; in the strips `failed` there were too few good blocks, in those of `unstored` one could not
