@@ -208,7 +208,7 @@ impl Array {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: it is in use, or has not failed and could still be brought in sync.
+    /// `EBUSY`: it is in use, or has not failed and could still be brought in sync, or holds everything as it is.
     pub(super) fn remove_member(&self, rdev: &Rdev) -> Result {
         let slot = usize::try_from(rdev.raid_disk())
             .ok()
@@ -216,9 +216,11 @@ impl Array {
         if !slot.is_some_and(|slot| slot.seats().iter().any(|seat| seat.holds(rdev))) {
             return Ok(());
         }
+        // Where parity is made late md core's flag is off one member that lacks nothing: were it taken out of an array that has failed it
+        // would be one more that is lost.
         if rdev.test(Flag::InSync)
             || rdev.pending() != 0
-            || !rdev.test(Flag::Faulty) && !self.has_failed()
+            || !rdev.test(Flag::Faulty) && (!self.has_failed() || is_rebuilt(rdev))
         {
             return Err(EBUSY);
         }

@@ -375,6 +375,30 @@ def loses_while_lazy(level):
     expect_rows(array, True, range(0, 20))
 
 
+def loses_too_many():
+    """While written rows get their parity one member more is lost than there are parities. Those that are left stay members, also the
+    one whose flag md core takes off meanwhile; what they hold is read."""
+    disks = rams(4)
+    garbage(disks)
+    array = lockless(disks)
+    geometry = array.geometry()
+    array.set("sync_speed_max", 400)
+    array.set("sync_speed_min", 100)
+    with Shadow(array.path, length=8 << 20) as shadow:
+        shadow.fill()
+        wait_for("a sync of what was written", lambda: array.action() == "recover", 20)
+        for path in disks[:2]:
+            array.fail(path, anyway=True)
+        expect("members lost", "2", array.get("degraded"))
+        array.set("sync_speed_max", 2000000)
+        wait_for("those that are lost have gone, and nothing is to be done",
+                 lambda: array.idle() and all(array.member(path, "slot") == "none" for path in disks[:2]), 20)
+        expect("slots of the others", ["2", "3"], [array.member(path, "slot") for path in disks[2:]])
+        for sector in range(0, shadow.length // SECTOR, geometry.chunk):
+            if geometry.locate(sector)[0] > 1:
+                shadow.verify("", sector * SECTOR, geometry.chunk * SECTOR)
+
+
 def under_load(level):
     """A load that verifies what it reads, beside syncs of what it writes, the daemon, a member lost and one rebuilt."""
     disks, spare = rams(level - 1), rams(1, 5)[0]
@@ -443,6 +467,7 @@ if __name__ == "__main__":
         ("raid6: parity asked for", lambda: proactive(6)),
         ("raid5: a member lost meanwhile", lambda: loses_while_lazy(5)),
         ("raid6: members lost meanwhile", lambda: loses_while_lazy(6)),
+        ("more members lost meanwhile than there are parities", loses_too_many),
         ("raid5: under load", lambda: under_load(5)),
         ("raid6: under load", lambda: under_load(6)),
         ("the other driver", other_driver),
