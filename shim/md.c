@@ -213,6 +213,18 @@ const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
 	return READ_ONCE(mddev->bitmap);
 }
 
+/* Which of the superblock's events was the last one when a write ended with no member missing; false without a classic bitmap. */
+bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
+{
+	struct md_bitmap_stats stats;
+
+	if (mddev->bitmap_id != ID_BITMAP || !md_bitmap_enabled(mddev, false) ||
+	    mddev->bitmap_ops->get_stats(mddev->bitmap, &stats))
+		return false;
+	*events = stats.events_cleared;
+	return true;
+}
+
 /*
  * Whether the lockless bitmap has room for the states of so many sectors. md core does not ask: it would look for them
  * behind the pages that it has, or take those that are there for states of longer chunks.

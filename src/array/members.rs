@@ -162,7 +162,7 @@ impl Array {
         };
 
         added.clear(Flag::InSync);
-        let is_new = added.saved_raid_disk() != i32::from(slot);
+        let is_new = added.saved_raid_disk() != i32::from(slot) || self.bitmap_lacks_rebuilt();
         // dm-raid says so only after this, and who gives it a slot by hand need not say anything: then what it was before
         // it failed means nothing.
         if self.mddev.is_dm() || is_new && added.recovery_offset() == MAX_SECTOR {
@@ -178,6 +178,14 @@ impl Array {
             added.forget_saved_raid_disk();
         }
         self.slots.add(usize::from(slot), added)
+    }
+
+    /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it lacks:
+    /// that rebuild has cleared it. md core turns such a member away only when a write has ended since then with no member missing.
+    fn bitmap_lacks_rebuilt(&self) -> bool {
+        let rebuilt = self.rebuilt.load(Ordering::Relaxed);
+        let cleared = self.mddev.bitmap_events_cleared();
+        rebuilt != 0 && cleared.is_some_and(|events| events <= rebuilt)
     }
 
     /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.

@@ -64,7 +64,9 @@ impl Array {
         if mddev.test_recovery(Recovery::Recover) && !self.stays_degraded() {
             // A member that comes into an empty slot later may lack more than the bitmap knows: its bits may have been
             // cleared for another one that failed while it was rebuilt. And a resync has rebuilt nobody.
-            self.full_sync.store(false, Ordering::Relaxed);
+            if self.full_sync.swap(false, Ordering::Relaxed) {
+                self.rebuilt.store(mddev.events(), Ordering::Relaxed);
+            }
         }
         mddev.bitmap_close_sync();
     }

@@ -125,6 +125,8 @@ fields! {
     new_chunk_sectors: i32 = new_chunk_sectors;
     /// Members that the reshape that is going on or asked for adds.
     delta_disks: i32 = delta_disks;
+    /// How often the superblock was changed.
+    events: u64 = events;
     /// How far a reshape is; [`MAX_SECTOR`] if there is none.
     reshape_position: u64 = reshape_position;
     /// Sectors that the array uses of each member.
@@ -401,6 +403,15 @@ impl Mddev {
     pub(crate) fn bitmap_close_sync(&self) {
         // SAFETY: The reference says that the array is valid.
         unsafe { bindings::raid456_bitmap_close_sync(self.as_ptr()) }
+    }
+
+    /// How many events there had been when a write ended last with no member missing: members that know of fewer do not come back with the
+    /// bitmap's help. `None` without a classic bitmap. For who holds the mutex, which keeps the bitmap.
+    pub(crate) fn bitmap_events_cleared(&self) -> Option<u64> {
+        let mut events = 0;
+        // SAFETY: The reference says that the array is valid; `events` is ours.
+        let known = unsafe { bindings::raid456_bitmap_events_cleared(self.as_ptr(), &mut events) };
+        known.then_some(events)
     }
 
     /// Whether the bitmap says that parity at member sector `offset` is right. True unless the bitmap is lockless.

@@ -183,6 +183,30 @@ def half_a_member():
     shadow.close()
 
 
+def rebuilt_meanwhile():
+    """A member is away while a new one is rebuilt in its place, and comes back when that one has failed, before anything was written: it gets
+    everything. The rebuild has cleared the bits for what it lacks, and md core would turn it away only after a write. Under the C
+    module it gets nothing, and answers readers with what it had."""
+    array, shadow = filled()
+    old, new = array.members[2], rams(1, 4)[0]
+    array.fail(old)
+    array.remove(old)
+    for turn, place in enumerate((10, 11, 70)):
+        shadow.write(place * 64 * 1024 * 3, pattern(turn, 64 * 1024 * 3))
+    array.add(new)
+    array.wait_rebuilt()
+    array.clear_bits()
+    array.fail(new)
+    array.remove(new)
+    array.members.remove(new)
+    array.add(old, "--re-add")
+    array.wait_rebuilt()
+    expect("its slot", old, array.slots().get(2))
+    array.expect_parity(shadow.bytes)
+    shadow.verify("rebuilt")
+    shadow.close()
+
+
 def spare_beside_resync(bitmap, action="idle"):
     """While a resync runs beside a member that is half rebuilt, a spare is added: md core takes that for a rebuild then, and how
     far the resync is for how far the member is rebuilt. It gets what it lacks all the same. With another `action` the resync is what
@@ -323,6 +347,7 @@ if __name__ == "__main__":
         ("the same, with a bitmap", lambda: spare_beside_resync("internal")),
         ("the same, where a repair was asked for", lambda: spare_beside_resync("none", "repair")),
         ("a spare that comes back half rebuilt", half_a_member),
+        ("a member that was away while another one was rebuilt", rebuilt_meanwhile),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),
