@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 KERNEL ?= uml
 LEVEL ?= 5
 
-.PHONY: all help setup module demo test test-engines test-faults test-powercut test-mdadm bench bench-growth bench-instructions bench-parity lint guest clean
+.PHONY: all help setup module demo test test-emulated test-faults test-powercut test-mdadm bench bench-growth bench-instructions bench-parity lint guest clean
 all: ## build/RELEASE/raid456.ko for the prepared kernel tree KDIR=... (default: the running kernel's)
 	@scripts/build-here "$(KDIR)"
 
@@ -41,7 +41,7 @@ test-mdadm: ## mdadm's own test suite under both drivers, in two columns
 	@scripts/build-module --quiet uml
 	@scripts/test-mdadm
 
-test-engines: ## the host's tests of all parity engines on a CPU that bochs emulates, with AVX-512 and GFNI; ONLY=FILTER, MODULE=1: the module instead
+test-emulated: ## the host's tests of all parity engines on a CPU that bochs emulates, with AVX-512 and GFNI; ONLY=FILTER, MODULE=1: the module instead
 	@scripts/test-engines-emulated $(if $(MODULE),--module) $(if $(ONLY),'$(value ONLY)')
 
 bench: ## arrays under this driver and the kernel's in turn, with raid0 beside: a table and pictures; QUICK=1, ROWS=REGEX
