@@ -46,6 +46,8 @@ get_rootdev() {
 END
 # Without udev mdadm gives a second array of the same name another one, where this expects it to refuse.
 sed -i '/^if mdadm -CR r5 -l1/,/^fi/d' tests/10ddf-create
+# It plants its errors where data begins at 1 MiB, and mdadm 4.4 by itself begins at 2 MiB: in another stripe than it repairs then.
+sed -i 's/^\([[:space:]]*mdadm -CR \)/\1--data-offset=1024 /' tests/19raid6repair
 # Two volumes of IMSM's, and what it keeps for itself, need more than 20 MB.
 # shellcheck disable=SC2016 # for the suite's shell
 sed -i 's/^size=20000$/size=${SIZE:-20000}/' tests/func.sh
