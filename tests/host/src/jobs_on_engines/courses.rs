@@ -381,3 +381,32 @@ fn chunks_are_as_large_as_allowed_and_make_up_the_whole() {
         }
     }
 }
+
+/// A channel whose operations cannot begin where pages do.
+struct Elsewhere;
+
+impl Limits for Elsewhere {
+    fn most_sources(&self, _kind: Kind, _sums: Sums) -> usize {
+        32
+    }
+
+    fn takes_pages(&self, _kind: Kind) -> bool {
+        false
+    }
+}
+
+#[test]
+fn one_block_is_copied_and_what_takes_no_pages_makes_nothing() {
+    for job in [Job::Parity, Job::Recover, Job::Write(Method::Rcw)] {
+        for (q, kind) in [(None, Kind::Copy), (Some(1), Kind::Pq)] {
+            // Of two members one has data: engines add no less than two blocks.
+            let sum = Sum::new(job, Target { p: Some(0), q }, 1);
+            for channel in CHANNELS {
+                assert_eq!(sum.next(&channel).map(|step| step.kind), Some(kind));
+                assert_eq!(sum.operations(&channel), Some(1));
+            }
+            assert_eq!(sum.next(&Elsewhere), None);
+            assert_eq!(sum.operations(&Elsewhere), None);
+        }
+    }
+}
