@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=1500
+# guest: kernels=debug disks=8 disk-size=16 mem=1536 cpus=2 timeout=3000
 """Jobs on DMA engines, and their faults, where the kernel looks for wrong uses of memory, of locks and of the DMA API: those cases of
 offload.py and offload_faults.py that go different ways through the driver. ALL=1 is for all of them, which takes long."""
 
@@ -16,7 +16,7 @@ from raid import stop_all
 from report import run
 
 # One for each of: large and small writes, a replacement, ends that are told together; every fault at once, ends that nobody tells
-# of, engines that hang when the array is stopped, engines that go while they are used.
+# of (level 4), engines that hang when the array is stopped, engines that go while they are used and a member is rebuilt (level 5).
 CHOSEN = re.compile(r"raid6 ddf|raid6, a member is replaced|told together|all of them|many ends|array is stopped|taken away under load")
 
 
