@@ -213,7 +213,10 @@ const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
 	return READ_ONCE(mddev->bitmap);
 }
 
-/* Which of the superblock's events was the last one when a write ended with no member missing; false without a classic bitmap. */
+/*
+ * Which of the superblock's events was the last one when a write ended with no member missing; false without a classic
+ * bitmap.
+ */
 bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
 {
 	struct md_bitmap_stats stats;

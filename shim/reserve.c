@@ -156,8 +156,9 @@ static void member_flush_end(struct bio *bio)
 	if (bio->bi_status)
 		pr_err("md: %pg flush io error %d\n", bio->bi_bdev, blk_status_to_errno(bio->bi_status));
 	/*
-	 * Who does not know the command holds nothing back. BLK_STS_TARGET is no such word: a SCSI disk's "hardware error" is one
-	 * as well. Who rejects flushes though he has announced a cache fails as soon as md core writes its superblock.
+	 * Who does not know the command holds nothing back. BLK_STS_TARGET is no such word: a SCSI disk's "hardware
+	 * error" is one as well. Who rejects flushes though he has announced a cache fails as soon as md core writes
+	 * its superblock.
 	 */
 	if (bio->bi_status && bio->bi_status != BLK_STS_NOTSUPP) {
 		/* Kept until all have ended: what becomes of it depends on how many there are. */
@@ -201,8 +202,8 @@ void raid456_flush_release(struct raid456_member_flush *failed)
  * caller keeps the array from being suspended during the call, and it is not before the end either. May sleep, for
  * memory that others' flushes have; below submit_bio() the flushes go out when that returns.
  *
- * Members are found in md core's list, not in their slots: who takes one out of its slot meanwhile may have looked whether
- * it is pending before that is counted here. It stays in the list, and open, until the array is suspended.
+ * Members are found in md core's list, not in their slots: who takes one out of its slot meanwhile may have looked
+ * whether it is pending before that is counted here. It stays in the list, and open, until the array is suspended.
  */
 void raid456_flush(struct raid456_reserve *reserve, struct mddev *mddev,
 		   void (*end)(void *private, struct raid456_member_flush *failed), void *private)
