@@ -3,7 +3,7 @@
 # guest: kernels=uml disks=4 disk-size=8 timeout=300
 """Every writable file in an array's folder in sysfs, in its members' and in its bitmap's, gets values that mean something and values
 that do not, under both drivers: the same errno, and the same value afterwards, but for differences that are explained here. ALL=1 has
-levels 4 and 6, too, and all files of an array with a bitmap."""
+levels 4 and 6, too."""
 
 import os
 import re
@@ -70,7 +70,9 @@ def every(level, bitmap, folders):
         short = name.rsplit("/", 1)[-1]
         if OURS.fullmatch(short):
             continue
-        for value in (*VALUES, *WORDS.get(name, WORDS.get(short, ()))):
+        # The array's own level comes first, which changes nothing: after the others it has another one under C.
+        words = sorted(WORDS.get(name, WORDS.get(short, ())), key=lambda word: name == "level" and word != f"raid{level}")
+        for value in (*VALUES, *words):
             problem = array.try_set(name, value)
             if array.action() != "frozen":
                 array.wait_idle()
@@ -109,8 +111,8 @@ def both(level, bitmap="none", folders=FOLDERS):
 
 
 if __name__ == "__main__":
-    more = bool(os.environ.get("ALL"))
     run([
-        *[(f"every file, raid{level}", lambda level=level: both(level)) for level in ((4, 5, 6) if more else (5,))],
-        ("every file, raid5 with a bitmap", lambda: both(5, "internal", FOLDERS if more else ("bitmap/",))),
+        *[(f"every file, raid{level}", lambda level=level: both(level)) for level in ((4, 5, 6) if os.environ.get("ALL") else (5,))],
+        # No others: with a bitmap md core sets bits for ever when bitmap_set_bits gets a number that is far too large.
+        ("the bitmap's files, raid5", lambda: both(5, "internal", ("bitmap/",))),
     ], cleanup=stop_all)
