@@ -15,9 +15,9 @@ from offload import unload
 from raid import stop_all
 from report import run
 
-# One for each of: large and small writes, a replacement, ends that are told together; every fault at once, ends that nobody tells
+# One for each of: large and small writes, a replacement, ends that are told together; each fault in turn, ends that nobody tells
 # of (level 4), engines that hang when the array is stopped, engines that go while they are used and a member is rebuilt (level 5).
-CHOSEN = re.compile(r"raid6 ddf|raid6, a member is replaced|told together|all of them|many ends|array is stopped|taken away under load")
+CHOSEN = re.compile(r"raid6 ddf|raid6, a member is replaced|told together|each fault|many ends|array is stopped|taken away under load")
 
 
 def module(name):
