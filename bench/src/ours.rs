@@ -37,9 +37,11 @@ pub(crate) fn all(names: &[String], op: Operation) -> Vec<Ours> {
         engine: *engine,
         past: false,
     });
-    let storing = all
-        .iter()
-        .filter(|engine| made && matches!(engine.name(), "avx512" | "gfni512"));
+    let storing = all.iter().filter(|engine| match engine.name() {
+        "avx512" | "gfni512" => made,
+        "avx2" => matches!(op, Operation::GenPq),
+        _ => false,
+    });
     let past = storing.map(|engine| Ours {
         engine: *engine,
         past: true,

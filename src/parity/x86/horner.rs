@@ -71,6 +71,19 @@ macro_rules! streaming {
     };
 }
 
+/// What a pass does besides parity: it stores that past the caches where that is wanted. As [`streaming`], with nothing to copy.
+macro_rules! leaving {
+    (parity) => {
+        streaming!(parity)
+    };
+    (end $parity:expr) => {
+        streaming!(end $parity)
+    };
+    ($($word:tt)*) => {
+        ""
+    };
+}
+
 /// A function that makes bytes `from..to` of P, with what a macro has to say of copies; `operands` are those that it uses.
 macro_rules! sum_pass {
     (
@@ -242,6 +255,16 @@ macro_rules! pass {
 ///
 /// Each lane is a vector at an offset: registers for P, Q, an input, and what is of use meanwhile.
 macro_rules! passes {
+    (parity past $name:ident, $isa:ident, $step:tt, $two:expr, $lanes:tt) => {
+        pass!(
+            /// Makes P and Q, past the caches where that is wanted; nothing is copied.
+            ///
+            /// # Safety
+            ///
+            /// As for the same not past the caches.
+            $name, |pass| leaving [past = in(reg) u32::from(pass.past),], $isa, $step, $two, $lanes
+        );
+    };
     (past $name:ident, $isa:ident, $step:tt, $two:expr, $lanes:tt) => {
         pass!(
             /// Makes P and Q, and copies the inputs that are to be copied past the caches.
@@ -341,4 +364,4 @@ macro_rules! passes {
     };
 }
 
-pub(super) use {copies, copying, pass, passes, reading, streaming, sum_pass};
+pub(super) use {copies, copying, leaving, pass, passes, reading, streaming, sum_pass};

@@ -78,9 +78,11 @@ impl<C: Code> Engine for Simd<C> {
     }
 
     fn generate_past(&self, group: &mut Group<'_>, parity: Parity<'_>, start: Start, last: bool) {
-        let stores = match C::STREAMS {
-            false => Stores::Near,
-            true => Stores::Past { parity: last },
+        let leaves = C::LEAVES && !group.copies() && parity.q.is_some();
+        let stores = if C::STREAMS || leaves {
+            Stores::Past { parity: last }
+        } else {
+            Stores::Near
         };
         self.make(group, parity, start, stores);
     }
@@ -296,7 +298,8 @@ impl<C: Code> Simd<C> {
             unsafe {
                 match stores {
                     Stores::Near => C::make(&pass, want_q, copies, bytes),
-                    Stores::Past { .. } => C::stream(&pass, want_q, bytes),
+                    Stores::Past { .. } if C::STREAMS => C::stream(&pass, want_q, bytes),
+                    Stores::Past { .. } => C::leave(&pass, bytes),
                 }
             }
             (begun_p, begun_q) = (p.cast_const(), q.cast_const());

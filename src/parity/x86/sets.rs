@@ -3,7 +3,7 @@
 //! The instruction sets: the assembly of each, in wide steps and, for what is left of them, in steps of one line.
 
 use super::cpu::Features;
-use super::horner::{copies, copying, pass, passes, reading, streaming, sum_pass, Pass};
+use super::horner::{copies, copying, leaving, pass, passes, reading, streaming, sum_pass, Pass};
 use super::products::{products, Change, One, Two};
 use super::solving::solving;
 use super::streams;
@@ -40,8 +40,8 @@ pub(super) trait Code: Sync + 'static {
     /// so. Inputs that are copied and the new bytes of a change may be written to by others meanwhile.
     unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize);
 
-    /// Whether there are stores past the caches. Stores of half a line did not pay where they were measured: from memory full strips took as
-    /// long as without them with P, and nearly twice as long with Q; in a cache four times and more.
+    /// Whether there is [`Self::stream`] of its own. With stores of half a line copies past the caches did not pay where they were measured:
+    /// from memory full strips took as long as without them with P, and nearly twice as long with Q; in a cache four times and more.
     const STREAMS: bool;
 
     /// As [`Self::make`], with copies past the caches if there are such stores.
@@ -53,6 +53,17 @@ pub(super) trait Code: Sync + 'static {
         // SAFETY: By the requirements of this function.
         unsafe { Self::make(pass, want_q, true, bytes) }
     }
+
+    /// Whether there is [`Self::leave`].
+    const LEAVES: bool;
+
+    /// Makes P and Q past the caches, where `pass` says so, from all inputs at once, and copies nothing. From memory this was measured to be
+    /// faster on a CPU that has no more than AVX2; from its caches it is slower.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::make`]. Only where the set has this.
+    unsafe fn leave(_pass: &Pass<'_>, _bytes: usize) {}
 
     /// Whether there is [`Self::solve`].
     const SOLVES: bool;
@@ -192,7 +203,7 @@ macro_rules! set {
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
         reads $read_at_once:tt, copies $at_once:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
-        passes $step:tt $wide:tt $narrow:tt, [$($stream_p:ident $stream_pq:ident)?] [$($solve:ident)?] [$($solve_past:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
+        passes $step:tt $wide:tt $narrow:tt, [$($stream_p:ident $stream_pq:ident)?] [$($leave_pq:ident)?] [$($solve:ident)?] [$($solve_past:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
             pub(super) mod wide {
@@ -202,6 +213,7 @@ macro_rules! set {
                 passes!($isa, $step, $two(), $wide);
                 $(copies!(past $stream_p, $isa, $copy_step, $copy_wide);)?
                 $(passes!(past $stream_pq, $isa, $step, $two(), $wide);)?
+                $(passes!(parity past $leave_pq, $isa, $step, $two(), $wide);)?
                 $(solving!($solve, store "", $isa, $step, $two(), $wide);)?
                 $(solving!($solve_past, stream "sfence", $isa, $step, $two(), $wide);)?
                 products!($isa, $product_step, $product_wide);
@@ -213,6 +225,7 @@ macro_rules! set {
                 passes!($isa, 64, $two(), $narrow);
                 $(copies!(past $stream_p, $isa, 64, $copy_narrow);)?
                 $(passes!(past $stream_pq, $isa, 64, $two(), $narrow);)?
+                $(passes!(parity past $leave_pq, $isa, 64, $two(), $narrow);)?
                 $(solving!($solve, store "", $isa, 64, $two(), $narrow);)?
                 $(solving!($solve_past, stream "sfence", $isa, 64, $two(), $narrow);)?
                 products!($isa, 64, $product_narrow);
@@ -243,6 +256,10 @@ macro_rules! set {
                 } else {
                     steps!($module::$stream_p(pass), bytes, $copy_step)
                 }
+            })?
+            const LEAVES: bool = is_there!($($leave_pq)?);
+            $(unsafe fn leave(pass: &Pass<'_>, bytes: usize) {
+                steps!($module::$leave_pq(pass), bytes, $step)
             })?
             const SOLVES: bool = is_there!($($solve)?);
             $(unsafe fn solve(pass: &Pass<'_>, two: &Two, by: (Element, Element), bytes: usize) {
@@ -311,7 +328,7 @@ set!(
         [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 13 32) (2 6 10 12 64) (3 7 11 13 96)]
         [(0 4 8 12 0) (1 5 9 13 32)],
-    [] [] [], products 64 [(0 2 4 6 0) (1 3 5 7 32)]
+    [] [leave_pq] [] [], products 64 [(0 2 4 6 0) (1 3 5 7 32)]
         [(0 2 4 6 0) (1 3 5 7 32)]
 );
 
@@ -325,7 +342,7 @@ set!(
         [(0 8 0) (1 9 32)],
     passes 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)],
-    [] [solve] [], products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
+    [] [] [solve] [], products 128 [(0 4 8 12 0) (1 5 9 12 32) (2 6 10 12 64) (3 7 11 12 96)]
         [(0 4 8 12 0) (1 5 9 12 32)]
 );
 
@@ -342,7 +359,7 @@ set!(
         (4 12 20 24 256) (5 13 21 25 320) (6 14 22 26 384) (7 15 23 27 448)
     ]
         [(0 8 16 24 0)],
-    [stream_p stream_pq] [] [], products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
+    [stream_p stream_pq] [] [] [], products 256 [(0 4 16 20 0) (1 5 17 21 64) (2 6 18 22 128) (3 7 19 23 192)]
         [(0 4 16 20 0)]
 );
 
@@ -359,6 +376,6 @@ set!(
         (4 12 20 24 256) (5 13 21 24 320) (6 14 22 24 384) (7 15 23 24 448)
     ]
         [(0 8 16 24 0)],
-    [stream_p stream_pq] [solve] [solve_past], products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
+    [stream_p stream_pq] [] [solve] [solve_past], products 256 [(0 4 16 20 0) (1 5 17 20 64) (2 6 18 20 128) (3 7 19 20 192)]
         [(0 4 16 20 0)]
 );

@@ -8,7 +8,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | `load d from at o`, `store to at o d` | a vector at an address, unaligned as it may be |
-//! | `stream to at o d` | as store, past the caches; aligned; for vectors that are whole lines |
+//! | `stream to at o d` | as store, past the caches; aligned |
 //! | `zero d`, `copy d a`, `xor d a`, `or d a` | d = 0, a, d + a, d \| a |
 //! | `xor_from d a from at o` | d = a + what is at an address |
 //! | `xor_near d from o` | d = d + what is at an address that has the offset in it already |
@@ -141,6 +141,9 @@ macro_rules! gfni {
 macro_rules! vex {
     (is_zero $a:tt) => {
         concat!("vptest ymm", $a, ", ymm", $a, "\n")
+    };
+    (stream $to:tt $o:tt $d:tt) => {
+        concat!("vmovntdq [", $to, " + {at} + ", $o, "], ymm", $d, "\n")
     };
     ($($word:tt)*) => { plain!("ymm" "" "" $($word)*) };
 }
