@@ -8,9 +8,10 @@
 
 use super::env::RunEnv;
 use super::part::{Origin, PartList};
+use super::Array;
 use crate::block::request::Slice;
 use crate::md::rdev::Rdev;
-use crate::md::slots::Slot;
+use crate::md::slots::{Seat, Slot};
 use crate::mem::kit::Sources;
 use crate::mem::pages::{Page, PAGE_SIZE};
 use crate::parity::strip::{Blocks, Make};
@@ -102,8 +103,7 @@ fn copy_and_make(
             undone |= Strips::one(new.strip);
         }
     });
-    let copied = |slot: &Slot| slot.with(Rdev::is_copied) == Some(true);
-    let past = !array.slots.iter().any(copied);
+    let past = !by_cpu(array);
     for (copies, strip) in table.iter_mut().zip(0..) {
         if let Some(copies) = copies {
             if !copies.generate(make(strip), past, maker) {
@@ -112,6 +112,12 @@ fn copy_and_make(
         }
     }
     undone
+}
+
+/// Whether a CPU copies what some member is given, or may look at it, as RAM disks and devices upon others do.
+pub(super) fn by_cpu(array: &Array) -> bool {
+    let copied = |seat: &Seat| seat.with(Rdev::is_copied) == Some(true);
+    array.slots.iter().flat_map(Slot::seats).any(copied)
 }
 
 /// Copies blocks of `strips` to the active reads. Returns the strips for which that could not be done.

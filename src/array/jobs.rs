@@ -44,9 +44,15 @@ pub(super) fn run(
     let mut mismatch = Strips::NONE;
     let undone = match job {
         Job::Write(method) => write(env, method, strips, columns, parts),
-        Job::Recover => each_strip(env, strips, |strip, blocks| recover(blocks, strip, columns)),
+        Job::Recover => {
+            // Nobody has asked for what a rebuild computes: it goes to the members, and no CPU reads it next.
+            let past = parts.is_empty() && !copies::by_cpu(env.array);
+            each_strip(env, strips, past, |strip, blocks| {
+                recover(blocks, strip, columns)
+            })
+        }
         Job::Deliver => copies::read(env, strips, parts),
-        Job::Check => each_strip(env, strips, |strip, blocks| {
+        Job::Check => each_strip(env, strips, false, |strip, blocks| {
             let roles = blocks.roles();
             let wrong = blocks.check(parity_of(roles, strip, columns, |c| c.uptodate));
             let parities = [(Some(roles.p()), wrong.p), (roles.q(), wrong.q)];
@@ -59,11 +65,11 @@ pub(super) fn run(
             }
             true
         }),
-        Job::Parity => each_strip(env, strips, |strip, blocks| {
+        Job::Parity => each_strip(env, strips, false, |strip, blocks| {
             blocks.generate(parity_of(blocks.roles(), strip, columns, |c| c.rebuild));
             true
         }),
-        Job::Locate => each_strip(env, strips, |strip, blocks| {
+        Job::Locate => each_strip(env, strips, false, |strip, blocks| {
             if let Located::Member(member) = blocks.locate() {
                 if let Some(column) = columns.get_mut(usize::from(member)) {
                     blocks.mend(member);
@@ -143,13 +149,14 @@ pub(super) fn roles(env: &RunEnv<'_>) -> Roles {
     geometry.roles(geometry.stripe_of(env.sector))
 }
 
-/// Calls `work` with each strip that has a kit, and its blocks. Returns the strips that have none, for which `work` returned
-/// false, or with whose blocks it failed.
+/// Calls `work` with each strip that has a kit, and its blocks: these are stored past the caches if that is wanted. Returns the
+/// strips that have none, for which `work` returned false, or with whose blocks it failed.
 // Its own frame: what one job needs must not lie below another one's.
 #[inline(never)]
 fn each_strip(
     env: &mut RunEnv<'_>,
     strips: Strips,
+    past: bool,
     mut work: impl FnMut(Strips, &mut Blocks<'_, Page>) -> bool,
 ) -> Strips {
     let roles = roles(env);
@@ -158,7 +165,7 @@ fn each_strip(
     for (strip, node) in (0..).zip(env.kits.iter_mut()) {
         let strip = strips & Strips::one(strip);
         if let Some(node) = node.as_mut().filter(|_| !strip.is_empty()) {
-            let mut blocks = Blocks::over(node.kit.pages_mut(), engine, roles);
+            let mut blocks = Blocks::over(node.kit.pages_mut(), engine, roles).past_caches(past);
             if work(strip, &mut blocks) && !blocks.failed() {
                 undone -= strip;
             }
