@@ -9,7 +9,6 @@
  *               nothing is known of a device of N sectors; the array's chunk in sectors and its number of data members;
  *               cached: what was not flushed may be lost by a power cut
  *   eio 0|1     whether an I/O may fail from now on
- *   doubt 0|1   whether writes that end with success from now on may be lost
  *   dying 0|1   whether more members are being lost than parity makes up for: it may not know of writes that end meanwhile
  *   run dev=PATH rw=mix|fill|verify [jobs=N] [depth=N] [longest=SECTORS] [seed=N], and for a mix
  *       [reads=PERCENT] [fua=PERCENT] [discards=PERCENT] [nowait=PERCENT] [flush=PERMILLE] [pause=PERMILLE]
@@ -217,8 +216,6 @@ static int obey(char *text)
 		ret = running ? finish() : 0;
 	} else if (!strcmp(word, "eio") && text) {
 		WRITE_ONCE(shape.eio, *text == '1');
-	} else if (!strcmp(word, "doubt") && text) {
-		WRITE_ONCE(shape.doubt, *text == '1');
 	} else if (!strcmp(word, "dying") && text) {
 		WRITE_ONCE(shape.dying, *text == '1');
 	} else if (!strcmp(word, "cut") && text && idle) {

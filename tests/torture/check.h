@@ -51,7 +51,6 @@ struct model_shape {
 	u32 block;		/* logical block size */
 	bool cached;		/* what was not flushed may be lost by a power cut */
 	bool eio;		/* I/O errors are legal */
-	bool doubt;		/* a write that ends with success may not be there */
 	bool dying;		/* more members are being lost than parity makes up for */
 	u64 seed;
 };

@@ -191,7 +191,7 @@ void model_write_end(u32 sector, u32 count, u32 issued, blk_status_t status)
 			if (table[i].values[k].issued != issued)
 				continue;
 			table[i].values[k].ended = ticks;
-			table[i].values[k].failed = status || shape.doubt;
+			table[i].values[k].failed = status;
 			table[i].values[k].dying = shape.dying;
 		}
 		drop(&table[i]);
