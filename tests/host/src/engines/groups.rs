@@ -28,8 +28,9 @@ enum Slot {
 }
 
 impl Slot {
-    fn random(noise: &mut Noise, lines: usize) -> Self {
-        match noise.below(8) {
+    /// Zeros, a block, or, if there are to be `copies`, in half of the cases something to be copied.
+    fn random(noise: &mut Noise, lines: usize, copies: bool) -> Self {
+        match noise.below(if copies { 8 } else { 4 }) {
             0 => Self::Zero,
             1..=3 => Self::Block(noise.lines(lines)),
             _ => {
@@ -150,50 +151,62 @@ fn any_group_of_any_length_is_generated() {
                 continue;
             }
             let slots: Vec<_> = (0..count)
-                .map(|_| Slot::random(&mut noise, lines))
+                .map(|_| Slot::random(&mut noise, lines, true))
                 .collect();
-            let (p, q) = (
-                Framed::new(&mut noise, lines),
-                Framed::new(&mut noise, lines),
-            );
-            for start in [Start::Zero, Start::Begun] {
-                let begun = (start == Start::Begun).then_some((p.inner(), q.inner()));
-                let [new_p, new_q] = expected(&slots, begun, lines);
-                for engine in engines() {
-                    for which in PARITIES {
-                        // Past the caches or not, the outcome is the same.
-                        for past in [None, Some(false), Some(true)] {
-                            let what = || {
-                                format!(
-                                    "{}: {count} inputs of {lines} lines, {start:?}, (P, Q) {which:?}, past the caches {past:?}",
-                                    engine.name()
-                                )
-                            };
-                            let (mut p, mut q) = (p.clone(), q.clone());
-                            let expected_p = if which.0 { p.with(&new_p) } else { p.0.clone() };
-                            let expected_q = if which.1 { q.with(&new_q) } else { q.0.clone() };
-                            let mut done = slots.clone();
-                            let mut parity = parity(&mut p, &mut q, which);
-                            for block in blocks(lines) {
-                                let parity = part(&mut parity, &block);
-                                let mut group = group(&mut done, block);
-                                match past {
-                                    None => engine.generate(&mut group, parity, start),
-                                    Some(last) => {
-                                        engine.generate_past(&mut group, parity, start, last)
-                                    }
-                                }
-                            }
-                            assert_same(&p.0, &expected_p, || format!("{}: P", what()));
-                            assert_same(&q.0, &expected_q, || format!("{}: Q", what()));
-                            for (index, (done, slot)) in done.iter().zip(&slots).enumerate() {
-                                if let (Slot::Copy(_, _, to), Some(copied)) = (done, slot.copied())
-                                {
-                                    assert_same(to, &copied, || {
-                                        format!("{}: copy {index}", what())
-                                    });
-                                }
-                            }
+            generate(&mut noise, &slots, lines);
+        }
+    }
+}
+
+/// Of many inputs there are always some to be copied above; engines have other code for those of which there are none.
+#[test]
+fn any_group_of_which_nothing_is_copied_is_generated() {
+    let mut noise = Noise(6);
+    for lines in [1, 2, 3, 5, 9, 63, 64, 65] {
+        for count in [1, 2, 7, 8, 9, 15, GROUP] {
+            let slots: Vec<_> = (0..count)
+                .map(|_| Slot::random(&mut noise, lines, false))
+                .collect();
+            generate(&mut noise, &slots, lines);
+        }
+    }
+}
+
+/// Every engine generates what is wanted of the slots, past the caches and not.
+fn generate(noise: &mut Noise, slots: &[Slot], lines: usize) {
+    let count = slots.len();
+    let (p, q) = (Framed::new(noise, lines), Framed::new(noise, lines));
+    for start in [Start::Zero, Start::Begun] {
+        let begun = (start == Start::Begun).then_some((p.inner(), q.inner()));
+        let [new_p, new_q] = expected(slots, begun, lines);
+        for engine in engines() {
+            for which in PARITIES {
+                // Past the caches or not, the outcome is the same.
+                for past in [None, Some(false), Some(true)] {
+                    let what = || {
+                        format!(
+                            "{}: {count} inputs of {lines} lines, {start:?}, (P, Q) {which:?}, past the caches {past:?}",
+                            engine.name()
+                        )
+                    };
+                    let (mut p, mut q) = (p.clone(), q.clone());
+                    let expected_p = if which.0 { p.with(&new_p) } else { p.0.clone() };
+                    let expected_q = if which.1 { q.with(&new_q) } else { q.0.clone() };
+                    let mut done = slots.to_vec();
+                    let mut parity = parity(&mut p, &mut q, which);
+                    for block in blocks(lines) {
+                        let parity = part(&mut parity, &block);
+                        let mut group = group(&mut done, block);
+                        match past {
+                            None => engine.generate(&mut group, parity, start),
+                            Some(last) => engine.generate_past(&mut group, parity, start, last),
+                        }
+                    }
+                    assert_same(&p.0, &expected_p, || format!("{}: P", what()));
+                    assert_same(&q.0, &expected_q, || format!("{}: Q", what()));
+                    for (index, (done, slot)) in done.iter().zip(slots).enumerate() {
+                        if let (Slot::Copy(_, _, to), Some(copied)) = (done, slot.copied()) {
+                            assert_same(to, &copied, || format!("{}: copy {index}", what()));
                         }
                     }
                 }

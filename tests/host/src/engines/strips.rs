@@ -70,7 +70,6 @@ fn parity_of_any_number_of_members() {
             let right = strip(&mut noise, roles);
             for engine in engines() {
                 for (p, q) in [(false, false), (true, false), (false, true), (true, true)] {
-                    let what = || format!("{}: {roles:?}, P {p}, Q {q}", engine.name());
                     let mut blocks = right.clone();
                     let mut expected = right.clone();
                     for (wanted, member) in [(p, Some(roles.p())), (q, roles.q())] {
@@ -81,8 +80,17 @@ fn parity_of_any_number_of_members() {
                             expected[usize::from(member)] = noise;
                         }
                     }
-                    Blocks::over(&mut blocks, engine, roles).generate(Make { p, q });
-                    assert_strip(&blocks, &expected, what);
+                    // Past the caches or not, the outcome is the same: here nothing is copied.
+                    for past in [false, true] {
+                        let what = || {
+                            let name = engine.name();
+                            format!("{name}: {roles:?}, P {p}, Q {q}, past {past}")
+                        };
+                        let mut made = blocks.clone();
+                        let mut work = Blocks::over(&mut made, engine, roles).past_caches(past);
+                        work.generate(Make { p, q });
+                        assert_strip(&made, &expected, what);
+                    }
                 }
             }
         }
