@@ -10,6 +10,7 @@ mod tests {
     use crate::mem::kunit::setup;
     use crate::parity::engine;
     use crate::parity::gf::Element;
+    use crate::parity::group::ZEROS;
     use crate::parity::locate::Located;
     use crate::parity::scalar::Scalar;
     use crate::parity::strip::{Blocks, Holder, Make};
@@ -37,9 +38,31 @@ mod tests {
         let all: &[u16] = if FAST {
             &[33, 34, 35, 36, 128, 129, 254, 255]
         } else {
-            &[18, 19, 255]
+            &[18, 19, 35, 255]
         };
         Iterator::chain(small, all.iter().copied())
+    }
+
+    /// Roles that the kernel's library does not know: without Q, where data members fill a group, are one more, or the
+    /// most; and as DDF counts, where every member has a slot, with P and Q in any place.
+    fn other_roles() -> impl Iterator<Item = Roles> {
+        let sums: &[u16] = if FAST {
+            &[2, 3, 16, 17, 18, 255]
+        } else {
+            &[3, 18]
+        };
+        let ddf: &[(u16, u16, u16)] = if FAST {
+            &[(4, 0, 3), (17, 16, 0), (35, 17, 18), (253, 1, 0)]
+        } else {
+            &[(5, 2, 1), (18, 9, 8)]
+        };
+        let sums = sums
+            .iter()
+            .map(|members| Roles::new(*members, members / 3, None, Slots::AfterQ));
+        let ddf = ddf
+            .iter()
+            .map(|(members, p, q)| Roles::new(*members, *p, Some(*q), Slots::EveryMember));
+        Iterator::chain(sums, ddf)
     }
 
     /// Lines: 512 bytes and less, whole blocks and others, 64 KiB.
@@ -47,7 +70,7 @@ mod tests {
         if FAST {
             &[1, 2, 7, 8, 9, 16, 56, 63, 64, 65, 200, 1024]
         } else {
-            &[1, 9, 72]
+            &[1, 9, 16, 72]
         }
     }
 
@@ -363,57 +386,116 @@ mod tests {
 
     const BYTES: usize = size_of::<Block>();
 
+    /// Makes P by the kernel's XOR: of some blocks at a time, for it takes its time.
+    fn p_by_the_kernel(blocks: &mut [Block], roles: Roles) -> Result {
+        let p = usize::from(roles.p());
+        blocks[p].fill(Line::ZERO);
+        let all = pointers(blocks)?;
+        let mut data = KVec::with_capacity(all.len(), GFP_KERNEL)?;
+        for (member, block) in all.iter().enumerate() {
+            if roles.is_data(member) {
+                data.push(*block, GFP_KERNEL)?;
+            }
+        }
+        for some in data.chunks_mut(8) {
+            let count = some.len() as u32;
+            // SAFETY: The pointers are those of `count` blocks, none of which is the one that is changed.
+            unsafe { bindings::xor_gen(all[p], some.as_mut_ptr(), count, BYTES as u32) };
+        }
+        Ok(())
+    }
+
+    /// Makes P and Q by the kernel's function, which takes the blocks of all slots, and P and Q behind them: of members
+    /// that have their slots in order, with zeros where parity is; behind all data they change nothing.
+    fn p_and_q_by_the_kernel(blocks: &mut [Block], roles: Roles) -> Result {
+        let q = roles.q().ok_or(EINVAL)?;
+        let all = pointers(blocks)?;
+        let zeros = ZEROS.as_ptr().cast::<c_void>().cast_mut();
+        let mut list = KVec::with_capacity(all.len() + 2, GFP_KERNEL)?;
+        for (member, block) in all.iter().enumerate() {
+            let is_data = roles.is_data(member);
+            list.push(if is_data { *block } else { zeros }, GFP_KERNEL)?;
+        }
+        while list.last() == Some(&zeros) {
+            list.pop();
+        }
+        for member in [roles.p(), q] {
+            list.push(all[usize::from(member)], GFP_KERNEL)?;
+        }
+        let count = list.len() as i32;
+        // SAFETY: The pointers are those of `count` blocks, of which the last two are changed, and are there once; the
+        // others, one of zeros perhaps among them, are only read.
+        unsafe { bindings::raid6_gen_syndrome(count, BYTES, list.as_mut_ptr()) };
+        Ok(())
+    }
+
+    /// Parity of a strip by the kernel, and by each engine, whose check finds it right, is that of the scalar one.
+    fn strip_is_the_same_everywhere(noise: &mut Noise, roles: Roles) -> Result {
+        let mut right = strip(noise, roles.members(), roles)?;
+        let mut spoiled = copy(&right)?;
+        for member in [Some(roles.p()), roles.q()].into_iter().flatten() {
+            noise.fill(&mut spoiled[usize::from(member)]);
+        }
+        let expect_right = |made: &[Block], who: &str| {
+            expect(
+                made[..] == right[..],
+                format_args!("{who}: parity of {roles:?}"),
+            )
+        };
+        let mut made = copy(&spoiled)?;
+        if roles.q().is_some() {
+            p_and_q_by_the_kernel(&mut made, roles)?;
+            expect_right(&made, "raid6_gen_syndrome")?;
+        }
+        p_by_the_kernel(&mut made, roles)?;
+        expect_right(&made, "xor_gen")?;
+        for engine in others() {
+            // Past the caches or not, the outcome is the same. The widest ones take their time.
+            for past in [false, true] {
+                if past && !FAST && roles.members() > 35 {
+                    continue;
+                }
+                let mut made = copy(&spoiled)?;
+                let mut work = Blocks::over(&mut made, engine, roles).past_caches(past);
+                work.generate(BOTH);
+                expect_right(&made, engine.name())?;
+            }
+        }
+        for engine in others() {
+            let found = Blocks::over(&mut right, engine, roles).check(BOTH);
+            expect(
+                found == Wrong::default(),
+                format_args!("{}: check of {roles:?}: {found:?}", engine.name()),
+            )?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn strips_are_what_the_kernel_makes_of_them() -> Result {
         let mut noise = Noise(4);
-        for members in widths() {
-            let roles = roles(members);
-            let mut right = strip(&mut noise, members, roles)?;
-            let [p, q] = [members - 2, members - 1].map(usize::from);
+        for roles in Iterator::chain(widths().map(roles), other_roles()) {
+            strip_is_the_same_everywhere(&mut noise, roles)?;
+        }
+        Ok(())
+    }
 
-            // By the kernel's P and Q.
-            let mut made = copy(&right)?;
-            noise.fill(&mut made[p]);
-            noise.fill(&mut made[q]);
-            let mut addresses = pointers(&mut made)?;
-            let count = i32::from(members);
-            // SAFETY: The pointers are those of `members` blocks, of which the last two are changed.
-            unsafe { bindings::raid6_gen_syndrome(count, BYTES, addresses.as_mut_ptr()) };
-            expect(
-                made[..] == right[..],
-                format_args!("raid6_gen_syndrome of {members} members"),
-            )?;
-
-            // By its XOR: some blocks at a time, for it takes its time.
-            noise.fill(&mut made[p]);
-            made[p] = right[0];
-            for first in (1..p).step_by(8) {
-                let behind = p.min(first + 8);
-                let mut some = pointers(&mut made[first..behind])?;
-                let target = made[p].as_mut_ptr().cast();
-                let count = (behind - first) as u32;
-                // SAFETY: The pointers are those of `count` blocks, none of which is the one that is changed.
-                unsafe { bindings::xor_gen(target, some.as_mut_ptr(), count, BYTES as u32) };
-            }
-            expect(
-                made[p] == right[p],
-                format_args!("xor_gen of {members} members"),
-            )?;
-
-            for engine in others() {
-                let mut made = copy(&right)?;
-                noise.fill(&mut made[p]);
-                noise.fill(&mut made[q]);
-                Blocks::over(&mut made, engine, roles).generate(BOTH);
-                expect(
-                    made[..] == right[..],
-                    format_args!("{}: {members} members", engine.name()),
-                )?;
-                let found = Blocks::over(&mut right, engine, roles).check(BOTH);
-                expect(
-                    found == Wrong::default(),
-                    format_args!("{}: check of {members} members: {found:?}", engine.name()),
-                )?;
+    /// Where parity is elsewhere than the kernel's library has it, blocks are lost, too: the first and the last data
+    /// member, and with Q both of them.
+    #[test]
+    fn lost_blocks_of_other_roles_are_recovered() -> Result {
+        let mut noise = Noise(10);
+        for roles in other_roles() {
+            let right = strip(&mut noise, roles.members(), roles)?;
+            let mut data = (0..roles.members()).filter(|member| !roles.is_parity(*member));
+            let first = data.next().ok_or(EINVAL)?;
+            let last = data.next_back().unwrap_or(first);
+            for engine in engine::usable() {
+                lose(&mut noise, engine, roles, &right, &[last])?;
+                if roles.q().is_some() {
+                    lose(&mut noise, engine, roles, &right, &[first, last])?;
+                    lose(&mut noise, engine, roles, &right, &[first, roles.p()])?;
+                }
             }
         }
         Ok(())
@@ -460,8 +542,13 @@ mod tests {
     }
 
     /// Loses blocks, and gets them back.
-    fn lose(noise: &mut Noise, engine: &dyn Engine, right: &[Block], lost: &[u16]) -> Result {
-        let roles = roles(right.len() as u16);
+    fn lose(
+        noise: &mut Noise,
+        engine: &dyn Engine,
+        roles: Roles,
+        right: &[Block],
+        lost: &[u16],
+    ) -> Result {
         let mut blocks = copy(right)?;
         for member in lost {
             noise.fill(&mut blocks[usize::from(*member)]);
@@ -469,7 +556,7 @@ mod tests {
         Blocks::over(&mut blocks, engine, roles).recover(lost, None);
         expect(
             blocks[..] == right[..],
-            format_args!("{}: {lost:?} of {}", engine.name(), right.len()),
+            format_args!("{}: {lost:?} of {roles:?}", engine.name()),
         )
     }
 
@@ -480,12 +567,13 @@ mod tests {
             if !FAST && !matches!(members, 4 | 5 | 9) {
                 continue;
             }
-            let right = strip(&mut noise, members, roles(members))?;
+            let roles = roles(members);
+            let right = strip(&mut noise, members, roles)?;
             for engine in engine::usable() {
                 for x in 0..members {
-                    lose(&mut noise, engine, &right, &[x])?;
+                    lose(&mut noise, engine, roles, &right, &[x])?;
                     for y in 0..x {
-                        lose(&mut noise, engine, &right, &[x, y])?;
+                        lose(&mut noise, engine, roles, &right, &[x, y])?;
                     }
                 }
             }
@@ -497,7 +585,8 @@ mod tests {
     fn random_pairs_of_wide_arrays_are_recovered_as_the_kernel_does() -> Result {
         let mut noise = Noise(7);
         for members in widths() {
-            let right = strip(&mut noise, members, roles(members))?;
+            let roles = roles(members);
+            let right = strip(&mut noise, members, roles)?;
             let count = i32::from(members);
             for _ in 0..if FAST { 5 } else { 1 } {
                 let y = 1 + noise.below(members - 3);
@@ -525,9 +614,9 @@ mod tests {
                 )?;
 
                 for engine in engine::usable() {
-                    lose(&mut noise, engine, &right, &[x, y])?;
-                    lose(&mut noise, engine, &right, &[members - 2, x])?;
-                    lose(&mut noise, engine, &right, &[y, members - 1])?;
+                    lose(&mut noise, engine, roles, &right, &[x, y])?;
+                    lose(&mut noise, engine, roles, &right, &[members - 2, x])?;
+                    lose(&mut noise, engine, roles, &right, &[y, members - 1])?;
                 }
             }
         }
