@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml disks=7 disk-size=8 timeout=360
-"""Every pair of members of a level 6 array is lost, for 4, 5 and 6 members, and for each layout with 4: what was written is there,
-writes without the two are right, and both are rebuilt in one pass over garbage."""
+"""Every pair of members of a level 6 array is lost, of 5 and 6 members with one layout of each kind, of 4 with every other one:
+what was written is there, writes without the two are right, and both are rebuilt in one pass over garbage."""
 
 import itertools
 import os
@@ -52,11 +52,16 @@ def every_pair(members, layout):
     array.expect_clean()
 
 
+# One layout of each kind: Q follows P, and slots begin after Q; every member has a slot, as DDF wants it; every Q is on the
+# last member.
+OF_EACH_KIND = ("left-symmetric", "ddf-N-continue", "left-symmetric-6")
+
+
 def shapes():
-    """Members and layouts: each layout, and each number of members."""
-    wide = {"ddf-N-continue": 5, "right-asymmetric": 6}
+    """Members and layouts: 6 pairs of 4 members, 10 of 5, 15 of 6; 141 in all."""
     for layout in LAYOUTS6:
-        yield wide.get(layout, 4), layout
+        for members in (5, 6) if layout in OF_EACH_KIND else (4,):
+            yield members, layout
 
 
 if __name__ == "__main__":
