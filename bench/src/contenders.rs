@@ -95,7 +95,10 @@ impl Kernel {
             &[Begin::Zeros]
         };
         // Recovery takes at most a page.
-        let recovers = matches!(op, Operation::DataAndPByQ | Operation::TwoData);
+        let recovers = matches!(
+            op,
+            Operation::DataByQ | Operation::DataAndPByQ | Operation::TwoData
+        );
         let paged: &[bool] = if lines <= BLOCK_LINES || recovers {
             &[true]
         } else {
@@ -186,7 +189,10 @@ impl Kernel {
                 self.copy.copy(&self.lib, slot, strip.user(0), strip);
                 self.lib.delta(variant, slot, strip);
             }
-            Operation::DataAndPByQ => self.lib.recover_data_p(variant, slot, strip),
+            // There is nothing that makes the data block alone: the C driver calls this for both, too.
+            Operation::DataByQ | Operation::DataAndPByQ => {
+                self.lib.recover_data_p(variant, slot, strip)
+            }
             Operation::TwoData => self.lib.recover_two(variant, two, strip),
             Operation::CheckPq => {
                 let [made_p, made_q] = &mut *self.scratch.borrow_mut();

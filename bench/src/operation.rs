@@ -23,6 +23,8 @@ pub(crate) enum Operation {
     DeltaPq,
     /// A lost data block, by P.
     DataByP,
+    /// A lost data block by Q, where P is missing, and is not wanted.
+    DataByQ,
     /// A lost data block and lost P, by Q.
     DataAndPByQ,
     /// Two lost data blocks, by P and Q.
@@ -35,7 +37,7 @@ pub(crate) enum Operation {
 
 impl Operation {
     /// All, in the order of the report. The last two need the memory to be zero.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::CopyP,
         Self::CopyPq,
         Self::GenP,
@@ -43,6 +45,7 @@ impl Operation {
         Self::DeltaP,
         Self::DeltaPq,
         Self::DataByP,
+        Self::DataByQ,
         Self::DataAndPByQ,
         Self::TwoData,
         Self::CheckP,
@@ -59,6 +62,7 @@ impl Operation {
             Self::DeltaP => "delta-p",
             Self::DeltaPq => "delta-pq",
             Self::DataByP => "recover-d-by-p",
+            Self::DataByQ => "recover-d-by-q",
             Self::DataAndPByQ => "recover-dp-by-q",
             Self::TwoData => "recover-dd",
             Self::CheckP => "check-p",
@@ -86,6 +90,7 @@ impl Operation {
             Self::CopyPq
                 | Self::GenPq
                 | Self::DeltaPq
+                | Self::DataByQ
                 | Self::DataAndPByQ
                 | Self::TwoData
                 | Self::CheckPq
@@ -116,6 +121,8 @@ impl Operation {
             Self::CopyP | Self::CopyPq => 2 * data + parity,
             // Old and new data and parity are read, the page and parity written.
             Self::DeltaP | Self::DeltaPq => 3 + 2 * parity,
+            // P is left alone.
+            Self::DataByQ => data + 1,
             // Each block is either read or written.
             _ => data + parity,
         }
@@ -215,7 +222,8 @@ fn prepare(op: Operation, strip: &mut Strip<'_>, turn: usize) -> Vec<Vec<u64>> {
     let lost = match op {
         Operation::GenP => vec![p],
         Operation::GenPq => vec![p, p + 1],
-        Operation::DataByP => vec![slot],
+        // Where P is missing it is right all the same: lib/raid cannot but make it, and ours leaves it alone.
+        Operation::DataByP | Operation::DataByQ => vec![slot],
         Operation::DataAndPByQ => vec![slot, p],
         Operation::TwoData => vec![two.0, two.1],
         _ => Vec::new(),

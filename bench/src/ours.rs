@@ -79,6 +79,7 @@ impl Ours {
                 }
             }
             Operation::DataByP => blocks.recover(&[slot], None),
+            Operation::DataByQ => blocks.recover(&[slot], Some(p)),
             Operation::DataAndPByQ => blocks.recover(&[slot, p], None),
             Operation::TwoData => blocks.recover(&[two.0 as u16, two.1 as u16], None),
             Operation::CheckP | Operation::CheckPq => {
