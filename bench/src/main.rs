@@ -3,8 +3,8 @@
 //! Times the module's parity engines against the kernel's lib/raid, in one run. `scripts/bench-parity` runs it.
 //!
 //! `raid456-bench LIBRARY [--rounds N] [--data N,N] [--bytes N,N] [--heat same,hot,cold] [--only TEXT] [--engine NAME,NAME]` prints
-//! a line for each contender and round, and before them lines `# NAME=VALUE` about the machine. Every contender has to give
-//! the right result before it is timed.
+//! a line for each contender and round, and between them lines `# NAME=VALUE` about the machine and about how long vector registers
+//! are kept. Every contender has to give the right result before it is timed.
 
 // The driver is not here, and it uses more.
 #![allow(dead_code)]
@@ -28,7 +28,7 @@ use contenders::{Contender, Kernel, Limit};
 use libraid::{Libraid, Variant};
 use memory::Memory;
 use operation::{verify, Operation};
-use parity::{Line, BLOCK_LINES};
+use parity::{Line, BLOCK_LINES, GROUP};
 use std::process::ExitCode;
 use std::time::Duration;
 use strip::{Strip, MOST_DATA};
@@ -197,6 +197,9 @@ fn one_case(
             warm: hot,
         };
         let fits = !hot || footprint * 10 <= l2 * 9;
+        if op == Operation::CopyPq && data == GROUP && bytes == BLOCK_LINES * memory::LINE {
+            sections(&contenders, op, heat, &mut strips, plan);
+        }
         let times = timing::run(op, &contenders, &mut strips, plan);
         for (contender, times) in contenders.iter().zip(&times) {
             for (round, ns) in times.iter().enumerate() {
@@ -211,6 +214,27 @@ fn one_case(
         }
     }
     Ok(())
+}
+
+/// Says how long each of our engines keeps the vector registers at once, at the longest and in 99 of 100 cases, in microseconds: one
+/// operation on a strip of one group is one such section, and what calls it.
+fn sections(
+    contenders: &[Box<dyn Contender>],
+    op: Operation,
+    heat: &str,
+    strips: &mut [Strip<'_>],
+    plan: timing::Plan,
+) {
+    let ours = contenders
+        .iter()
+        .filter(|contender| contender.side() == "ours" && contender.name() != "scalar");
+    for contender in ours {
+        let count = plan.rounds * 100;
+        let times = timing::singles(op, contender.as_ref(), strips, plan, count);
+        let most = times[times.len() - 1] / 1000.0;
+        let usual = times[times.len() * 99 / 100] / 1000.0;
+        println!("# section {heat} {}={most:.1} {usual:.1}", contender.name());
+    }
 }
 
 /// Every contender must give the right result, for each slot.

@@ -79,6 +79,26 @@ fn sample(
     (own_time() - began) / count as f64
 }
 
+/// Nanoseconds of each of `count` operations, timed one by one, on the strips that come next; the shortest first.
+pub(crate) fn singles(
+    op: Operation,
+    contender: &dyn Contender,
+    strips: &mut [Strip<'_>],
+    plan: Plan,
+    count: usize,
+) -> Vec<f64> {
+    let mut turn = 0;
+    // The first time is that of cold code.
+    let first = if plan.warm { strips.len() } else { 1 };
+    sample(op, contender, strips, &mut turn, first);
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        times.push(sample(op, contender, strips, &mut turn, 1));
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
 /// Nanoseconds that this thread has run: what others do on its CPU meanwhile does not count.
 pub(crate) fn own_time() -> f64 {
     let mut time = [0_i64; 2];
