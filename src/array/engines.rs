@@ -282,17 +282,27 @@ fn again(
     };
     count.fetch_add(1, Ordering::Relaxed);
     if why != Why::Differs || mismatch.is_empty() {
-        ratelimited!(md_warn!(
-            "md/raid:{}: offload: an engine's {job:?} job {}, and was done by the CPU\n",
-            env.array.mddev.name(),
-            match why {
-                Why::Failed => "has failed",
-                Why::Late => "is late",
-                Why::Differs => "says that parity is wrong, which it is not",
-            }
-        ));
+        warn(env, job, why);
     }
     span.job_done(strip, mismatch, undone, columns, parts, env);
+}
+
+/// Logs that this CPU has done an engine's job. Each reason has a place of its own: many of one do not hide another.
+// Its own frame: what a message needs must not lie below what this CPU's job needs.
+#[inline(never)]
+fn warn(env: &RunEnv<'_>, job: Job, why: Why) {
+    let name = env.array.mddev.name();
+    match why {
+        Why::Failed => ratelimited!(md_warn!(
+            "md/raid:{name}: offload: an engine's {job:?} job has failed, and was done by the CPU\n"
+        )),
+        Why::Late => ratelimited!(md_warn!(
+            "md/raid:{name}: offload: an engine's {job:?} job is late, and was done by the CPU\n"
+        )),
+        Why::Differs => ratelimited!(md_warn!(
+            "md/raid:{name}: offload: an engine's {job:?} job says that parity is wrong, which it is not, and was done by the CPU\n"
+        )),
+    }
 }
 
 /// Gives back the ticket of a strip, if it has one, of which nothing is under way.
