@@ -152,6 +152,9 @@ impl Personality for Array {
 
     fn load(setup: &Setup) -> Result {
         channel::load();
+        if !channel::is_supported() {
+            pr_info!("offload: this kernel has no DMA engines: the CPU does all\n");
+        }
         engine::choose(setup)
     }
 

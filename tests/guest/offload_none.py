@@ -17,6 +17,14 @@ import kernel
 PARAMETER = "/sys/module/raid456/parameters/offload"
 
 
+def said():
+    """The driver says so when it is loaded."""
+    kernel.use_driver("none")
+    log = kernel.Log()
+    kernel.use_driver("rust")
+    expect_match("the log", "raid456: offload: this kernel has no DMA engines: the CPU does all", log.text())
+
+
 def none():
     """Engines cannot be asked for."""
     array = Array.create(rams(4), size=4)
@@ -52,4 +60,4 @@ def parameter():
 
 
 if __name__ == "__main__":
-    run([("modes", none), ("the module's parameter", parameter)], cleanup=stop_all)
+    run([("said when the driver is loaded", said), ("modes", none), ("the module's parameter", parameter)], cleanup=stop_all)
