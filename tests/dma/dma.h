@@ -34,7 +34,7 @@ enum fate {
 	FATE_ERROR,
 	/* A validation says the opposite of what it found. */
 	FATE_LIE,
-	/* It does not end before it is released. */
+	/* It does not end before it is released, if that fault is still asked for when its turn comes. */
 	FATE_HANG,
 };
 

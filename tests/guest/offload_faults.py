@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Shadow, pattern
 from load import Load
-from offload import SIZE, array_on, calm, done, engines, interrupts, load as load_engines, stats, tell, unload
+from offload import SIZE, array_on, calm, done, engines, interrupts, jobs, load as load_engines, stats, tell, unload
 from raid import stop_all
 from report import expect, expect_match, expect_range, note, run, wait_for
 import kernel
@@ -184,6 +184,16 @@ def standstill():
             shadow.write(0, pattern(3, 512 << 10))
             found = stats(array)
             expect("strips by engines, and by the CPU, when there are tickets again", (32, 0), (found["dma"] - before["dma"], found["cpu"] - before["cpu"]))
+            # What was to stand still does not, if that is over before its turn comes.
+            tell("delay_us", 300000)
+            tell("fault_hang", 1)
+            before, (given, _) = found, jobs(array)
+            writer = threading.Thread(target=shadow.write, args=(0, pattern(4, 4096)))
+            writer.start()
+            wait_for("a copy that is to hang", lambda: jobs(array)[0] > given)
+            calm()
+            writer.join()
+            expect("strips by engines, of a write that came just before they went on", 1, stats(array)["dma"] - before["dma"])
             shadow.verify("after all that")
         array.expect_clean()
         array.stop()
