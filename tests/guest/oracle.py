@@ -28,14 +28,14 @@ def seed_members(paths):
             disk.write(0, pattern(("member", path), disk.size))
 
 
-def parallel_writes(path, seed):
-    """Four writers at once, each with its own sectors: 512 bytes to some KiB, next to each other's."""
+def parallel_writes(path, seed, count):
+    """Four writers at once, each with its own sectors: 512 bytes to some KiB, next to each other's. All in the first 4 MiB."""
     problems = []
 
     def writer(number):
         try:
             with Disk(path) as disk:
-                for turn in range(50):
+                for turn in range(count):
                     begin = (turn * 37 % 120) * 64 + number * 16
                     length = (turn * 7 + number) % 16 + 1
                     disk.write(begin * SECTOR, pattern((seed, number, turn), length * SECTOR))
@@ -60,29 +60,35 @@ def digests(array, paths):
     return found
 
 
-def session(shape, members):
-    """A life with every kind of write, which loses as many members as parity can replace; returns {moment: digests}."""
+def session(shape, members, size=SIZE, writes=40, begun=lambda array: None, ending=lambda array: None):
+    """A life with every kind of write, which loses as many members as parity can replace; returns {moment: digests}.
+
+    size: MiB of each member; the array has 4 or more. writes: how many of a kind. begun, ending: called with the array when it has
+    been created, and before it is stopped.
+    """
     disks = rams(members)
     spares = rams(2 if shape["level"] == 6 else 1, 6)
     seed_members(disks + spares)
     moments = {}
-    array = Array.create(disks, size=SIZE, **shape)
+    array = Array.create(disks, size=size, **shape)
+    begun(array)
+    several = writes * 5 // 4
     moments["resynced"] = digests(array, disks)
     with Shadow(array.path) as shadow:
         shadow.bytes[:] = shadow.disk.read(0, shadow.length)
-        shadow.random_writes(seed=1, count=40)
+        shadow.random_writes(seed=1, count=writes)
         moments["random writes"] = digests(array, disks)
         shadow.fill(seed=2)
         moments["full stripes"] = digests(array, disks)
-        parallel_writes(array.path, 3)
+        parallel_writes(array.path, 3, several)
         moments["parallel writes"] = digests(array, disks)
         shadow.bytes[:] = shadow.disk.read(0, shadow.length)
         for lost in range(1, len(spares) + 1):
             array.fail(disks[lost])
             survivors = [disk for disk in disks if disk not in disks[1:lost + 1]]
-            shadow.random_writes(seed=4 * lost, count=40)
+            shadow.random_writes(seed=4 * lost, count=writes)
             if lost == len(spares):
-                parallel_writes(array.path, 4 * lost + 1)
+                parallel_writes(array.path, 4 * lost + 1, several)
             moments[f"degraded writes, {lost} missing"] = digests(array, survivors)
             shadow.bytes[:] = shadow.disk.read(0, shadow.length)
         for lost in disks[1:len(spares) + 1]:
@@ -102,14 +108,15 @@ def session(shape, members):
             array.damage(*geometry.locate(4000), 512)
         expect("repair", 8 * (4 if geometry.level == 6 else 1), array.scan("repair"))
         moments["repaired"] = digests(array, disks)
+    ending(array)
     array.stop()
     return moments
 
 
-def same_bytes(shape, members):
-    """Compares the sessions under both drivers, block by block."""
+def same_bytes(live):
+    """Compares the sessions live(driver) under both drivers, block by block."""
     names = drivers()
-    first, second = under_each(lambda driver: session(shape, members))
+    first, second = under_each(live)
     blocks = 0
     for moment, members_then in first.items():
         for path, sums in members_then.items():
@@ -180,7 +187,7 @@ def cases():
         members = max(members, 4) if level == 6 else members
         shape = {"level": level, "layout": layout, "chunk": chunk, "bitmap": bitmap}
         yield (f"same bytes: raid{level} {layout or 'parity-last'}, {members} members, chunk {chunk}K, bitmap {bitmap}",
-               lambda shape=shape, members=members: same_bytes(shape, members))
+               lambda shape=shape, members=members: same_bytes(lambda driver: session(shape, members)))
     pair = ("the first driver", "the second")
     for turn, (level, layout) in enumerate([(5, None), (5, None), (6, None), (6, "ddf-zero-restart")]):
         shape = {"level": level, "layout": layout, "chunk": 16, "bitmap": ("internal", "none")[turn % 2]}
