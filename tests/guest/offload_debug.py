@@ -15,9 +15,11 @@ from offload import unload
 from raid import stop_all
 from report import run
 
-# One for each of: large and small writes, a replacement, ends that are told together; each fault in turn, ends that nobody tells
-# of (level 4), engines that hang when the array is stopped, engines that go while they are used and a member is rebuilt (level 5).
-CHOSEN = re.compile(r"raid6 ddf|raid6, a member is replaced|told together|each fault|many ends|array is stopped|taken away under load")
+# For each level one where fio verifies while a member is lost and rebuilt: each fault in turn (6), engines that go while they are used (5),
+# errors (4). Large and small writes, lost members, a repair (6 and 5), a replacement, ends that are told together, or that nobody tells of,
+# engines that hang when the array is stopped. What level 4 has besides is the same as at level 5.
+CHOSEN = re.compile(r"raid6 ddf|raid5, 5 members, large|raid6, a member is replaced|told together|"
+                    r"each fault|errors, raid4|many ends|array is stopped|taken away under load")
 
 
 def module(name):
