@@ -55,7 +55,7 @@ class Shortage:
     only="driver"    those that are made by the driver's code, directly or below it (kernels with a filter by stack)
     only=None        of everybody; for `burst` seconds at a time, with a pause after each, so that programs get somewhere
 
-    `failures()` tells afterwards how many allocations failed.
+    `failures()` tells how many allocations failed.
     """
 
     def __init__(self, percent, only="tasks", array="md0", burst=0.15, pause=0.1):
@@ -113,8 +113,10 @@ class Shortage:
             setting.close()
 
     def failures(self):
-        """How many allocations failed."""
-        return self._failures
+        """How many allocations failed; by now, while it lasts."""
+        if self._over.is_set():
+            return self._failures
+        return sum(MANY - self._settings[kind, "times"].get() for kind in _KINDS)
 
     def _mark(self):
         """Marks the tasks that are to have no memory: those that are there now."""
@@ -138,12 +140,15 @@ class Shortage:
 
     @contextlib.contextmanager
     def join(self):
-        """Makes the calling thread one of those that have no memory, within it."""
+        """Makes the calling thread one of those that have no memory, within it, if it goes by tasks; but not where all their allocations
+        fail: the thread would have none for the files that it writes, nor for a page of its own."""
+        if self._only != "tasks" or self._percent == 100:
+            yield
+            return
         # To open the file afterwards would take memory.
         file = os.open(f"/proc/self/task/{threading.get_native_id()}/make-it-fail", os.O_WRONLY)
         try:
-            if self._only == "tasks":
-                os.write(file, b"1")
+            os.write(file, b"1")
             yield
         finally:
             os.pwrite(file, b"0", 0)
