@@ -12,6 +12,7 @@ use crate::block::slice_list::SliceList;
 use crate::block::{Flags, Status};
 use crate::md::slots::Member;
 use crate::mem::mempool::Pooled;
+use crate::mem::MayBlock;
 use crate::new_irq_spinlock;
 use crate::sync::gate::Entry;
 use crate::sync::irqlock::IrqSpinLock;
@@ -72,6 +73,7 @@ pub(super) fn read<'a>(
     array: &Array,
     entry: Entry<Array>,
     request: Request<'a>,
+    may_block: &MayBlock,
 ) -> Option<(Entry<Array>, Request<'a>)> {
     let sector = request.sector();
     let to_end = array.geometry.chunk_end(sector).saturating_sub(sector);
@@ -80,7 +82,8 @@ pub(super) fn read<'a>(
         // Cutting may wait for memory.
         return Some((entry, request));
     }
-    let request = request.cut(u32::try_from(to_end).unwrap_or(u32::MAX), &array.reserve)?;
+    let most = u32::try_from(to_end).unwrap_or(u32::MAX);
+    let request = request.cut(most, &array.reserve, may_block)?;
     let Some((member, member_sector)) = array.may_bypass(sector, request.sectors()) else {
         return Some((entry, request));
     };
@@ -93,7 +96,7 @@ pub(super) fn read<'a>(
             }
         }
     } else {
-        request.account()
+        request.account(may_block)
     };
     array.counters.add(Event::DirectReads);
     if let Err((_, slice, _)) = direct::submit(entry, slice, member, member_sector) {

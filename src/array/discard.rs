@@ -46,7 +46,7 @@ impl Array {
         let start = first.saturating_mul(sectors);
         // CAST: no more than the request's sectors.
         let length = behind.saturating_mul(sectors).saturating_sub(start) as u32;
-        let Some(slice) = request.account_part(start, length) else {
+        let Some(slice) = request.account_part(start, length, may_block) else {
             return;
         };
         if !self.settings.discards() {

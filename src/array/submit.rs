@@ -115,7 +115,7 @@ pub(super) fn make_request(
         };
         entry
     } else {
-        request.write_start();
+        request.write_start(may_block);
         array.wait_enter(gate, may_block)
     };
     if is_past_end(mddev, &request) {
@@ -128,7 +128,7 @@ pub(super) fn make_request(
         array.discard(entry, request, may_block);
     } else if write {
         array.submit(entry, request, may_block);
-    } else if let Some((entry, request)) = direct::read(array, entry, request) {
+    } else if let Some((entry, request)) = direct::read(array, entry, request, may_block) {
         array.submit(entry, request, may_block);
     }
 }
@@ -210,9 +210,9 @@ impl Array {
             return request.end(Status::IO_ERROR);
         };
         item.entry = Some(entry);
-        let slice = request.account();
+        let slice = request.account(may_block);
         item.origin = Origin::Request(slice.clone());
-        self.reserve.flush(&slice, item);
+        self.reserve.flush(&slice, item, may_block);
     }
 
     /// Has the members flush their caches, for a request that wants nothing else. May sleep.
@@ -221,7 +221,7 @@ impl Array {
             return request.end(Status::IO_ERROR);
         };
         item.entry = Some(entry);
-        self.reserve.flush_for(request, |flush| {
+        self.reserve.flush_for(request, may_block, |flush| {
             item.origin = Origin::Flush(flush);
             item
         });
@@ -233,7 +233,7 @@ impl Array {
         let accounted = if patience == Patience::NoWait {
             request.try_account()
         } else {
-            Ok(request.account())
+            Ok(request.account(may_block))
         };
         let mut slice = match accounted {
             Ok(slice) => slice,

@@ -11,6 +11,7 @@ use super::{Flags, Op, Status};
 use crate::bindings;
 use crate::md::mddev::Mddev;
 use crate::mem::pages::{Page, PAGE_SIZE};
+use crate::mem::MayBlock;
 use crate::parity::Source;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
@@ -92,7 +93,7 @@ impl<'a> Request<'a> {
     /// Has the array say in its superblock that it is not clean, and waits for that; counts the write. May sleep.
     ///
     /// Nothing to do for a read, or if the array is read-only: the caller must fail that write.
-    pub(crate) fn write_start(&mut self) {
+    pub(crate) fn write_start(&mut self, _may_block: &MayBlock) {
         if self.writing || self.op() == Op::Read || self.mddev.is_read_only() {
             return;
         }
@@ -127,7 +128,12 @@ impl<'a> Request<'a> {
     ///
     /// Not for the arrays of dm-raid, where submitting again would go through dm: there nothing is cut. Nor of use for a
     /// request that must not wait: it would have begun when the rest is turned back.
-    pub(crate) fn cut(mut self, sectors: u32, reserve: &Reserve) -> Option<Self> {
+    pub(crate) fn cut(
+        mut self,
+        sectors: u32,
+        reserve: &Reserve,
+        _may_block: &MayBlock,
+    ) -> Option<Self> {
         if sectors == 0 || sectors >= self.sectors() || self.mddev.is_dm() {
             return Some(self);
         }
@@ -152,7 +158,7 @@ impl<'a> Request<'a> {
     }
 
     /// Accounts for the request, and has the bitmap take note of a write. May sleep.
-    pub(crate) fn account(self) -> Slice {
+    pub(crate) fn account(self, _may_block: &MayBlock) -> Slice {
         let this = ManuallyDrop::new(self);
         let mut raw = bindings::raid456_slice::default();
         // SAFETY: By the invariant the bio is valid, ours, and the array's.
@@ -168,7 +174,12 @@ impl<'a> Request<'a> {
 
     /// As [`Self::account`], for `sectors` of its sectors from `sector` on: nothing is done with the others, and the bitmap
     /// does not hear of them. Returns `None` if they are not all within the request, or none: then it has failed. May sleep.
-    pub(crate) fn account_part(self, sector: u64, sectors: u32) -> Option<Slice> {
+    pub(crate) fn account_part(
+        self,
+        sector: u64,
+        sectors: u32,
+        _may_block: &MayBlock,
+    ) -> Option<Slice> {
         let end = self.sector().saturating_add(self.sectors().into());
         let last = sector.checked_add(sectors.into());
         if sectors == 0 || sector < self.sector() || last.is_none_or(|last| last > end) {

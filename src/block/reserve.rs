@@ -10,6 +10,7 @@
 use super::request::{Flush, Request, Slice};
 use crate::bindings;
 use crate::md::slots::Member;
+use crate::mem::MayBlock;
 use crate::sync::stack::{Node, Stacked};
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -87,7 +88,7 @@ impl Reserve {
 
     /// Has the members of the slice's array flush their caches; ends in [`Flushed::flushed`] of `then`. May sleep, for
     /// memory that other flushes have; below `submit_bio` the flushes go out when that returns.
-    pub(crate) fn flush<T: Flushed>(&self, slice: &Slice, then: T) {
+    pub(crate) fn flush<T: Flushed>(&self, slice: &Slice, then: T, _may_block: &MayBlock) {
         // SAFETY: By the invariant of the slice its bio is valid and keeps the array from being suspended while it is
         // borrowed.
         unsafe { self.send(slice.mddev(), then) }
@@ -97,6 +98,7 @@ impl Reserve {
     pub(crate) fn flush_for<T: Flushed>(
         &self,
         request: Request<'_>,
+        _may_block: &MayBlock,
         then: impl FnOnce(Flush) -> T,
     ) {
         let mddev = request.mddev().as_ptr();
