@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from disk import Disk, SECTOR, pattern
 from kmem import Reclaims
 from memory import available, small, swap_off, swapping, vm
 from raid import Array, name_of, speed_limit, stop_all
@@ -173,13 +174,30 @@ def thread_of(name):
 
 def marked_while_recording(level):
     """While the array's own thread records a failure it is marked so that it looks for no memory, and has what md core asks for
-    there from the kernel's reserves; not before and not afterwards. Members that do not answer keep it there."""
+    there from the kernel's reserves; not before and not afterwards. Members that end no write keep it there; lanes work meanwhile: what
+    was on the member that failed is read."""
     if kernel.driver() != "rust":
         raise Skipped("the C module's thread has no such mark")
     disks = Disks(6, 8, late=True)
     array = Array.create(disks.paths[:5], level=level, size=6)
-    thread = thread_of(f"md0_raid{level}")
     lost, *others = disks.paths[:5]
+    geometry = array.geometry()
+    stripe = geometry.chunk * geometry.data
+    # In the middle: programs that look for partitions read at both ends, and leave blocks in memory.
+    place = next(at for at in range(8 * stripe, 12 * stripe, geometry.chunk) if array.slots()[geometry.locate(at)[0]] == lost)
+    with Disk(array.path) as disk:
+        disk.write(place * SECTOR, pattern("lost", 4096))
+    # Nothing of that is in memory then, and the superblock says that the array is clean.
+    array = array.reassemble()
+    # Whoever opens an array first looks for partitions.
+    disk = Disk(array.path)
+    thread = thread_of(f"md0_raid{level}")
+
+    def read(what):
+        before = {name: array.counter(name) for name in ("member_reads", "runs_lane")}
+        came = within(20, lambda: disk.read(place * SECTOR, 4096))
+        expect(f"{what}: as it was written", True, came == pattern("lost", 4096))
+        return [array.counter(name) - number for name, number in before.items()]
 
     def rests():
         state, marked = stat_of(thread)
@@ -188,15 +206,23 @@ def marked_while_recording(level):
     # A superblock that is on its way already would hold up who says that a member has failed.
     failing = threading.Thread(target=lambda: array.try_set(f"dev-{name_of(lost)}/state", "faulty"), daemon=True)
     for path in others:
-        disks.tell(path, "hold", 1)
+        disks.tell(path, "hold", 2)
     try:
         failing.start()
         wait_for("the thread waits for superblocks",
                  lambda: all(disks.state(path)["waiting"] for path in others) and stat_of(thread)[0] == "D", 20)
         expect("the thread is marked", True, stat_of(thread)[1])
+        wait_for("the member has failed", lambda: "faulty" in array.state(lost), 20)
+        reads, runs = read("a block of the member that failed")
+        expect("reads of the others for it", 4, reads)
+        expect_range("spans that a lane has run for it", 1, 100, runs)
+        reads, _ = read("the same, from memory")
+        expect("reads of the others for it", 0, reads)
+        wait_for("the thread waits still", lambda: stat_of(thread)[0] == "D", 5)
     finally:
         for path in others:
             disks.tell(path, "hold", 0)
+    disk.close()
     failing.join(20)
     wait_for("the failure is recorded", lambda: "faulty" in array.state(lost) and "blocked" not in array.state(lost), 20)
     wait_for("the thread rests, and is not marked any more", rests, 20)
@@ -263,7 +289,7 @@ if __name__ == "__main__":
         ("the cache gives memory back, raid5", lambda: given_back(5)),
         ("the cache gives memory back, raid6", lambda: given_back(6)),
         ("a cache that is to be larger than memory, raid5", lambda: larger_than_memory(5)),
-        ("the thread that records failures looks for no memory, raid5", lambda: marked_while_recording(5)),
+        ("the thread that records failures looks for no memory, and lanes work meanwhile, raid5", lambda: marked_while_recording(5)),
         ("swap on raid6", lambda: swap_on_array(6)),
         ("dirty pages, raid5", lambda: dirty_pages(5)),
         ("dirty pages, raid6", lambda: dirty_pages(6)),

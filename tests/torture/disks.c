@@ -17,7 +17,7 @@
  *                      sector as SEED has it; every I/O fails from then on
  *   power on
  *   dead N 0|1         everything fails on disk N
- *   hold N 0|1         nothing ends on disk N until it is let go again (late disks only)
+ *   hold N 0|1|2       1: nothing ends on disk N until it is let go again; 2: no write does (late disks only)
  *   slow N 0|1         disk N takes much longer than others (late disks only)
  *   unreadable N S C   C sectors from S on cannot be read until they are written
  *   reject N 0|1       flushes of disk N, alone or before a write, end with BLK_STS_TARGET, as on a SCSI disk with a hardware error
@@ -49,6 +49,8 @@
 #define MAX_DISKS	32
 #define PER_ROUND	64
 #define METADATA	1024	/* sectors at both ends */
+#define HOLDS_ALL	1
+#define HOLDS_WRITES	2
 
 struct frail {
 	struct gendisk *gendisk;
@@ -58,7 +60,8 @@ struct frail {
 	unsigned long *unflushed;	/* sectors that differ there */
 	unsigned long *unreadable;
 	sector_t refused, refused_end;
-	bool dead, held, slow, rejects;
+	bool dead, slow, rejects;
+	u8 held;
 	struct bio_list waiting;
 	u64 reads, writes, errors;
 };
@@ -223,6 +226,14 @@ static void submit(struct bio *bio)
 	wake_up(&arrived);
 }
 
+/* The disk's lock is held: whether a bio that waits does not end for now. */
+static bool is_held(struct frail *disk, struct bio *bio)
+{
+	if (!READ_ONCE(powered))
+		return false;
+	return disk->held == HOLDS_ALL || (disk->held == HOLDS_WRITES && op_is_write(bio_op(bio)));
+}
+
 /* Takes some of a disk's waiting bios, any of them. */
 static u32 take(struct frail *disk, struct bio **taken, u32 room)
 {
@@ -232,14 +243,32 @@ static u32 take(struct frail *disk, struct bio **taken, u32 room)
 	u32 found = 0;
 
 	spin_lock_irqsave(&disk->lock, flags);
-	if (!disk->held || !powered) {
-		while ((bio = bio_list_pop(&disk->waiting))) {
-			if (found == room || get_random_u32_below(disk->slow ? 16 : 2))
-				bio_list_add(&left, bio);
-			else
-				taken[found++] = bio;
+	while ((bio = bio_list_pop(&disk->waiting))) {
+		if (is_held(disk, bio) || found == room || get_random_u32_below(disk->slow ? 16 : 2))
+			bio_list_add(&left, bio);
+		else
+			taken[found++] = bio;
+	}
+	disk->waiting = left;
+	spin_unlock_irqrestore(&disk->lock, flags);
+	return found;
+}
+
+/* Whether a disk has a bio that may end. */
+static bool has_work(struct frail *disk)
+{
+	unsigned long flags;
+	bool found = false;
+	struct bio *bio;
+
+	if (bio_list_empty(&disk->waiting))
+		return false;
+	spin_lock_irqsave(&disk->lock, flags);
+	bio_list_for_each(bio, &disk->waiting) {
+		if (!is_held(disk, bio)) {
+			found = true;
+			break;
 		}
-		disk->waiting = left;
 	}
 	spin_unlock_irqrestore(&disk->lock, flags);
 	return found;
@@ -250,7 +279,7 @@ static bool any_waiting(void)
 	u32 i;
 
 	for (i = 0; i < count; i++)
-		if (!bio_list_empty(&disks[i].waiting) && (!READ_ONCE(disks[i].held) || !READ_ONCE(powered)))
+		if (has_work(&disks[i]))
 			return true;
 	return false;
 }
