@@ -91,7 +91,7 @@ def settle(array):
     def done():
         found = counts(array)
         return array.idle() and not any(found[name] for name in ("need sync", "syncing", "need sync unwritten", "syncing unwritten"))
-    wait_for("all synced that was written", done, 40, 0.02)
+    wait_for("all synced that was written", done, 40 * kernel.patience(), 0.02)
 
 
 def expect_rows(array, wanted, which):
@@ -412,14 +412,16 @@ def under_load(level):
     disks, spare = rams(level - 1), rams(1, 5)[0]
     garbage(disks)
     array = lockless(disks, level)
-    load = Load(array.path, array.size(), seconds=7, jobs=2, depth=16, largest="128k")
+    load = Load(array.path, array.size(), seconds=7 * kernel.patience(), jobs=2, depth=16, largest="128k")
     time.sleep(2.5)
-    array.fail(disks[0])
+    # What was written may not be synced yet: mdadm counts as md's flags say then, and refuses.
+    array.fail(disks[0], anyway=True)
     time.sleep(0.5)
     array.remove(disks[0])
     array.add(spare)
-    array.wait_rebuilt(60)
-    expect("the load goes on", True, load.running())
+    array.wait_rebuilt(60 * kernel.patience())
+    if not kernel.least():
+        expect("the load goes on", True, load.running())
     load.finish()
     settle(array)
     array.expect_clean()

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
 from report import Failed, expect, expect_range, note, run
+import kernel
 from torture import Disks
 
 SECTOR = 512
@@ -132,6 +133,9 @@ def few(level, segments):
     with open("/sys/block/frail0/queue/max_segments", encoding="ascii") as file:
         expect("pieces of memory that a member takes", segments, int(file.read()))
     scattered(disks.paths[:4], disks.paths[4], level, NARROW)
+    if kernel.least():
+        # One strip at a time: a bio has one page.
+        return
     counts = dict(line.split() for line in Array([]).get("counters").splitlines())
     bios = int(counts["member_writes"])
     # Whether two pages lie together is chance.

@@ -21,7 +21,9 @@ import kernel
 def under_load(level, change, **load):
     """Calls change(array, turn) again and again while fio works; then everything must be right."""
     array = Array.create(rams(level - 1), level=level, size=16)
-    work = Load(array.path, array.size(), **{"seconds": 2.5, "jobs": 2, "depth": 32, "largest": "128k", **load})
+    words = {"seconds": 2.5, "jobs": 2, "depth": 32, "largest": "128k", **load}
+    words["seconds"] *= kernel.patience()
+    work = Load(array.path, array.size(), **words)
     turn = 0
     while work.running():
         change(array, turn)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=40 cpus=2 timeout=240
+# guest: kernels=uml disks=6 disk-size=40 cpus=2 timeout=240 least=no
 """Sequential writes: stripes are held until they are full, and nothing waits for what does not come."""
 
 import mmap

@@ -87,6 +87,11 @@ def least():
         return False
 
 
+def patience():
+    """How many times longer than usual something may take: arrays with the least memory do one strip after the other."""
+    return 3 if least() else 1
+
+
 def modprobe(module, *options):
     """Loads a module; returns False if this kernel does not have it."""
     return loaded(module.replace("-", "_")) or sh("modprobe", module, *options, check=False)[0] == 0
