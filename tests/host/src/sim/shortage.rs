@@ -4,6 +4,8 @@
 //!
 //! The points are the kits of strips, one by one; span objects with their parts, for submitters, the sync thread and the
 //! array's thread; what a NOWAIT request is accounted with; and what a job on an engine takes. They are counted from the start of a run.
+//!
+//! Not among them: kits that submitters make again after the kernel had some back. None is given back for good here.
 
 use super::rng::{mix, Rng};
 
