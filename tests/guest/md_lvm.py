@@ -16,6 +16,7 @@ from mapper import broken, dm, linear, need_target
 from raid import rams, speed_limit, stop_all
 from report import Skipped, expect, expect_match, expect_range, note, run, wait_for, within
 import kernel
+import md_dmraid
 
 # No udev runs in a guest.
 CONFIG = ("activation { udev_sync=0 udev_rules=0 monitoring=0 } devices { obtain_device_list_from_udev=0 "
@@ -34,14 +35,16 @@ def lvm(*words, check=True):
 
 
 def field(name, volume="vg/lv"):
-    """A field of a volume, from lvs."""
-    lines = lvm("lvs", "--noheadings", "-o", name, volume)[1].strip().splitlines()
+    """A field of a volume, from lvs; of several, with commas between them."""
+    lines = lvm("lvs", "--noheadings", "--separator", ",", "-o", name, volume)[1].strip().splitlines()
     return lines[-1].strip() if lines else ""
 
 
-def attr_health():
-    """lvs's letter for a volume's health: - for none, (p)artial, (r)efresh needed, (m)ismatches."""
-    return field("lv_attr")[8]
+def lvs_health():
+    """What lvs says of the volume's health, in words and as a letter: - for none, (p)artial, (r)efresh needed, (m)ismatches. Both by one command,
+    which takes its time."""
+    words, _, attributes = field("lv_health_status,lv_attr").partition(",")
+    return words, attributes[8]
 
 
 def dm_status():
@@ -105,13 +108,13 @@ def life(kind, parities=1):
         shadow.fill()
         shadow.random_writes(seed=1, count=60)
         shadow.verify("after writing")
-        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("", "-"), lvs_health())
         for lost in range(1, parities + 1):
             volume.lose(lost)
             shadow.random_writes(seed=lost + 1, count=40)
             shadow.verify(f"after the loss of {lost}")
         expect_match("dmsetup status names the dead ones", rf"^[Aa]+D{{{parities}}}[Aa]+$", health())
-        expect("lvs: health", ("partial", "p"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("partial", "p"), lvs_health())
         status, text = lvm("lvconvert", "-y", "--repair", "vg/lv", check=False)
         note(f"lvconvert --repair: {text.strip().splitlines()[-1] if text.strip() else 'no message'}")
         expect("its status", 0, status)
@@ -119,7 +122,7 @@ def life(kind, parities=1):
         shadow.verify("after the repair")
         lvm("vgreduce", "-qq", "--removemissing", "vg")
         expect_no_mismatch()
-        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("", "-"), lvs_health())
         shadow.random_writes(seed=9, count=30)
         shadow.close()
         lvm("lvchange", "-an", "vg/lv")
@@ -163,11 +166,11 @@ def transient(kind, parities=1):
         shadow.random_writes(seed=1, count=40)
         expect("members", "D", health()[1])
         volume.find(1)
-        expect("lvs: health", ("refresh needed", "r"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("refresh needed", "r"), lvs_health())
         shadow.random_writes(seed=2, count=10)
         lvm("lvchange", "--refresh", "vg/lv")
         wait_synced()
-        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("", "-"), lvs_health())
         shadow.verify("after the refresh")
         expect_no_mismatch()
         # What the returned member holds counts when another one goes.
@@ -238,11 +241,11 @@ def mismatches():
         lvm("lvchange", "--syncaction", "check", "vg/lv")
         wait_synced()
         expect("sectors that do not fit", "8", field("raid_mismatch_count"))
-        expect("lvs: health", ("mismatches exist", "m"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("mismatches exist", "m"), lvs_health())
         lvm("lvchange", "--syncaction", "repair", "vg/lv")
         wait_synced()
         expect_no_mismatch()
-        expect("lvs: health", ("", "-"), (field("lv_health_status"), attr_health()))
+        expect("lvs: health", ("", "-"), lvs_health())
 
 
 def removal():
@@ -327,12 +330,15 @@ def cleanup():
 
 if __name__ == "__main__":
     if kernel.flavour() == "debian":
-        # dm-raid as it is shipped: the fields that it reads in the array's private data are where it believes them. The other
-        # kernels' dm-integrity lacks the checksum that LVM wants.
+        # dm-raid as it is shipped: the fields that it reads in the array's private data are where it believes them. LVM has it use neither, so that
+        # case does without LVM. And the other kernels' dm-integrity lacks the checksum that LVM wants.
         run([
             ("raid5", lambda: life("raid5_ls")),
+            ("raid5: a member vanishes and comes back", lambda: transient("raid5_ls")),
+            ("mismatches in lvs", mismatches),
             ("raid5: integrity", lambda: integrity("raid5_ls")),
             ("raid6: integrity", lambda: integrity("raid6_zr", 2)),
+            ("without LVM: the cache's size", md_dmraid.stripes),
         ], cleanup=cleanup)
     run([
         ("raid5", lambda: life("raid5_ls")),
