@@ -17,6 +17,7 @@ from kernel import sh
 from nullblk import nullb, remove_all
 from raid import Array, name_of, stop_all
 from report import Failed, expect, expect_range, note, run
+import needs
 import rawmd
 
 TRACING = "/sys/kernel/tracing"
@@ -57,6 +58,7 @@ def commits():
 
 def data_after_flush(level):
     """The data of a commit, and its parity, is sent when each member has had the time to end its flush."""
+    needs.file_system("ext4")
     disks = [nullb(f"nullb{n}", 64, cache_size=4, fua=1, irqmode=2, completion_nsec=int(DELAY * 1e9))
              for n in range(level - 2)]
     array = Array.create(disks, level=level, size=48)

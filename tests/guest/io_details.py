@@ -20,6 +20,7 @@ from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
 from report import Failed, Skipped, expect, expect_range, note, run
 import kernel
+import needs
 
 
 def every_place(level=5, members=4, rmw_level=1):
@@ -193,6 +194,7 @@ def no_wait():
 def no_wait_under_load():
     """Requests with RWF_NOWAIT, and those of io_uring, which tries every request without waiting first: with a small
     stripe cache, while a member fails and is rebuilt. None ends with another error than EAGAIN."""
+    needs.io_uring()
     array = Array.create(rams(4), size=16)
     array.set("stripe_cache_size", "32")
     array.set("safe_mode_delay", "600")

@@ -17,8 +17,9 @@ from load import Load
 from mapper import dusty
 from nullblk import nullb, remove_all
 from raid import Array, name_of, rams, stop_all
-from report import Skipped, expect, expect_range, note, run, wait_for, within
+from report import expect, expect_range, note, run, wait_for, within
 import kernel
+import needs
 
 START_READ_ONLY = "/sys/module/md_mod/parameters/start_ro"
 
@@ -220,8 +221,7 @@ def mixed_sectors():
 def upon_arrays():
     """Arrays whose members are arrays: level 5 upon two of level 5, one of level 0 and a disk, under load, with a member of a
     member lost and the upper one rebuilt."""
-    if not kernel.modprobe("raid0"):
-        raise Skipped("this kernel has no raid0")
+    needs.personality("raid0")
     low = [Array.create(rams(3), size=16, name="md1"), Array.create(rams(3, 3), size=16, name="md2")]
     for array in low:
         array.set("stripe_cache_size", 32)

@@ -22,6 +22,7 @@ from mapper import dm, linear, sectors_of
 from raid import Array, name_of, rams, speed_limit, stop_all
 from report import Failed, expect, expect_in, expect_range, note, run, wait_for, within
 import kernel
+import needs
 
 MIB, TIB = 1 << 20, 1 << 40
 MOUNT = "/tmp/mounted"
@@ -44,9 +45,9 @@ def taken_over(level, count, layout, by):
     """An array becomes one of level 0 (it has lost nothing but parity) or of level 1 (it has two members) while it runs; its
     content stays, its own files go, and the driver can be removed. It does not come back: that would be a takeover by this
     driver."""
+    needs.personality(by)
+
     def body():
-        if not kernel.modprobe(by):
-            raise Failed(f"this kernel has no {by}")
         disks = rams(count)
         array = Array.create(disks, level=level, layout=layout, size=8)
         with Shadow(array.path) as shadow:
@@ -153,6 +154,7 @@ def partitions():
 
 def trimmed(level):
     """A file system that discards, by fstrim and when files go, with a member lost on the way: files, parity and fsck are right."""
+    needs.file_system("ext4")
     with open(SAFELY, "w", encoding="ascii") as file:
         file.write("Y")
     try:

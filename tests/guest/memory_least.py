@@ -18,6 +18,7 @@ from raid import Array, speed_limit, stop_all
 from report import Skipped, expect, expect_range, note, run
 from torture import Check, Disks
 import kernel
+import needs
 
 LEAST = "/sys/module/raid456/parameters/least_memory"
 
@@ -77,6 +78,7 @@ def whole_life(level, **words):
 
 def file_system():
     """ext4, with many writers at once, synced and checked."""
+    needs.file_system("ext4")
     array, _ = create(5, 6)
     kernel.sh("mkfs.ext4", "-q", "-F", array.path)
     os.makedirs("/tmp/fs", exist_ok=True)

@@ -20,6 +20,7 @@ from raid import Array, name_of, speed_limit, stop_all
 from report import Failed, Skipped, all_of, expect, expect_range, note, run, wait_for, within
 from torture import Check, Disks
 import kernel
+import needs
 
 MIB = 1 << 20
 PAGE = 4096
@@ -234,6 +235,7 @@ def marked_while_recording(level):
 
 def dirty_pages(level):
     """A file system with more written than memory holds."""
+    needs.file_system("ext4")
     array, spare = create(level)
     kernel.sh("mkfs.ext4", "-q", "-F", array.path)
     os.makedirs("/tmp/fs", exist_ok=True)
