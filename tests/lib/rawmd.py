@@ -20,7 +20,7 @@ FIELDS = {
     "new_layout": (116, "<I"), "new_chunk": (120, "<I"), "data_offset": (128, "<Q"), "data_size": (136, "<Q"),
     "recovery_offset": (152, "<Q"), "dev_number": (160, "<I"), "bblog_size": (186, "<H"), "bblog_offset": (188, "<i"),
     "events": (200, "<Q"), "resync_offset": (208, "<Q"),
-    "sb_csum": (216, "<I"), "max_dev": (220, "<I"),
+    "sb_csum": (216, "<I"), "max_dev": (220, "<I"), "logical_block_size": (224, "<I"),
 }
 FEATURE_RESHAPE_ACTIVE, FEATURE_BAD_BLOCKS, FEATURE_JOURNAL, FEATURE_PPL, FEATURE_MULTIPLE_PPLS = 4, 8, 512, 1024, 2048
 FEATURE_RECOVERY_OFFSET, FEATURE_REPLACEMENT, FEATURE_RECOVERY_BITMAP = 2, 16, 128
