@@ -175,8 +175,9 @@ impl Faults {
 
     /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
     pub(super) fn write_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
-        if rdev.test(Flag::Replacement) {
-            // Nothing is lost with it but time, and it would be a bad member.
+        if rdev.test(Flag::Replacement) && !rdev.test(Flag::InSync) {
+            // Nothing is lost with it but time, and it would be a bad member. (One that is in sync is the member, whose
+            // forerunner has failed and is still to be taken out: nobody else holds all of it.)
             self.mddev.error(rdev);
             return;
         }
