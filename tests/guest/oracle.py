@@ -98,6 +98,8 @@ def session(shape, members, size=SIZE, writes=40, begun=lambda array: None, endi
         disks[1:len(spares) + 1] = spares
         moments["rebuilt"] = digests(array, disks)
         array.expect_parity(shadow.bytes)
+        # What is in memory hides what is on the members, and a small array is in memory whole.
+        array.set("stripe_cache_size", "17")
         geometry = array.geometry()
         array.damage(*geometry.parity_of(1000), 4096)
         if geometry.level == 6:
