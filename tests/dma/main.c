@@ -12,9 +12,9 @@
  * At any time, in /sys/module/raid456_dma/parameters: delay_us=N for each descriptor from when it was issued,
  * jitter_us=N more at most, by chance; each Nth time: fault_prep no descriptor is given, fault_error it ends with
  * an error, half done, fault_lie a validation says the opposite, fault_hang it does not end, fault_tell none is
- * given for an interrupt. Writing to let_go ends what hangs, and has all ends told unless it is 0 that was written; what
- * was to hang and is not due yet hangs all the same, unless fault_hang is 0 then. A number written to remove takes that
- * engine away. done and blocks count descriptors and the blocks that they read, in the order of caps; interrupts
+ * given for an interrupt. Writing to let_go ends what hangs, and has all ends told unless it is 0 that was written;
+ * what was to hang and is not due yet hangs all the same, unless fault_hang is 0 then. A number written to remove takes
+ * that engine away. done and blocks count descriptors and the blocks that they read, in the order of caps; interrupts
  * counts how often ends were told.
  */
 #include <linux/dma-mapping.h>
