@@ -227,7 +227,13 @@ def busy(form):
     time.sleep(0.3)
     os.kill(manager, signal.SIGSTOP)
     try:
+        # Some writes are to be on their way, with what they read, when the member fails: md core lets none begin then.
+        for path in subject.disks.paths:
+            subject.disks.tell(path, "hold", 1)
+        time.sleep(0.2)
         array.set(f"dev-{name_of(lost)}/state", "faulty")
+        for path in subject.disks.paths:
+            subject.disks.tell(path, "hold", 0)
         wait_for("no write ends any more", still, 20)
         parked = int(re.search(r"^parked_superblock (\d+)$", array.get("memory"), re.M)[1])
         expect_range("spans that wait for the record", 1, 256, parked)
