@@ -263,10 +263,12 @@ class Reclaims:
 
 
 def text_of(module):
-    """The addresses between which a module's code lies."""
+    """The addresses between which a module's code lies, and no other one's."""
     with open("/proc/modules", encoding="ascii") as file:
-        found = re.search(rf"^{module} (\d+) .* (0x[0-9a-f]+)", file.read(), re.M)
-    start, size = int(found.group(2), 16), int(found.group(1))
+        found = {name: (int(start, 16), int(size)) for name, size, start in
+                 re.findall(r"^(\S+) (\d+) .* (0x[0-9a-f]+)", file.read(), re.M)}
+    start, size = found[module]
     if not start:
         raise Failed(f"/proc/modules does not tell where {module} is")
-    return start, start + size
+    # The size is that of its data, too, which lie elsewhere: other modules' code may begin before that.
+    return start, min([start + size, *(other for other, _ in found.values() if other > start)])
