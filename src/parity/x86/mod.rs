@@ -277,6 +277,7 @@ impl<C: Code> Simd<C> {
         let bytes = lines.wrapping_mul(LINE_BYTES);
         let copies = group.copies();
         let at_once = match stores {
+            Stores::Near if copies && want_q => C::COPIED_AT_ONCE_WITH_Q,
             Stores::Near if copies => C::COPIED_AT_ONCE,
             Stores::Near if want_q => C::READ_AT_ONCE,
             _ => GROUP,

@@ -22,10 +22,14 @@ pub(super) trait Code: Sync + 'static {
     const NAME: &'static str;
     const NEEDS: Features;
 
-    /// How many inputs are copied at once; P and Q go on from those before. Blocks are pages, so that equal offsets have the
-    /// same place in the L1 cache: two of it for each input, and one each for P and Q. Most CPUs that
-    /// have no more than AVX2 have eight. More of them at once took twice as long on one of those.
+    /// How many inputs are copied at once where P alone is made, which goes on from those before. Blocks are pages, so that equal
+    /// offsets have the same place in the L1 cache: two of it for each input, and one for P. Most CPUs that
+    /// have no more than AVX2 have eight of them, and those with AVX-512 that were measured twelve.
     const COPIED_AT_ONCE: usize;
+
+    /// The same where Q is made, too. On a CPU with eight places more of them at once took twice as long. With twelve that gained next to nothing
+    /// in the caches, and parity that is stored and loaded again costs a tenth from memory.
+    const COPIED_AT_ONCE_WITH_Q: usize;
 
     /// How many inputs are read at once where P and Q are made and nothing is copied; P and Q go on from those before. From memory
     /// eight at once were measured to be faster than 16 on a CPU that has no more than AVX2, most likely as it fetches ahead for no more.
@@ -202,7 +206,7 @@ macro_rules! set {
     (
         $name:literal, $module:ident, $type:ident, $isa:ident, $needs:expr, $two:ident, $table:ident,
         sums $sum:ident $sum_step:tt $sum_wide:tt $sum_narrow:tt,
-        reads $read_at_once:tt, copies $at_once:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
+        reads $read_at_once:tt, copies $at_once:tt $at_once_with_q:tt $copy_step:tt $copy_wide:tt $copy_narrow:tt,
         passes $step:tt $wide:tt $narrow:tt, [$($stream_p:ident $stream_pq:ident)?] [$($leave_pq:ident)?] [$($solve:ident)?] [$($solve_past:ident)?], products $product_step:tt $product_wide:tt $product_narrow:tt
     ) => {
         mod $module {
@@ -238,6 +242,7 @@ macro_rules! set {
             const NAME: &'static str = $name;
             const NEEDS: Features = $needs;
             const COPIED_AT_ONCE: usize = $at_once;
+            const COPIED_AT_ONCE_WITH_Q: usize = $at_once_with_q;
             const READ_AT_ONCE: usize = $read_at_once;
 
             unsafe fn make(pass: &Pass<'_>, want_q: bool, copies: bool, bytes: usize) {
@@ -322,7 +327,7 @@ set!(
     "avx2", avx2_code, Avx2, avx2, AVX2_FEATURES, polynomials, nibbles,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
-    reads 8, copies 3 256 [
+    reads 8, copies 3 3 256 [
         (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
     ]
         [(0 8 0) (1 9 32)],
@@ -336,7 +341,7 @@ set!(
     "gfni256", gfni256_code, Gfni256, gfni256, and_gfni(AVX2_FEATURES), matrix_of_two, matrix,
     sums by_streams 256 [(0 0) (1 32) (2 64) (3 96) (4 128) (5 160) (6 192) (7 224)]
         [(0 0) (1 32)],
-    reads GROUP, copies GROUP 256 [
+    reads GROUP, copies 3 GROUP 256 [
         (0 8 0) (1 9 32) (2 10 64) (3 11 96) (4 12 128) (5 13 160) (6 14 192) (7 15 224)
     ]
         [(0 8 0) (1 9 32)],
@@ -350,7 +355,7 @@ set!(
     "avx512", avx512_code, Avx512, avx512, AVX512_FEATURES, polynomials, nibbles,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
-    reads GROUP, copies GROUP 512 [
+    reads GROUP, copies 4 GROUP 512 [
         (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
     ]
         [(0 8 0)],
@@ -367,7 +372,7 @@ set!(
     "gfni512", gfni512_code, Gfni512, gfni512, and_gfni(AVX512_FEATURES), matrix_of_two, matrix,
     sums by_step 512 [(0 0) (1 64) (2 128) (3 192) (4 256) (5 320) (6 384) (7 448)]
         [(0 0)],
-    reads GROUP, copies GROUP 512 [
+    reads GROUP, copies 4 GROUP 512 [
         (0 8 0) (1 9 64) (2 10 128) (3 11 192) (4 12 256) (5 13 320) (6 14 384) (7 15 448)
     ]
         [(0 8 0)],
