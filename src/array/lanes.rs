@@ -24,6 +24,13 @@ use kernel::sync::{Arc, SetOnce};
 /// A lane with fewer spans than this gets those that must have one; if all have more, the one with the fewest.
 pub(super) const BEHIND: u32 = 32;
 
+/// As [`BEHIND`], for a span in which so many strips are at work. Many take long, and of spans that have many few come at once: with one
+/// bound for all, large writes that end by interrupt were all the first lane's.
+pub(super) fn behind(strips: u32) -> u32 {
+    const FEWEST: u32 = 4;
+    (2 * BEHIND / strips.max(2)).max(FEWEST)
+}
+
 /// The most lanes that an array uses if nobody has asked for a number.
 const UNASKED: u32 = 8;
 

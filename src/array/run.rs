@@ -50,7 +50,8 @@ pub(super) fn run_rounds<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
 
 /// Gives a span to a lane to run. Any context.
 pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
-    give(span, turn, lanes::BEHIND);
+    let strips = turn.span.phases().busy().count();
+    give(span, turn, lanes::behind(strips));
 }
 
 /// As [`hand_over`], if there is one to a lane that has fewer spans than `enough`.

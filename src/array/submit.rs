@@ -149,8 +149,12 @@ const MUCH: u32 = 4;
 /// Such spans with which a lane has enough to do: one that it runs, and the next.
 const MUCH_TAKEN: u32 = 2;
 
+/// The same where members end their bios later, and sending is most of the work: a submitter sends several at once, and the lane has run
+/// dry by the time that it looks again.
+const MUCH_TAKEN_LATER: u32 = 6;
+
 /// Spans in a plug that are worth another CPU's while, however little there is to do for each.
-const MANY: usize = 6;
+const MANY: usize = 2;
 
 /// Reads of lost blocks that came with one plug and are worth another CPU's while: more than a plug full of reads all over an array
 /// is likely to have, for the others cost less than waking a lane.
@@ -160,7 +164,7 @@ const MANY_READS: usize = 16;
 const MANY_READS_LATER: usize = 1;
 
 /// Small spans, of writes or of such reads, with which a lane has enough to do.
-const MANY_TAKEN: u32 = 16;
+const MANY_TAKEN: u32 = 24;
 
 /// Milliseconds for which a page of the book of submitters is written.
 pub(super) const SUBMITTERS_PERIOD: u32 = 40;
@@ -390,8 +394,12 @@ impl Array {
     /// `None` if none does. `more`: there are further ones for the request.
     fn enough(&self, kind: PartKind, strips: u32, more: bool) -> Option<u32> {
         if strips >= MUCH {
-            return ((more || plug::active()) && self.lanes.may_help(MUCH_TAKEN))
-                .then_some(MUCH_TAKEN);
+            let taken = if self.members_end_later() {
+                MUCH_TAKEN_LATER
+            } else {
+                MUCH_TAKEN
+            };
+            return ((more || plug::active()) && self.lanes.may_help(taken)).then_some(taken);
         }
         // Writes wait until the plug is released, and it is known then how many there are. Reads come here when their block is
         // lost.
