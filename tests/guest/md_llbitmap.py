@@ -91,7 +91,7 @@ def settle(array):
     def done():
         found = counts(array)
         return array.idle() and not any(found[name] for name in ("need sync", "syncing", "need sync unwritten", "syncing unwritten"))
-    wait_for("all synced that was written", done, 40 * kernel.patience(), 0.02)
+    wait_for("all synced that was written", done, 40, 0.02)
 
 
 def expect_rows(array, wanted, which):
@@ -419,7 +419,7 @@ def under_load(level):
     time.sleep(0.5)
     array.remove(disks[0])
     array.add(spare)
-    array.wait_rebuilt(60 * kernel.patience())
+    array.wait_rebuilt(60)
     if not kernel.least():
         expect("the load goes on", True, load.running())
     load.finish()

@@ -88,8 +88,9 @@ def least():
 
 
 def patience():
-    """How many times longer than usual something may take: arrays with the least memory do one strip after the other."""
-    return 3 if least() else 1
+    """How many times longer than usual something may take: arrays with the least memory do one strip after the other. It goes by what the
+    guest was started with, and needs no memory to find out."""
+    return 3 if "least_memory=1" in os.environ.get("RAID456_OPTIONS", "") else 1
 
 
 def modprobe(module, *options):

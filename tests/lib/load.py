@@ -4,6 +4,7 @@
 import subprocess
 import tempfile
 
+from kernel import patience
 from report import Failed, expect_match, indent, note
 
 
@@ -32,6 +33,7 @@ class Load:
 
     def finish(self, timeout=120):
         """Waits for fio's end; ends the case if it found an error."""
+        timeout *= patience()
         try:
             status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ import time
 
 from disk import Disk, SECTOR
 from geometry import Geometry, LAYOUTS, LAYOUTS6, xor
-from kernel import sh
+from kernel import patience, sh
 from report import Failed, all_of, expect, note, wait_for
 
 
@@ -250,7 +250,7 @@ class Array:
 
     def remove(self, path):
         """Removes a faulty member or a spare; md may still be letting it go."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * patience()
         while self.state(path):
             status, text = sh("mdadm", "--quiet", self.path, "--remove", path, check=False)
             if status and self.state(path) and time.monotonic() > end:

@@ -72,7 +72,8 @@ def indent(text):
 
 
 def wait_for(what, condition, timeout=60, pause=0.005):
-    """Polls until condition() is true and returns its value; ends the case after `timeout` seconds."""
+    """Polls until condition() is true and returns its value; ends the case after `timeout` seconds, more with the least memory."""
+    timeout *= kernel.patience()
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -84,7 +85,8 @@ def wait_for(what, condition, timeout=60, pause=0.005):
 
 
 def within(seconds, action):
-    """The action's result; fails if it takes too long (the thread that hangs is left behind)."""
+    """The action's result; fails if it takes too long (the thread that hangs is left behind). With the least memory it may take longer."""
+    seconds *= kernel.patience()
     result = []
     thread = threading.Thread(target=lambda: result.append(action()), daemon=True)
     thread.start()
