@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from kmem import Reclaims
-from memory import Shortage, available, free, keep_free, patiently, small, swap_off, swapping, vm
+from memory import Shortage, available, dirty_limit, free, keep_free, patiently, small, swap_off, swapping
 from raid import Array, mdstat_names, name_of, speed_limit, stop_all
 from report import Failed, all_of, expect, expect_match, expect_range, note, run, wait_for, within
 from torture import Check, Disks
@@ -285,7 +285,7 @@ def short_of_pages(form, level, members):
     with open(f"/proc/{manager}/status", encoding="ascii") as file:
         locked = int(re.search(r"VmLck:\s*(\d+)", file.read())[1])
     expect_range("KiB that mdmon has locked", 1000, 1 << 30, locked)
-    with vm(dirty_ratio=90, dirty_background_ratio=80, min_free_kbytes=None):
+    with dirty_limit(min_free_kbytes=None):
         hog = mmap.mmap(-1, max(4096, max(available(), free()) - 24 * MIB))
         for at in range(0, len(hog), 4096):
             hog[at] = 1

@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Disk, SECTOR, pattern
 from kmem import Reclaims
-from memory import available, small, swap_off, swapping, vm
+from memory import available, dirty_limit, keep_free, small, swap_off, swapping
 from raid import Array, name_of, speed_limit, stop_all
 from report import Failed, Skipped, all_of, expect, expect_range, note, run, wait_for, within
 from torture import Check, Disks
@@ -242,8 +242,7 @@ def dirty_pages(level):
     kernel.sh("mount", array.path, "/tmp/fs")
     sums, seen, thread = {}, [], None
     try:
-        # Not the limit that keeps writers from filling memory.
-        with vm(dirty_ratio=90, dirty_background_ratio=80):
+        with dirty_limit(min_free_kbytes=None):
             hog = mmap.mmap(-1, max(PAGE, available() - 28 * MIB))
             for at in range(0, len(hog), PAGE):
                 hog[at] = 1
@@ -255,9 +254,12 @@ def dirty_pages(level):
                         file.write(data[:4 * MIB])
                     sums[number] = hashlib.sha256(data[:4 * MIB]).digest()
                     if number == 6:
+                        if kernel.least():
+                            # So slow a writer does not ask for more than others free meanwhile.
+                            keep_free(1024)
                         thread = lose_and_rebuild(array, spare, seen)
                 kernel.sh("sync")
-                thread.join(150)
+                thread.join(150 * kernel.patience())
             reclaims.expect_others_only(1)
             expect("a member lost and rebuilt", ["rebuilt"], seen)
             hog.close()

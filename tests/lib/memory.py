@@ -9,7 +9,7 @@ import re
 import threading
 import time
 
-from kernel import sh
+from kernel import least, sh
 from kmem import text_of
 from report import Failed, note
 
@@ -229,6 +229,16 @@ def vm(**settings):
     finally:
         for name, value in before.items():
             _setting(name, value)
+
+
+def dirty_limit(**settings):
+    """Within it pages that are to be written may take nearly all memory: the limit that keeps writers from filling it is not the usual one. Other
+    settings as for vm().
+
+    Arrays with the least memory write so slowly that of so many pages none may come clean for a second or two, and whoever asks for
+    memory has somebody killed then: there half of it is left to others."""
+    share = 50 if least() else 90
+    return vm(dirty_ratio=share, dirty_background_ratio=share - 10, **settings)
 
 
 def free():
