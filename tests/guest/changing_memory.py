@@ -21,7 +21,7 @@ import kernel
 
 # Bytes of the memory that is written from, and seconds of it.
 MEMORY = 256 * 1024
-SECONDS = 1.5
+SECONDS = 1.5 * kernel.patience()
 
 
 def change(memory, stop):

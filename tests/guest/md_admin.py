@@ -242,7 +242,7 @@ def upon_arrays():
 def other_chunks():
     """A bitmap is taken away and made again with chunks of another size, under load."""
     array = Array.create(rams(5), level=6, size=12, bitmap="internal")
-    load = Load(array.path, array.size(), seconds=4, jobs=2, depth=16, largest="64k", mix="randwrite")
+    load = Load(array.path, array.size(), seconds=4 * kernel.patience(), jobs=2, depth=16, largest="64k", mix="randwrite")
     turn = 0
     while load.running():
         kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=none")

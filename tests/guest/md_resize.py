@@ -158,9 +158,10 @@ def under_load(level, bitmap):
     """Larger and smaller again and again under a verifying load of what always stays, and writes to what comes and goes."""
     array = Array.create(rams(level - 1), level=level, size=8, bitmap=bitmap)
     small, data = array.size(), 3
-    load = Load(array.path, small, seconds=5, jobs=2, depth=16, largest="128k")
+    load = Load(array.path, small, seconds=5 * kernel.patience(), jobs=2, depth=16, largest="128k")
     turn = 0
-    while load.running():
+    # With one strip at a time there may be no time for two resyncs under load.
+    while load.running() or kernel.least() and turn < 2:
         large = (12, 24)[turn % 2] * MIB
         array.set("component_size", large // KIB)
         writers = Writers(array.path, small, large * data, 2)

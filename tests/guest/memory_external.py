@@ -236,8 +236,9 @@ def busy(form):
             subject.disks.tell(path, "hold", 0)
         wait_for("no write ends any more", still, 20)
         parked = int(re.search(r"^parked_superblock (\d+)$", array.get("memory"), re.M)[1])
-        expect_range("spans that wait for the record", 1, 256, parked)
-        expect("the size is set meanwhile", "EBUSY", set_size())
+        # With one part of a request in all it may have been of a write that the lost member had no share in: then none waits.
+        expect_range("spans that wait for the record", 0 if kernel.least() else 1, 256, parked)
+        expect("the size is set meanwhile", "EBUSY" if parked else "", set_size())
         before = ended()
     finally:
         os.kill(manager, signal.SIGCONT)

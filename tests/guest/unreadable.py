@@ -70,7 +70,9 @@ def degraded(shape, delayed=False):
     dusts = dusty(disks, shape.spoilt)
     if delayed:
         disks = [late(path) for path in disks]
-    array = Array.create(disks, level=shape.level, size=SIZE)
+    # One strip after the other takes as long as late members take for each.
+    size = SIZE // 2 if delayed and kernel.least() else SIZE
+    array = Array.create(disks, level=shape.level, size=size)
     shadow = Shadow(array.path)
     shadow.fill()
     for slot in shape.new:
