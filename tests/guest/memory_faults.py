@@ -11,6 +11,7 @@ The members are disks of memory that allocate nothing for their I/O.
 On the debug kernel it is the driver's own code whose allocations fail; with ALL=1 the cases of User-mode Linux come after that."""
 
 import errno
+import itertools
 import os
 import sys
 import threading
@@ -30,6 +31,8 @@ MIB = 5
 SLOW = 6 if kernel.flavour() == "debug" else 1
 # Some allocations are the debug kernel's own, which it can do without; and arrays with the least memory have fewer of them.
 FEWER = 3 if kernel.flavour() == "debug" or kernel.least() else 1
+# Span objects that are made together, at the least: as many strips as a cache has to grow by to need more of them.
+SPANS = 256
 
 
 def wait_patiently(what, condition):
@@ -266,15 +269,23 @@ def starts_and_stops(level):
 
 
 def cache_grows():
-    """Each allocation for a larger cache fails once, under load."""
+    """Each allocation for a larger cache fails once, under load. Arrays with the least memory get span objects for it and nothing else, and
+    those stay: a size that was not refused is followed by one that needs more of them."""
     subject = Subject(6, True, strips=32)
     array = subject.array
     subject.load()
+    sizes = itertools.count(400, SPANS if kernel.least() else 0)
+    size = next(sizes)
 
     def resize(strips):
         return array.try_set("stripe_cache_size", strips)
 
-    failed = at_each_point("400 strips", lambda: resize(400), lambda: expect("32 strips", "", resize(32)))
+    def undo():
+        nonlocal size
+        expect("32 strips", "", resize(32))
+        size = next(sizes)
+
+    failed = at_each_point("a larger cache", lambda: resize(size), undo)
     subject.check.command("stop")
     expect_range("sizes that were refused", 20, 10000, failed)
     expect("256 strips", "", resize(256))
