@@ -9,14 +9,18 @@ import re
 import threading
 import time
 
-from kernel import least, sh
+from kernel import flavour, least, sh
 from kmem import text_of
 from report import Failed, note
 
 _DEBUG = "/sys/kernel/debug"
 _KINDS = ("failslab", "fail_page_alloc")
+# Whatever the order and the kind of an allocation, it may fail, without a word in the log.
+_ANY = {"verbose": 0, "ignore-gfp-wait": "N", "ignore-gfp-highmem": "N", "min-order": 0, "cache-filter": "N"}
 # More allocations than can fail.
 MANY = 1 << 30
+# Seconds from one look for tasks that are to have no memory to the next. The debug kernel has hardly time for anything else while one looks.
+_LOOK = 0.2 if flavour() == "debug" else 0.02
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -78,9 +82,7 @@ class Shortage:
     def __enter__(self):
         # Programs' own pages are there before memory is short.
         _LIBC.mlockall(3)
-        wanted = {"probability": 0, "interval": 1, "times": 0, "space": 0, "verbose": 0, "ignore-gfp-wait": "N",
-                  "ignore-gfp-highmem": "N", "min-order": 0, "task-filter": "Y" if self._only == "tasks" else "N",
-                  "cache-filter": "N"}
+        wanted = {"probability": 0, "interval": 1, "times": 0, "space": 0, **_ANY, "task-filter": "Y" if self._only == "tasks" else "N"}
         if self._only == "driver":
             start, end = text_of("raid456")
             wanted.update({"require-start": hex(start), "require-end": hex(end), "stacktrace-depth": 32})
@@ -165,7 +167,7 @@ class Shortage:
             else:
                 self._set("probability", self._percent)
                 self._mark()
-                time.sleep(0.02)
+                time.sleep(_LOOK)
 
 
 class Point:
@@ -176,8 +178,10 @@ class Point:
         self._number, self.reached = number, False
 
     def __enter__(self):
-        for kind in _KINDS:
-            Setting(f"{_DEBUG}/{kind}/ignore-gfp-wait").set("N")
+        for path, value in ((f"{_DEBUG}/{kind}/{name}", value) for kind in _KINDS for name, value in _ANY.items()):
+            if os.path.exists(path):
+                with contextlib.closing(Setting(path)) as setting:
+                    setting.set(value)
         self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/fail-nth", os.O_RDWR)
         os.write(self._file, str(self._number).encode())
         return self
