@@ -5,6 +5,8 @@
 //! `src/` and this crate are copied; in the copy, the texts below are replaced by ones that do the wrong thing if
 //! `super::fault::on(name)` says so. One build has them all; the environment variable RAID456_FAULT switches one on. The
 //! sources themselves know nothing of this. A text that is no longer there fails the test: bring the table up to date.
+//!
+//! The logic is `src/raid`, and of the driver what the simulator shares with it: how many kits there are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,23 @@ use std::time::Instant;
 /// One fault.
 struct Fault {
     name: &'static str,
-    /// A file of src/raid.
+    /// A file of src/raid, or with its folder another one of src.
     file: &'static str,
     /// What stands there, exactly once; nothing if it is planted together with another fault.
     text: &'static str,
     /// What stands there in the copy.
     instead: &'static str,
+}
+
+impl Fault {
+    /// Its file, from src on.
+    fn path(&self) -> PathBuf {
+        if self.file.contains('/') {
+            self.file.into()
+        } else {
+            Path::new("raid").join(self.file)
+        }
+    }
 }
 
 /// Seeds within which each fault must be found.
@@ -121,6 +134,15 @@ const FAULTS: &[Fault] = faults! {
     "starved-span-keeps-kits", "accept.rs",
         "            if !cached.is_empty() {" =>
         "            if !cached.is_empty() && !super::fault::on(\"starved-span-keeps-kits\") {";
+    "kit-counted-that-was-not-made", "array/stock.rs",
+        "let made = make()?;" =>
+        "let made = make();\n        if made.is_none() && crate::raid::fault::on(\"kit-counted-that-was-not-made\") { self.total.fetch_add(1, Ordering::Relaxed); }\n        let made = made?;";
+    "last-kit-given-back", "array/stock.rs",
+        "self.total().saturating_sub(self.kept)" =>
+        "self.total().saturating_sub(if crate::raid::fault::on(\"last-kit-given-back\") { 0 } else { self.kept })";
+    "last-kit-given-back", "array/stock.rs",
+        "(total > self.kept).then(|| total - 1)" =>
+        "(total > if crate::raid::fault::on(\"last-kit-given-back\") { 0 } else { self.kept }).then(|| total - 1)";
     "evicted-blocks-stay-cached", "span.rs",
         "            *column = Column::default();" =>
         "            let stays = super::fault::on(\"evicted-blocks-stay-cached\");
@@ -338,35 +360,37 @@ fn build() -> PathBuf {
     for file in ["Cargo.toml", "Cargo.lock"] {
         update(&copy.join("tests/host").join(file), &read(&host.join(file)));
     }
-    let raid = copy.join("src/raid");
-    let mut files: Vec<(&str, String)> = Vec::new();
+    let src = copy.join("src");
+    let mut files: Vec<(PathBuf, String)> = Vec::new();
     for fault in FAULTS {
-        if !files.iter().any(|(file, _)| *file == fault.file) {
-            files.push((fault.file, read(&top.join("src/raid").join(fault.file))));
+        let path = fault.path();
+        if !files.iter().any(|(file, _)| *file == path) {
+            let text = read(&top.join("src").join(&path));
+            files.push((path.clone(), text));
         }
-        for (_, text) in files.iter_mut().filter(|(file, _)| *file == fault.file) {
+        for (_, text) in files.iter_mut().filter(|(file, _)| *file == path) {
             if fault.text.is_empty() {
                 continue;
             }
-            let count = text.matches(fault.text).count();
+            let (count, shown) = (text.matches(fault.text).count(), path.display());
             assert_eq!(
                 count, 1,
-                "fault {}: src/raid/{} should hold this once: {}\nthe logic has changed; bring the table in \
+                "fault {}: src/{} should hold this once: {}\nthe logic has changed; bring the table in \
                  tests/host/tests/sim_faults.rs up to date",
-                fault.name, fault.file, fault.text
+                fault.name, shown, fault.text
             );
             *text = text.replace(fault.text, fault.instead);
         }
     }
     for (file, text) in files {
-        update(&raid.join(file), &text);
+        update(&src.join(file), &text);
     }
     let crate_root = read(&top.join("src/raid/mod.rs"));
     update(
-        &raid.join("mod.rs"),
+        &src.join("raid/mod.rs"),
         &format!("{crate_root}\npub(crate) mod fault;\n"),
     );
-    update(&raid.join("fault.rs"), SWITCH);
+    update(&src.join("raid/fault.rs"), SWITCH);
 
     let target = copy.join("target");
     let status = Command::new(env!("CARGO"))
@@ -442,7 +466,7 @@ fn update(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
-/// Copies the Rust files of a tree, except those of src/raid that get faults; files that are gone there go here too.
+/// Copies the Rust files of a tree, except those that get faults; files that are gone there go here too.
 fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory for the copy");
     let entries = |path: &Path| -> Vec<PathBuf> {
@@ -471,5 +495,5 @@ fn is_planted(path: &Path) -> bool {
     path.ends_with("raid/mod.rs")
         || FAULTS
             .iter()
-            .any(|fault| path.ends_with(Path::new("raid").join(fault.file)))
+            .any(|fault| path.ends_with(Path::new("src").join(fault.path())))
 }

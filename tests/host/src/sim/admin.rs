@@ -49,6 +49,7 @@ impl Sim {
             Admin::Idle if self.stalled > PATIENCE && self.requests.len() > 0 => false,
             Admin::Idle if self.cache_rng.chance(self.config.resizes) => self.resize_cache(),
             Admin::Idle if self.trust_rng.chance(self.config.distrusts) => self.distrust(),
+            Admin::Idle if self.give_rng.chance(self.config.gives_back) => self.give_back(),
             Admin::Idle => self.rng.chance(self.config.trouble) && self.something_happens(),
             Admin::Suspending(next) => self.suspended(next),
             Admin::Quiescing { suspended } => {
@@ -133,7 +134,14 @@ impl Sim {
         };
         self.count(Event::CacheResized);
         self.note(|| format!("stripe_cache_size {kits}"));
-        self.table.resize(kits, self.md.slots.len());
+        let mut room = self.room_for(kits);
+        let there = || {
+            room = room.saturating_sub(1);
+            room > 0
+        };
+        if !self.table.resize(kits, self.md.slots.len(), there) {
+            self.count(Event::CacheRefused);
+        }
         self.wake_starved();
         true
     }

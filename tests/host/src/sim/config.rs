@@ -30,6 +30,9 @@ const STREAM_SALT: u64 = 1;
 /// What of the dice decides whether the number of kits changes while the array works: not in the seeds that are kept.
 const CACHE_SALT: u64 = 3;
 
+/// What of the dice decides whether the kernel has kits back: not in the seeds that are kept.
+const GIVE_SALT: u64 = 106;
+
 /// What of the dice decides whether parity is declared not to be known.
 const TRUST_SALT: u64 = 4;
 
@@ -73,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) kits: u32,
     /// The number of kits is changed, each time the administrator is looked at.
     pub(crate) resizes: u32,
+    /// The kernel has some kits back, each time the administrator is looked at.
+    pub(crate) gives_back: u32,
     /// Parity is declared not to be known, each time the administrator is looked at.
     pub(crate) distrusts: u32,
     /// Members end their bios inside the submission, as a RAM disk does.
@@ -134,6 +139,7 @@ impl Config {
         let mut replace = Self::replace_dice(seed);
         let mut stream = Rng::new(mix(seed, STREAM_SALT));
         let mut cache = Self::cache_dice(seed);
+        let mut give = Self::give_dice(seed);
         let streams = if stream.chance(250) {
             stream.pick(&[300, 800])
         } else {
@@ -188,6 +194,11 @@ impl Config {
             kits,
             resizes: if cache.chance(300) {
                 cache.pick(&[20, 100, 300])
+            } else {
+                0
+            },
+            gives_back: if give.chance(300) {
+                give.pick(&[20, 100, 300])
             } else {
                 0
             },
@@ -254,6 +265,7 @@ impl Config {
         self.power_cuts = 0;
         self.replaces = 0;
         self.resizes = 0;
+        self.gives_back = 0;
         self.distrusts = 0;
     }
 
@@ -265,6 +277,11 @@ impl Config {
     /// The dice for all that has to do with another number of kits.
     pub(crate) fn cache_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, CACHE_SALT))
+    }
+
+    /// The dice for all that has to do with kits that the kernel has back.
+    pub(crate) fn give_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, GIVE_SALT))
     }
 
     /// The dice for all that has to do with parity that is not known.

@@ -24,7 +24,7 @@
 //! | `admin`     | failures, spares, quiesce, the shrinker                                                   |
 //! | `silent`    | corruption behind the array's back, and which blocks are to be located                    |
 //! | `power`     | power cuts and assembly                                                                   |
-//! | `shortage`  | memory that is not there when somebody asks for it                                        |
+//! | `shortage`  | memory that is not there when somebody asks for it, and kits that the kernel has back     |
 //!
 //! and what judges it: `history` (what each sector may hold, going by the writes that were made), `oracle` (parity, the
 //! cache, refusals) and `held` (what members hold of what is said to be done). All is done in small steps, one actor at a time, chosen by the dice.
@@ -87,7 +87,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use submit::{Submitter, Unposted};
 use sync::Sync;
-use table::Table;
+use table::{Table, KEPT};
 
 /// Scheduler steps in a row in which nobody could go on.
 const STUCK: u32 = 20_000;
@@ -114,6 +114,7 @@ struct Sim {
     /// For engines that fail.
     engine_rng: Rng,
     cache_rng: Rng,
+    give_rng: Rng,
     trust_rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
@@ -269,6 +270,9 @@ impl Sim {
         let (kits, total) = (self.table.count_kits(), self.table.total_kits());
         if kits != total {
             self.fail(&format!("{total} kits"), format!("{kits}"));
+        }
+        if kits < KEPT as usize {
+            self.fail("the kits that are kept", format!("{kits}"));
         }
         let counts = [
             ("references that quiesce waits for", self.md.inflight),

@@ -3,14 +3,24 @@
 //! Memory that is not there: at every point where the driver's code asks for some without waiting, it may get none.
 //!
 //! The points are the kits of strips, one by one; span objects with their parts, for submitters, the sync thread and the
-//! array's thread; what a NOWAIT request is accounted with; and what a job on an engine takes. They are counted from the start of a run.
+//! array's thread; what a NOWAIT request is accounted with; what a job on an engine takes; and the kits that are made again. They are
+//! counted from the start of a run.
 //!
-//! Not among them: kits that submitters make again after the kernel had some back. None is given back for good here.
+//! In some runs, of those that are not small, the kernel has kits back, and a larger cache is refused. Then submitters and the sync
+//! thread make some again, and may find no memory for that, whatever else fails.
 
+use super::report::Event;
 use super::rng::{mix, Rng};
+use super::Sim;
 
 /// What of the dice decides who gets no memory: all others fall as they do without that.
 const SALT: u64 = 77;
+
+/// Kits that one who may block makes again at once, at most.
+const REGROWN: u32 = 4;
+
+/// How many of a thousand of those there is no memory for, as the kernel was short of it.
+const NOT_MADE: u32 = 300;
 
 /// Which of those who ask for memory get none.
 #[derive(Clone, Debug, Default)]
@@ -85,5 +95,69 @@ impl Memory {
     /// How often somebody has asked, and has got nothing.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.asked, self.failed)
+    }
+}
+
+impl Sim {
+    /// The kernel is short of memory, and has some kits back: free ones, and then those of spans that are not used, but for what is
+    /// kept, and none while somebody waits for one. Returns whether it got one.
+    pub(crate) fn give_back(&mut self) -> bool {
+        let most = 1 + self.give_rng.below(self.config.kits);
+        let mut freed = 0;
+        while freed < most && !self.table.anybody_starves() {
+            if self.table.shrink() {
+                freed += 1;
+                self.count(Event::GivenBack);
+            } else if !self.table.may_shrink() || !self.table.reclaim() {
+                break;
+            }
+        }
+        if freed > 0 {
+            self.note(|| format!("the kernel has {freed} kits back"));
+        }
+        freed > 0
+    }
+
+    /// Who may block makes some of the kits that there should be, before he waits for a span: those that were given back, or that could
+    /// not be made.
+    pub(crate) fn regrow(&mut self) {
+        if !self.table.lacks_kits() {
+            return;
+        }
+        let members = self.md.slots.len();
+        let mut made = 0;
+        for _ in 0..REGROWN {
+            let Self {
+                table,
+                give_rng,
+                memory,
+                ..
+            } = self;
+            let mut lacking = false;
+            let there = || {
+                lacking = give_rng.chance(NOT_MADE) || memory.fails();
+                !lacking
+            };
+            if !table.regrow(members, there) {
+                if lacking {
+                    self.count(Event::NotMade);
+                }
+                break;
+            }
+            made += 1;
+            self.count(Event::MadeAgain);
+        }
+        if made > 0 {
+            self.note(|| format!("{made} kits are made again"));
+        }
+        self.wake_starved();
+    }
+
+    /// For how many kits there is memory when somebody asks for `kits` in all: for enough, but where the kernel has some back.
+    pub(crate) fn room_for(&mut self, kits: u32) -> u32 {
+        if self.config.gives_back == 0 {
+            return u32::MAX;
+        }
+        1 + self.give_rng.below(2 * kits)
     }
 }

@@ -87,6 +87,7 @@ impl Sim {
             replace_rng: Config::replace_dice(!seed),
             engine_rng: Config::engine_dice(!seed),
             cache_rng: Config::cache_dice(!seed),
+            give_rng: Config::give_dice(!seed),
             trust_rng: Config::trust_dice(seed.rotate_left(32)),
             rng,
             config,

@@ -63,6 +63,8 @@ struct Call {
     write_started: bool,
     /// The flush of the bitmap that a write waits for.
     sequence: Option<u32>,
+    /// It has tried to make kits again before it waits for a span.
+    regrown: bool,
 }
 
 /// A task that makes requests.
@@ -346,6 +348,10 @@ impl Sim {
                 generation: 0,
             };
             if !call.reserved.iter().any(|(reserved, _)| *reserved == key) {
+                if call.reserved.is_empty() && !nowait && !call.regrown {
+                    call.regrown = true;
+                    self.regrow();
+                }
                 let none = call.reserved.len() == RESERVED || self.memory.fails();
                 let entry = self.find_span(key).filter(|_| !none);
                 let Some(entry) = entry else {
@@ -449,6 +455,7 @@ impl Sim {
             }
         }
         call.reserved.clear();
+        call.regrown = false;
         call.start = call.at;
         Step::Post
     }
@@ -663,6 +670,7 @@ impl Call {
             inside: false,
             write_started: false,
             sequence: None,
+            regrown: false,
         }
     }
 }

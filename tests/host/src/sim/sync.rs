@@ -53,6 +53,8 @@ pub(crate) struct Sync {
     /// Sectors handed out, and sectors accounted for.
     issued: u64,
     done: u64,
+    /// It has tried to make kits again before it waits for a span.
+    regrown: bool,
     /// The bitmap cannot tell what a new member lacks.
     pub(crate) full: bool,
     /// Somebody asked for a check or a repair.
@@ -71,6 +73,7 @@ impl Sync {
             active: 0,
             issued: 0,
             done: 0,
+            regrown: false,
             full: false,
             requested: None,
             failures: 0,
@@ -250,6 +253,10 @@ impl Sim {
             sector: self.geometry.span_of(u64::from(at)),
             generation: 0,
         };
+        if !self.sync.regrown {
+            self.sync.regrown = true;
+            self.regrow();
+        }
         let found = (!self.memory.fails())
             .then(|| self.find_span(key))
             .flatten();
@@ -257,6 +264,7 @@ impl Sim {
             self.count(Event::NoSpan);
             return false;
         };
+        self.sync.regrown = false;
         if let Some(bitmap) = &mut self.bitmap {
             bitmap.start_sync(at, still_degraded);
             if bitmap.gaps.are_before(u64::from(at), u64::from(limit)) {

@@ -20,6 +20,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+/// Kits that an array keeps however short memory is. The driver keeps more, and one has to do.
+pub(crate) const KEPT: u32 = 1;
+
 /// The pages of a strip: eight sectors of each member.
 pub(crate) type Kit = Vec<[u64; 8]>;
 
@@ -238,7 +241,7 @@ impl Table {
         let mut table = Self {
             entries: (0..spans).map(entry).collect(),
             free_kits: Vec::new(),
-            stock: Stock::new(0, u32::MAX),
+            stock: Stock::new(KEPT, u32::MAX),
             deferred: Deferred::new(),
             ends: Ends::new(),
             starved: VecDeque::new(),
@@ -248,24 +251,75 @@ impl Table {
             watched: Vec::new(),
             clock: 0,
         };
-        table.resize(kits, members);
+        table.resize(kits, members, || true);
         table
     }
 
     /// Changes how many kits there should be: makes those that are missing, and drops those that are too many as far as nobody
-    /// works with them, the rest when they come back.
-    pub(crate) fn resize(&mut self, kits: u32, members: usize) {
+    /// works with them, the rest when they come back. Returns false if there was no memory, by `there`, for one that is to be made:
+    /// then there should be as many as there are, or as there should have been.
+    pub(crate) fn resize(
+        &mut self,
+        kits: u32,
+        members: usize,
+        mut there: impl FnMut() -> bool,
+    ) -> bool {
+        let before = self.stock.target();
         while self.stock.total() - self.count_free() > kits && self.reclaim() {}
         self.stock.aim(kits);
         while self.stock.total() > kits {
             let Some(kit) = self.free_kits.pop() else {
-                return;
+                return true;
             };
             self.give(kit);
         }
-        while let Some(kit) = self.stock.add(|| Some(vec![[0; 8]; members])) {
+        if kits <= before {
+            // What is missing was given back, and is made again by who asks for a strip.
+            return true;
+        }
+        let Self {
+            stock, free_kits, ..
+        } = self;
+        let make = || there().then(|| vec![[0; 8]; members]);
+        let filled = stock.fill(make, |kit| free_kits.push(kit));
+        if !filled {
+            stock.aim(stock.total().max(before));
+        }
+        filled
+    }
+
+    /// Frees a kit of the pool, if the array can do without it. Returns whether it did.
+    pub(crate) fn shrink(&mut self) -> bool {
+        if !self.may_shrink() {
+            return false;
+        }
+        let Some(kit) = self.free_kits.pop() else {
+            return false;
+        };
+        let freed = self.stock.may_go();
+        if !freed {
             self.give(kit);
         }
+        freed
+    }
+
+    /// Whether there are more kits than an array keeps.
+    pub(crate) fn may_shrink(&self) -> bool {
+        self.stock.spare() > 0
+    }
+
+    /// Whether there should be more kits than there are.
+    pub(crate) fn lacks_kits(&self) -> bool {
+        self.stock.total() < self.stock.wanted()
+    }
+
+    /// Makes a kit, if there should be more than there are and memory is `there`. Returns whether it did.
+    pub(crate) fn regrow(&mut self, members: usize, there: impl FnOnce() -> bool) -> bool {
+        let Some(kit) = self.stock.add(|| there().then(|| vec![[0; 8]; members])) else {
+            return false;
+        };
+        self.give(kit);
+        true
     }
 
     /// Takes a kit back, unless there are more than there should be. Returns whether somebody can have it.
