@@ -121,13 +121,6 @@ def stays_unreadable():
     array.expect_clean()
 
 
-def admit_writes(array, done):
-    """Says that writes are recorded, as whoever keeps the metadata does; of bad blocks that says nothing."""
-    while not done.wait(0.01):
-        if array.get("array_state") == "write-pending":
-            array.set("array_state", "active")
-
-
 def full_stripes(level):
     """A member refuses blocks while many full stripes are written at once: each of these is recorded as bad, and nobody gets what
     was there before. (The C module writes neighbours as one batch, and takes note of the first one's block alone.)"""
@@ -157,9 +150,7 @@ def unacknowledged(how):
     array = Array(disks, rawmd.NAME)
     geometry = array.geometry()
     array.set("safe_mode_delay", "0")
-    done = threading.Event()
-    threading.Thread(target=admit_writes, args=(array, done), daemon=True).start()
-    with Shadow(array.path) as shadow:
+    with rawmd.Keeper(array), Shadow(array.path) as shadow:
         shadow.fill()
         row = 20 * geometry.chunk
         dm("weak", *refusing(under, row, geometry.chunk))
@@ -183,7 +174,6 @@ def unacknowledged(how):
         expect("the write waits after the acknowledgement", False, writer.is_alive())
         expect("unacknowledged bad blocks", "", array.member(disks[1], "unacknowledged_bad_blocks"))
         shadow.verify("after that")
-    done.set()
 
 
 if __name__ == "__main__":

@@ -431,13 +431,6 @@ def dead_new():
     settle(array, shadow)
 
 
-def admit_writes(array, done):
-    """Says that what keeps writes back is recorded, as whoever keeps the metadata does; of members and bad blocks that says nothing."""
-    while not done.wait(0.01):
-        if array.get("array_state") == "write-pending":
-            array.set("array_state", "active")
-
-
 def refuses_as_member():
     """A replacement that is in sync does not take a write, while its member, which has failed for it, is still there, for whoever keeps the
     metadata has not said that it knows: a block is recorded as bad, and the array lacks no member."""
@@ -448,39 +441,34 @@ def refuses_as_member():
     expect("start", "", rawmd.start(disks, metadata="external:test", state="external_bbl", size=8192))
     array, old = Array(disks + [new], rawmd.NAME), disks[1]
     array.set("safe_mode_delay", "0")
-    done = threading.Event()
-    threading.Thread(target=admit_writes, args=(array, done), daemon=True).start()
-    try:
-        with Shadow(array.path) as shadow:
-            shadow.fill()
-            array.set("sync_action", "frozen")
-            array.set(f"dev-{name_of(old)}/state", "want_replacement")
-            number = os.stat(new).st_rdev
-            array.set("new_dev", f"{os.major(number)}:{os.minor(number)}")
-            array.set(f"dev-{name_of(new)}/state", "external_bbl")
-            array.set(f"dev-{name_of(new)}/slot", "1")
-            array.set("sync_action", "recover")
-            wait_for("the replacement is in sync", lambda: {"in_sync", "replacement"} <= array.state(new), 20)
-            expect("its member", {"faulty", "blocked"}, array.state(old) & {"faulty", "blocked", "in_sync"})
-            geometry = array.geometry()
-            stripe = next(stripe for stripe in range(7, 20) if 1 in geometry.row(stripe).data)
-            bad = stripe * geometry.chunk
-            dm("new", *refusing(under, bad, geometry.chunk))
-            data = pattern("new", 4096)
-            writer = threading.Thread(target=lambda: shadow.write(geometry.array_sector(1, bad) * SECTOR, data), daemon=True)
-            writer.start()
-            wait_for("the block is bad, and the replacement has not failed",
-                     lambda: "faulty" in array.state(new) or array.member(new, "unacknowledged_bad_blocks") == f"{bad} 8", 20)
-            expect("the replacement", {"in_sync", "write_error"}, array.state(new) & {"in_sync", "write_error", "faulty"})
-            expect("missing members", "0", array.get("degraded"))
-            # All of that is recorded.
-            array.set(f"dev-{name_of(new)}/bad_blocks", f"{bad} 8")
-            array.set(f"dev-{name_of(old)}/state", "-blocked")
-            writer.join(20)
-            expect("the write waits after that", False, writer.is_alive())
-            shadow.verify("what was written")
-    finally:
-        done.set()
+    with rawmd.Keeper(array), Shadow(array.path) as shadow:
+        shadow.fill()
+        array.set("sync_action", "frozen")
+        array.set(f"dev-{name_of(old)}/state", "want_replacement")
+        number = os.stat(new).st_rdev
+        array.set("new_dev", f"{os.major(number)}:{os.minor(number)}")
+        array.set(f"dev-{name_of(new)}/state", "external_bbl")
+        array.set(f"dev-{name_of(new)}/slot", "1")
+        array.set("sync_action", "recover")
+        wait_for("the replacement is in sync", lambda: {"in_sync", "replacement"} <= array.state(new), 20)
+        expect("its member", {"faulty", "blocked"}, array.state(old) & {"faulty", "blocked", "in_sync"})
+        geometry = array.geometry()
+        stripe = next(stripe for stripe in range(7, 20) if 1 in geometry.row(stripe).data)
+        bad = stripe * geometry.chunk
+        dm("new", *refusing(under, bad, geometry.chunk))
+        data = pattern("new", 4096)
+        writer = threading.Thread(target=lambda: shadow.write(geometry.array_sector(1, bad) * SECTOR, data), daemon=True)
+        writer.start()
+        wait_for("the block is bad, and the replacement has not failed",
+                 lambda: "faulty" in array.state(new) or array.member(new, "unacknowledged_bad_blocks") == f"{bad} 8", 20)
+        expect("the replacement", {"in_sync", "write_error"}, array.state(new) & {"in_sync", "write_error", "faulty"})
+        expect("missing members", "0", array.get("degraded"))
+        # All of that is recorded.
+        array.set(f"dev-{name_of(new)}/bad_blocks", f"{bad} 8")
+        array.set(f"dev-{name_of(old)}/state", "-blocked")
+        writer.join(20)
+        expect("the write waits after that", False, writer.is_alive())
+        shadow.verify("what was written")
 
 
 def cases():

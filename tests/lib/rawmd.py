@@ -7,9 +7,11 @@ mdadm refuses much bad input by itself; the kernel must refuse it too.
 import errno
 import os
 import struct
+import threading
 
 from disk import Disk, SECTOR
 from raid import Array, name_of
+from report import Failed, note
 
 NAME = "md9"
 
@@ -83,6 +85,56 @@ def clear():
     """Takes the array down, whether it started or not."""
     if os.path.isdir(f"/sys/block/{NAME}/md"):
         Array([], NAME).try_set("array_state", "clear")
+
+
+class Keeper:
+    """Who keeps the metadata of an array that start() was given metadata="external:..." for, within it: says that writes are recorded. Of
+    members that have failed, and of bad blocks, nothing until the end. Then of everything, also after a case that has failed, so that
+    nobody waits for that any more; and the array is stopped. Nobody may have it open by then, but for requests that wait."""
+
+    def __init__(self, array):
+        self._array, self._all, self._over = array, threading.Event(), threading.Event()
+        # The members that were said to be blocked no more.
+        self._told = set()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, failed, *_):
+        self._all.set()
+        try:
+            # md does not stop it before the last request has ended.
+            self._array.stop()
+        except Failed as problem:
+            if not failed:
+                raise
+            note(str(problem))
+        finally:
+            self._over.set()
+            self._thread.join()
+
+    def _work(self):
+        while not self._over.wait(0.01):
+            try:
+                self._record()
+            except OSError:
+                # A member, or the array, has gone.
+                pass
+
+    def _record(self):
+        array = self._array
+        if array.get("array_state") == "write-pending":
+            array.try_set("array_state", "active")
+        if not self._all.is_set():
+            return
+        for folder in [name for name in os.listdir(array.md) if name.startswith("dev-")]:
+            for line in array.get(f"{folder}/unacknowledged_bad_blocks").splitlines():
+                array.try_set(f"{folder}/bad_blocks", line)
+            if folder not in self._told or "blocked" in array.get(f"{folder}/state").split(","):
+                self._told.add(folder)
+                array.try_set(f"{folder}/state", "-blocked")
 
 
 def edit_superblock(path, **values):
