@@ -607,8 +607,6 @@ class Schedule:
         if self.writing_c() or not self.can_force() or any(how != "faulty" for how in self.lost.values()):
             return False
         self.check.command("eio 1")
-        # A write that is under way then may end well without its parity: what else its row had on the first one to die is lost.
-        self.check.command("dying 1")
         alive = self.present()
         dying = self.rng.sample(alive, self.parities + 1 - len(self.lost))
         for path in dying:
@@ -622,7 +620,6 @@ class Schedule:
         for path in dying:
             self.disks.heal(path)
         self.check.command("cut 1")
-        self.check.command("dying 0")
         self.assemble_keeping(alive, force=True)
         self.check.command("eio 0")
         self.needs_repair = True

@@ -9,7 +9,6 @@
  *               nothing is known of a device of N sectors; the array's chunk in sectors and its number of data members;
  *               cached: what was not flushed may be lost by a power cut
  *   eio 0|1     whether an I/O may fail from now on
- *   dying 0|1   whether more members are being lost than parity makes up for: it may not know of writes that end meanwhile
  *   run dev=PATH rw=mix|fill|verify [jobs=N] [depth=N] [longest=SECTORS] [seed=N], and for a mix
  *       [reads=PERCENT] [fua=PERCENT] [discards=PERCENT] [nowait=PERCENT] [flush=PERMILLE] [pause=PERMILLE]
  *               begins a load in the background: of all sorts; writing everything once; reading everything once
@@ -216,8 +215,6 @@ static int obey(char *text)
 		ret = running ? finish() : 0;
 	} else if (!strcmp(word, "eio") && text) {
 		WRITE_ONCE(shape.eio, *text == '1');
-	} else if (!strcmp(word, "dying") && text) {
-		WRITE_ONCE(shape.dying, *text == '1');
 	} else if (!strcmp(word, "cut") && text && idle) {
 		model_cut(*text == '1');
 	} else if (!strcmp(word, "settle") && idle) {

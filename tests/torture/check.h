@@ -24,7 +24,6 @@ struct value {
 	bool wild;		/* no write, but anything at all */
 	bool fua;
 	bool zero;		/* a discard: zeroes */
-	bool dying;		/* it ended while members were being lost: parity may know nothing of it */
 	bool past;		/* overwritten, but not by anything durable: a power cut may bring it back */
 };
 
@@ -51,7 +50,6 @@ struct model_shape {
 	u32 block;		/* logical block size */
 	bool cached;		/* what was not flushed may be lost by a power cut */
 	bool eio;		/* I/O errors are legal */
-	bool dying;		/* more members are being lost than parity makes up for */
 	u64 seed;
 };
 

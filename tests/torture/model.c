@@ -192,7 +192,6 @@ void model_write_end(u32 sector, u32 count, u32 issued, blk_status_t status)
 				continue;
 			table[i].values[k].ended = ticks;
 			table[i].values[k].failed = status;
-			table[i].values[k].dying = shape.dying;
 		}
 		drop(&table[i]);
 	}
@@ -392,20 +391,9 @@ static bool uncertain(const struct sector *sector)
 	return sector->count > 1;
 }
 
-static bool dying(const struct sector *sector)
-{
-	u32 k;
-
-	for (k = 0; k < sector->count; k++)
-		if (sector->values[k].dying)
-			return true;
-	return false;
-}
-
 /*
  * The power went, or too many members are gone: no I/O is in flight. What could be brought back may be there. With `hole`
- * parity is no help any more in rows where something is uncertain: all of such a row may be anything. Where writes have ended
- * with success while members were being lost, these are there, but the rest of their rows cannot be computed any more.
+ * parity is no help any more in rows where something is uncertain: all of such a row may be anything.
  */
 void model_cut(bool hole)
 {
@@ -423,26 +411,17 @@ void model_cut(bool hole)
 	}
 	for (i = 0; hole && i < rows; i += STRIP) {
 		u32 base = i / shape.chunk * stripe + i % shape.chunk;
-		bool any = false, torn = false;
+		bool any = false;
 
 		for (d = 0; d < shape.data; d++)
-			for (k = 0; k < STRIP; k++) {
+			for (k = 0; k < STRIP; k++)
 				any |= uncertain(&table[base + d * shape.chunk + k]);
-				torn |= dying(&table[base + d * shape.chunk + k]);
-			}
-		for (d = 0; (any || torn) && d < shape.data; d++)
+		for (d = 0; any && d < shape.data; d++)
 			for (k = 0; k < STRIP; k++) {
-				struct sector *sector = &table[base + d * shape.chunk + k];
-
-				if (!any && dying(sector))
-					continue;
-				sector->values[0] = anything();
-				sector->count = 1;
+				table[base + d * shape.chunk + k].values[0] = anything();
+				table[base + d * shape.chunk + k].count = 1;
 			}
 	}
-	for (i = 0; i < shape.sectors; i++)
-		for (k = 0; k < table[i].count; k++)
-			table[i].values[k].dying = false;
 	spin_unlock_irq(&lock);
 }
 
