@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml disks=5 disk-size=12 timeout=120
-"""How many read errors a member is allowed, blocks that stay unreadable when they are written again, and bad blocks that
-whoever keeps the metadata has not acknowledged. What else there is about bad blocks: member_errors.py, unreadable.py."""
+"""How many read errors a member is allowed, blocks that stay unreadable when they are written again, those that are being written again when the
+array is stopped, and bad blocks that whoever keeps the metadata has not acknowledged. What else there is about bad blocks: member_errors.py,
+unreadable.py."""
 
 import os
+import re
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +18,7 @@ from disk import Disk, SECTOR, Shadow, pattern
 from mapper import Dust, dm, linear, refusing
 from raid import Array, name_of, rams, stop_all
 from report import Skipped, expect, expect_match, expect_no_match, run, wait_for, within
+from torture import Disks
 import kernel
 import rawmd
 
@@ -121,6 +125,81 @@ def stays_unreadable():
     array.expect_clean()
 
 
+def waits(task):
+    """Whether a task waits in the kernel, and is not to be interrupted, for some time."""
+    for _ in range(30):
+        with open(f"/proc/{task}/stat", encoding="ascii", errors="replace") as file:
+            if file.read().rpartition(")")[2].split()[0] != "D":
+                return False
+        time.sleep(0.01)
+    return True
+
+
+def stopped_meanwhile(level, how):
+    """A block that members cannot read has been computed for its reader, and is on its way to them again, when the array is stopped; mdadm waits
+    for that. They refuse it, or cannot read it again: it is on their lists of bad blocks, and without lists they fail, as they do if they die.
+    The array stops, and its superblocks tell of that."""
+    not_for_c("has its thread wait for the superblock then, which nobody writes while md stops the array: neither ends (by reading)")
+    disks = Disks(level - 1, 12, late=True)
+    slots, members = range(1, level - 3), list(disks.paths)
+    weak = {slot: disks.paths[slot] for slot in slots}
+    for slot, path in weak.items():
+        members[slot] = dm(f"weak{slot}", linear(path))
+    array = Array.create(members, level=level, size=8)
+    shadow = Shadow(array.path)
+    shadow.fill()
+    # Nothing of that is in memory then, and nothing has to be recorded.
+    shadow.close()
+    array.stop()
+    array = Array.assemble(members, *(["--update=no-bbl"] if how == "no lists" else []))
+    shadow.reopen()
+    geometry = array.geometry()
+    row = next(stripe for stripe in range(20, 40) if set(slots) <= set(geometry.row(stripe).data)) * geometry.chunk + 40
+    bad = {slot: array.data_offset(members[slot]) // SECTOR + row for slot in slots}
+    for slot, path in weak.items():
+        dm(f"weak{slot}", *refusing(path, bad[slot], STRIP, "reads"))
+    wait_for("the array is clean", lambda: array.get("array_state") == "clean", 20)
+
+    def on_their_way():
+        return [disks.state(path)["waiting"] for path in weak.values()]
+
+    log = kernel.Log()
+    for path in weak.values():
+        disks.tell(path, "hold", 2)
+    try:
+        expect("writes on their way before", [0] * len(weak), on_their_way())
+        # One block: the others of the row are read for it.
+        shadow.verify("the block", geometry.array_sector(1, row) * SECTOR, STRIP * SECTOR)
+        wait_for("it is written again, and so are those that could not be read for it", lambda: all(on_their_way()), 20)
+        shadow.close()
+        stopping = subprocess.Popen(["mdadm", "--stop", array.path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("mdadm waits for that", lambda: waits(stopping.pid), 20)
+        for slot, path in weak.items():
+            if how == "dead":
+                disks.tell(path, "dead", 1)
+            elif how != "unreadable":
+                disks.tell(path, "refuse", bad[slot], STRIP)
+    finally:
+        for path in weak.values():
+            disks.tell(path, "hold", 0)
+    expect("status of mdadm --stop", 0, within(20, stopping.wait))
+    fails = how in ("no lists", "dead")
+    for slot in slots if fails else ():
+        expect_match("the log", rf"Disk failure on {name_of(members[slot])}, disabling device", log.text())
+    for slot, path in weak.items():
+        disks.heal(path)
+        dm(f"weak{slot}", linear(path))
+    wanted = "".join("." if fails and slot in slots else "A" for slot in range(len(members)))
+    found = kernel.sh("mdadm", "--examine", members[0])[1]
+    expect_match("what a superblock says of the members", rf"Array State : {re.escape(wanted)} ", found)
+    array = Array.assemble([path for slot, path in enumerate(members) if wanted[slot] == "A"], "--run")
+    shadow.reopen()
+    if not fails:
+        expect("bad blocks", [f"{bad[slot]} {STRIP}" for slot in slots], [array.member(members[slot], "bad_blocks") for slot in slots])
+    shadow.verify("after stop and assembly")
+    shadow.close()
+
+
 def full_stripes(level):
     """A member refuses blocks while many full stripes are written at once: each of these is recorded as bad, and nobody gets what
     was there before. (The C module writes neighbours as one batch, and takes note of the first one's block alone.)"""
@@ -176,6 +255,12 @@ def unacknowledged(how):
         shadow.verify("after that")
 
 
+def cleanup():
+    """Takes everything down."""
+    stop_all()
+    Disks.remove()
+
+
 if __name__ == "__main__":
     run([
         ("raid5: as many read errors as are allowed, and one more", lambda: allowed(5)),
@@ -183,8 +268,12 @@ if __name__ == "__main__":
         ("no read error is allowed", none_allowed),
         ("read errors, where nobody has said how many are allowed", default),
         ("blocks that stay unreadable when they are written again", stays_unreadable),
+        *[(f"raid{level}: a block that is being written again {title} while the array is stopped",
+           lambda level=level, how=how: stopped_meanwhile(level, how))
+          for level, how, title in ((5, "refused", "is refused"), (5, "no lists", "is refused by a member without a list"),
+                                    (6, "dead", "meets the deaths of its members"), (6, "unreadable", "cannot be read again"))],
         ("raid5: full stripes with blocks that a member refuses", lambda: full_stripes(5)),
         ("raid6: full stripes with blocks that a member refuses", lambda: full_stripes(6)),
         ("bad blocks that wait to be acknowledged", lambda: unacknowledged("unblocked")),
         ("bad blocks that wait to be acknowledged, by the list alone", lambda: unacknowledged("list")),
-    ], cleanup=stop_all)
+    ], cleanup=cleanup)
