@@ -12,9 +12,10 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from compare import differences, drivers, under_each
+from disk import Disk, errno_of, pattern
 from md_llbitmap import lockless
 from raid import Array, rams, stop_all
-from report import Failed, expect, note, run
+from report import Failed, expect, note, run, within
 
 VALUES = ("0", "1", "2", "-1", "8", "4096", "none", "abc", "", " ", "0x10", "1 2", "99999999999999999999", "1" * 300)
 # Beside those: what some files know; of array_state's nothing that stops the array.
@@ -67,8 +68,18 @@ def whole(level, bitmap):
     return Array.create(rams(4), level=level, size=2, chunk=64, bitmap=bitmap)
 
 
-def every(level, bitmap, folders):
-    """{(file, value): (errno, value afterwards)} of all files in these folders of an array's."""
+def used(array, turn):
+    """How a write ends after a store, its errno or ""; what was written is read."""
+    data = pattern(turn, 4096)
+    with Disk(array.path) as disk:
+        place = turn * 81920 % (disk.size - 4096)
+        problem = within(60, lambda: errno_of(lambda: disk.write(place, data)))
+        return problem or ("" if disk.read(place, 4096) == data else "other data")
+
+
+def every(level, bitmap, folders, writes):
+    """{(file, value): (errno, value afterwards)} of all files in these folders of an array's. writes: with the end of a write after each store,
+    and what a check finds."""
     array = whole(level, bitmap)
     names = [f"{folder}{name}" for folder in folders for name in writable(f"{array.md}/{folder}")]
     found = {}
@@ -78,8 +89,8 @@ def every(level, bitmap, folders):
             continue
         # The array's own level comes first, which changes nothing: after the others it has another one under C.
         words = sorted(WORDS.get(name, WORDS.get(short, ())), key=lambda word: name == "level" and word != f"raid{level}")
-        for value in (*VALUES, *words):
-            problem = array.try_set(name, value)
+        for turn, value in enumerate((*VALUES, *words)):
+            problem = within(60, lambda name=name, value=value: array.try_set(name, value))
             if array.action() != "frozen":
                 array.wait_idle()
             after = ""
@@ -88,8 +99,10 @@ def every(level, bitmap, folders):
                     after = array.get(name)
                 except OSError as error:
                     after = str(error.errno)
-            found[f"{name} < {value[:24]!r}"] = (problem, after)
+            found[f"{name} < {value[:24]!r}"] = (problem, after, used(array, turn) if writes else "")
         array.try_set("sync_action", "idle")
+        if writes:
+            found[f"{name}, in the end"] = (array.scan(),)
         # What one file did is not there for the next one. (What these do is there on purpose; and such an array takes long to make.)
         if bitmap != "lockless":
             array.stop()
@@ -99,10 +112,10 @@ def every(level, bitmap, folders):
     return found
 
 
-def both(level, bitmap="none", folders=FOLDERS, least=300):
+def both(level, bitmap="none", folders=FOLDERS, least=300, writes=False):
     """The differences that nobody explains are none; and none of those that are explained is something taken here, and refused by
     the C module. least: of so many stores."""
-    found, names = under_each(lambda _driver: every(level, bitmap, folders)), drivers()
+    found, names = under_each(lambda _driver: every(level, bitmap, folders, writes)), drivers()
     expect("files and values tried", True, len(found[0]) > least)
     unexplained = []
     for line in differences(*found, names):
@@ -120,7 +133,8 @@ def both(level, bitmap="none", folders=FOLDERS, least=300):
 if __name__ == "__main__":
     run([
         *[(f"every file, raid{level}", lambda level=level: both(level)) for level in ((4, 5, 6) if os.environ.get("ALL") else (5,))],
-        # No others: with a bitmap md core sets bits for ever when bitmap_set_bits gets a number that is far too large.
-        ("the bitmap's files, raid5", lambda: both(5, "internal", ("bitmap/",), 100)),
+        # No others: with a bitmap md core sets bits for ever when bitmap_set_bits gets a number that is far too large. The files are md core's; a driver's
+        # part is that it writes, whatever has become of the bitmap.
+        ("the bitmap's files, raid5", lambda: both(5, "internal", ("bitmap/",), 100, writes=True)),
         ("the lockless bitmap's files, raid5", lambda: both(5, "lockless", ("llbitmap/",), 40)),
     ], cleanup=stop_all)
