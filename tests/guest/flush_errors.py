@@ -121,7 +121,7 @@ def not_suspended():
         for path in array.members:
             disks.heal(path)
     for thread in (flush, suspension):
-        thread.join(30)
+        thread.join(30 * kernel.patience())
     expect("what has ended before the members have flushed", [], early)
     expect("what has ended then", ["flush", "suspension"], sorted(ended))
     shadow.verify("afterwards")
@@ -145,7 +145,7 @@ def failed_before(level):
         array.fail(path, anyway=True)
     wait_for("that is recorded", lambda: not any("blocked" in array.state(path) for path in dying), 10)
     array.set("suspend_hi", 0)
-    flush.join(10)
+    flush.join(10 * kernel.patience())
     expect("the flush", ["EIO"], ended)
     shadow.close()
 

@@ -13,7 +13,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import SECTOR
-from kernel import sh
+from kernel import patience, sh
 from nullblk import nullb, remove_all
 from raid import Array, name_of, stop_all
 from report import Failed, expect, expect_range, note, run
@@ -123,7 +123,7 @@ def after_the_record(level):
         flush.join(0.5)
         expect("the flush waits while the member is blocked", True, flush.is_alive())
         array.set(state, "-blocked")
-        flush.join(10)
+        flush.join(10 * patience())
         expect("the flush waits when the failure is recorded", False, flush.is_alive())
         os.fsync(file)
     finally:

@@ -249,7 +249,7 @@ def unacknowledged(how):
         array.set(f"dev-{name_of(disks[1])}/bad_blocks", f"{row} {STRIP}")
         if how == "unblocked":
             array.set(f"dev-{name_of(disks[1])}/state", "-blocked")
-        writer.join(10)
+        writer.join(10 * kernel.patience())
         expect("the write waits after the acknowledgement", False, writer.is_alive())
         expect("unacknowledged bad blocks", "", array.member(disks[1], "unacknowledged_bad_blocks"))
         shadow.verify("after that")

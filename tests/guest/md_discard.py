@@ -253,7 +253,7 @@ def under_load(level, what):
         turn += 1
     for worker in workers:
         worker.stop = True
-        worker.thread.join(60)
+        worker.thread.join(60 * kernel.patience())
         expect("a worker's problem", "", worker.problem or ("it hangs" if worker.thread.is_alive() else ""))
     note(f"{turn} turns, {sum(w.turns for w in workers)} requests, {sum(w.discards for w in workers)} discards")
     expect("some discards", True, sum(w.discards for w in workers) > 10)

@@ -226,7 +226,7 @@ def not_correctable(level):
             thread = stays(log, lambda: errno_of(lambda: disk.read(at * SECTOR, 4096)), "read error not correctable")
             # C reads it over and over again.
             dust.message("disable")
-            thread.join(20)
+            thread.join(20 * kernel.patience())
             expect("the read hangs", False, thread.is_alive())
 
     compare(body, [r"read error not correctable \(sector \d+ on dm-\d+\)"])
@@ -273,7 +273,7 @@ def too_many_errors(level):
             thread = stays(log, lambda: errno_of(lambda: disk.read(0, 1 << 20)), "Too many read errors")
             # C reads it over and over again.
             dm("tired", linear(ram))
-            thread.join(20)
+            thread.join(20 * kernel.patience())
             expect("the read hangs", False, thread.is_alive())
         stop_all()
         said = [(important, line) for important, line in log.lines() if re.search(r"read_errors >|Too many read errors", line)]
@@ -325,7 +325,7 @@ def replacement():
             row = next(stripe for stripe in range(4) if 1 in geometry.row(stripe).data) * geometry.chunk + 40
             dust.spoil(array.data_offset(spare[0]) // SECTOR + row)
             at = geometry.array_sector(1, row)
-            stays(log, lambda: shadow.disk.read(at * SECTOR, 4096), "read error on replacement device").join(20)
+            stays(log, lambda: shadow.disk.read(at * SECTOR, 4096), "read error on replacement device").join(20 * kernel.patience())
 
     compare(body, [r"read error on replacement device \(sector \d+ on dm-\d+\)"])
 

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from disk import Disk, SECTOR, pattern
 from load import Load
 from raid import Array, FULL_SPEED, rams, stop_all
-from report import expect, note, run, wait_for
+from report import expect, expect_range, note, run, wait_for
 import kernel
 
 
@@ -30,7 +30,8 @@ def under_load(level, change, **load):
         turn += 1
     work.finish()
     note(f"{turn} changes while fio ran")
-    expect("at least three changes", True, turn >= 3)
+    # Some take longer than the load on a slow kernel.
+    expect_range("changes", 3 if kernel.SLOW == 1 else 1, 1 << 20, turn)
     array.try_set("sync_action", "idle")
     array.wait_idle()
     array.expect_clean()
@@ -89,14 +90,14 @@ def suspended_range():
     for thread in threads:
         thread.start()
     for thread in threads[1:]:
-        thread.join(10)
+        thread.join(10 * kernel.patience())
     time.sleep(0.3)
     expect("writes that ended", ["after", "before"], sorted(done))
     with Disk(array.path) as disk:
         expect("bytes of a read inside", 4096, len(disk.read(5000 * SECTOR, 4096)))
     array.set("suspend_lo", 0)
     array.set("suspend_hi", 0)
-    threads[0].join(10)
+    threads[0].join(10 * kernel.patience())
     expect("writes that ended after the suspension", ["after", "before", "inside"], sorted(done))
     with Disk(array.path) as disk:
         expect("what was written inside", True, disk.read(5000 * SECTOR, 4096) == pattern("inside", 4096))
@@ -137,7 +138,7 @@ def stop_during_check():
         wait_for(f"a {name}", lambda: array.action() == name, 10)
         begin = time.monotonic()
         array = array.reassemble()
-        expect(f"stopping during {name} took less than 10 s", True, time.monotonic() - begin < 10)
+        expect_range(f"seconds that stopping during {name} takes, and an assembly", 0, 10 * kernel.SLOW, time.monotonic() - begin)
         array.wait_synced()
         array.expect_clean()
         stop_all()

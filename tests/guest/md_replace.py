@@ -466,7 +466,7 @@ def refuses_as_member():
         # All of that is recorded.
         array.set(f"dev-{name_of(new)}/bad_blocks", f"{bad} 8")
         array.set(f"dev-{name_of(old)}/state", "-blocked")
-        writer.join(20)
+        writer.join(20 * kernel.patience())
         expect("the write waits after that", False, writer.is_alive())
         shadow.verify("what was written")
 

@@ -52,7 +52,7 @@ class Writers:
         """Stops them all."""
         self.stop = True
         for thread in self.threads:
-            thread.join(20)
+            thread.join(20 * kernel.patience())
         expect("writers that hang", 0, sum(thread.is_alive() for thread in self.threads))
 
 

@@ -331,12 +331,12 @@ def bad_block_written(end):
     expect("bad blocks", 1, bad())
     if end != "taken":
         dm("refuses", *refusing(ram, row, chunk))
-    # Writes take long enough for something to happen between two of them.
-    dm("late", f"0 {size} delay {under} 0 0 {under} 0 200")
+    # Writes take long enough for something to happen between two of them, mdadm and dmsetup too.
+    dm("late", f"0 {size} delay {under} 0 0 {under} 0 {200 * kernel.SLOW}")
     writer = threading.Thread(target=lambda: shadow.write(at * SECTOR, pattern("new", chunk * SECTOR)), daemon=True)
     writer.start()
     if end == "taken":
-        writer.join(20)
+        writer.join(20 * kernel.patience())
         expect("bad blocks after the write", 0, bad())
     else:
         wait_for("a second bad block", lambda: bad() > 1, 20)
@@ -345,7 +345,7 @@ def bad_block_written(end):
     else:
         array.fail(member)
     wait_for("the member failed", lambda: "faulty" in array.state(member), 20)
-    writer.join(20)
+    writer.join(20 * kernel.patience())
     expect("the write hangs", False, writer.is_alive())
     if end != "taken" and kernel.driver() == "rust":
         expect_range("blocks that were tried alone, and the bad one, when the member failed", 2, chunk // 8 - 2, bad())
@@ -439,7 +439,7 @@ def write_meets_the_end(level):
         expect("ends of the write", [], ends)
     finally:
         kernel.sh("dmsetup", "resume", "slow")
-    writer.join(20)
+    writer.join(20 * kernel.patience())
     expect("ends of the write", ["EIO"], ends)
     shadow.close()
     array.stop()

@@ -82,7 +82,7 @@ class External:
     def take_out(self, lost):
         """mdmon takes the member out of the array. What the one of mdadm 4.4 could not do at once it tries again when something
         wakes its manager, which may be never: a signal does."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * kernel.patience()
         with open(f"/run/mdadm/{CONTAINER}.pid", encoding="ascii") as file:
             manager = int(file.read())
         while patiently(lambda: self.array.state(lost)):
@@ -172,8 +172,14 @@ def ended():
 def still():
     """Whether no write ends for a while."""
     before = ended()
-    time.sleep(1)
+    time.sleep(kernel.SLOW)
     return ended() == before
+
+
+def wait_for_writes():
+    """Until the load is at work: mdmon has said that the array is active."""
+    before = ended()
+    wait_for("writes end", lambda: ended() > before + 10, 20)
 
 
 def unrecorded(form):
@@ -185,7 +191,7 @@ def unrecorded(form):
     manager, _ = subject.monitor()
     lost = array.slots()[1]
     subject.load(reads=0, jobs=2, depth=32, fua=0)
-    time.sleep(0.3)
+    wait_for_writes()
     os.kill(manager, signal.SIGSTOP)
     try:
         array.set(f"dev-{name_of(lost)}/state", "faulty")
@@ -224,13 +230,13 @@ def busy(form):
     finally:
         os.kill(manager, signal.SIGCONT)
     subject.load(reads=0, jobs=2, depth=32, fua=0)
-    time.sleep(0.3)
+    wait_for_writes()
     os.kill(manager, signal.SIGSTOP)
     try:
         # Some writes are to be on their way, with what they read, when the member fails: md core lets none begin then.
         for path in subject.disks.paths:
             subject.disks.tell(path, "hold", 1)
-        time.sleep(0.2)
+        time.sleep(0.2 * kernel.SLOW)
         array.set(f"dev-{name_of(lost)}/state", "faulty")
         for path in subject.disks.paths:
             subject.disks.tell(path, "hold", 0)

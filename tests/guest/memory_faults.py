@@ -28,7 +28,6 @@ import kernel
 
 SECTOR = 512
 MIB = 5
-SLOW = 6 if kernel.flavour() == "debug" else 1
 # Some allocations are the debug kernel's own, which it can do without; and arrays with the least memory have fewer of them.
 FEWER = 3 if kernel.flavour() == "debug" or kernel.least() else 1
 # Of a start's allocations all that fail at first, and how much further the next one is each time then; and how many starts have to fail.
@@ -45,7 +44,7 @@ def wait_patiently(what, condition):
             return condition()
         except (OSError, MemoryError):
             return False
-    wait_for(what, holds, 30 * SLOW)
+    wait_for(what, holds, 30)
 
 
 class Subject:
@@ -73,7 +72,7 @@ class Subject:
 
     def set(self, name, value):
         """Stores an attribute, again as long as there is no memory for that."""
-        patiently(lambda: self.array.set(name, value), 20 * SLOW)
+        patiently(lambda: self.array.set(name, value))
 
     def replace_member(self, shortage):
         """A member fails, is removed, and another one is rebuilt in its place, while memory is short."""
@@ -102,13 +101,13 @@ class Subject:
         """The member that failed goes, and the spare comes."""
         array, lost = self.array, self.members[1]
         patiently(lambda: array.set(f"dev-{name_of(lost)}/state", "remove") if os.path.exists(
-            f"{array.md}/dev-{name_of(lost)}") else None, 20 * SLOW)
+            f"{array.md}/dev-{name_of(lost)}") else None, 20)
 
         def add():
             status, text = kernel.sh("mdadm", "--quiet", array.path, "--add", self.spare, check=False)
             if status and not os.path.exists(f"{array.md}/dev-{name_of(self.spare)}"):
                 raise Failed(text)
-        patiently(add, 20 * SLOW)
+        patiently(add)
         self.members[1], self.spare = self.spare, lost
         array.members = list(self.members)
 
@@ -120,7 +119,7 @@ class Subject:
     def resize_cache(self, shortage, never):
         """A larger cache is asked for, and a smaller one, by somebody who has no memory either: it is refused or done. At last, with
         memory for who asks, it is done, unless it `never` can be."""
-        file = patiently(lambda: os.open(f"{self.array.md}/stripe_cache_size", os.O_WRONLY), 20 * SLOW)
+        file = patiently(lambda: os.open(f"{self.array.md}/stripe_cache_size", os.O_WRONLY))
         refused = 0
         try:
             for strips in (400, 64, 400, 64, 400, 64):
@@ -140,8 +139,8 @@ class Subject:
         who has no memory either, which is refused or done; then mdadm stops it, which has some."""
         array, refused = self.array, 0
         wait_patiently("rest", lambda: array.get("stripe_cache_active") == "0")
-        patiently(self.expect_none_waits, 20 * SLOW)
-        file = patiently(lambda: os.open(f"{array.md}/array_state", os.O_WRONLY), 20 * SLOW)
+        patiently(self.expect_none_waits)
+        file = patiently(lambda: os.open(f"{array.md}/array_state", os.O_WRONLY))
         try:
             for _ in range(4):
                 self.set("array_state", "inactive")
@@ -166,7 +165,7 @@ class Subject:
     def expect_whole(self):
         """Memory is there again: nothing waits for it any more, everything that was written is there, parity is right."""
         array = self.array
-        array.expect_at_rest(10 * SLOW)
+        array.expect_at_rest(10)
         self.expect_none_waits()
         self.check.expect_right()
         self.check.whole(array.path, "verify")
@@ -205,15 +204,15 @@ def short_of_memory(percent, only, level, late, bitmap=False):
     subject = Subject(level, late, bitmap=bitmap)
     subject.load()
     with Shortage(percent, only) as shortage:
-        time.sleep(0.4 * SLOW)
+        time.sleep(0.4 * kernel.SLOW)
         patiently(subject.check.expect_right)
         subject.replace_member(shortage)
         patiently(subject.check.expect_right)
         subject.scan()
-        time.sleep(0.2 * SLOW)
+        time.sleep(0.2 * kernel.SLOW)
         sizes = subject.resize_cache(shortage, never)
         wait_patiently("allocations have failed", lambda: shortage.failures() >= 20)
-        patiently(lambda: subject.check.command("stop"), 20 * SLOW)
+        patiently(lambda: subject.check.command("stop"))
         starts = subject.start_and_stop(shortage)
         if not never:
             with shortage.programs():
@@ -311,7 +310,7 @@ def refused_when_given_back():
             file.write("2")
         return memory_of(array)["kits"] == 17
 
-    wait_for("all given back but what is kept", give_back, 20 * SLOW)
+    wait_for("all given back but what is kept", give_back, 20)
     refused = 0
     for number in range(1, 40):
         with Point(number):
@@ -319,7 +318,7 @@ def refused_when_given_back():
         if not 1000 <= memory_of(array)["kits_wanted"] <= 1024:
             raise Failed(f"strips wanted after allocation {number} failed: expected 1000 to 1024, came {memory_of(array)['kits_wanted']}")
         array.set("stripe_cache_size", 1000)
-        wait_for("all given back but what is kept", give_back, 20 * SLOW)
+        wait_for("all given back but what is kept", give_back, 20)
     expect_range("sizes that were refused", 20 // FEWER, 40, refused)
     expect("a smaller size", "", array.try_set("stripe_cache_size", 512))
     expect("made of it at once", 17, memory_of(array)["kits"])
@@ -355,18 +354,18 @@ def smaller_while_busy():
     try:
         for writer in writers:
             writer.start()
-        wait_for("all stripes at work", lambda: memory_of(array)["spans_active"] == begun, 20 * SLOW)
-        wait_for("each has taken in the one part that there is of it", lambda: memory_of(array)["parts"] == begun, 20 * SLOW)
+        wait_for("all stripes at work", lambda: memory_of(array)["spans_active"] == begun, 20)
+        wait_for("each has taken in the one part that there is of it", lambda: memory_of(array)["parts"] == begun, 20)
         # Each takes its pages as soon as it is.
-        time.sleep(0.2 * SLOW)
+        time.sleep(0.2 * kernel.SLOW)
         array.set("stripe_cache_size", 17)
     finally:
         hold(0)
-    wait_for("all writes end", lambda: not any(writer.is_alive() for writer in writers), 20 * SLOW)
-    wait_for("no stripe at work", lambda: memory_of(array)["spans_active"] == 0, 20 * SLOW)
+    wait_for("all writes end", lambda: not any(writer.is_alive() for writer in writers), 20)
+    wait_for("no stripe at work", lambda: memory_of(array)["spans_active"] == 0, 20)
     expect("parts", 0, memory_of(array)["parts"])
     expect_range("strips in memory, of which there should be 17", 4 * begun // 2, 4 * begun, memory_of(array)["kits"])
-    within(10 * SLOW, lambda: write(begun + 1))
+    within(10, lambda: write(begun + 1))
     expect("strips in memory", 17, memory_of(array)["kits"])
     subject.check.whole(array.path, "fill", seed=5)
     subject.expect_whole()

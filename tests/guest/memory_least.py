@@ -125,7 +125,7 @@ def lost_meanwhile():
     for path in array.members[:3]:
         array.fail(path, anyway=True)
     for thread in threads:
-        thread.join(30)
+        thread.join(30 * kernel.patience())
     over.set()
     expect("writers that have ended", 8, len(ended))
     expect("how they did", {errno.EIO}, set(errors))

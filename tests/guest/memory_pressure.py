@@ -228,7 +228,7 @@ def marked_while_recording(level):
         for path in others:
             disks.tell(path, "hold", 0)
     disk.close()
-    failing.join(20)
+    failing.join(20 * kernel.patience())
     wait_for("the failure is recorded", lambda: "faulty" in array.state(lost) and "blocked" not in array.state(lost), 20)
     wait_for("the thread rests, and is not marked any more", rests, 20)
 

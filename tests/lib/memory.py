@@ -9,7 +9,7 @@ import re
 import threading
 import time
 
-from kernel import flavour, least, sh
+from kernel import flavour, least, patience, sh
 from kmem import text_of
 from report import Failed, note
 
@@ -32,7 +32,7 @@ class Setting:
 
     def set(self, value, timeout=20):
         """Stores a value; again for as long as there is no memory for that."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * patience()
         while True:
             try:
                 os.write(self._file, str(value).encode())
@@ -346,7 +346,7 @@ def swap_off():
 
 def patiently(action, timeout=20):
     """The action's result; tried again for as long as it fails for want of memory."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * patience()
     while True:
         try:
             return action()

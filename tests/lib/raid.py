@@ -83,7 +83,7 @@ class Array:
     def stop(self):
         """Stops the array; tries again while someone (udev, a closing program) still has it open. mdadm may fail although the
         array has been stopped: seen with one in a container, on a busy machine."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * patience()
         while True:
             status, text = sh("mdadm", "--stop", self.path, check=False)
             if status == 0:
@@ -109,7 +109,7 @@ class Array:
     def set(self, attribute, value):
         """Stores an attribute; an OSError carries the kernel's errno. For a moment after each sync md looks for another one
         to do, and is busy although it calls itself idle."""
-        end = time.monotonic() + 3
+        end = time.monotonic() + 3 * patience()
         while True:
             try:
                 return self._store(attribute, value)
@@ -235,7 +235,7 @@ class Array:
         try:
             wait_for("rest", lambda: self.get("stripe_cache_active") == "0", timeout)
         except Failed:
-            raise Failed(f"{self.name}: stripe_cache_active of an idle array: expected 0 within {timeout} s, "
+            raise Failed(f"{self.name}: stripe_cache_active of an idle array: expected 0 within {timeout * patience()} s, "
                          f"it stays at {self.get('stripe_cache_active')}") from None
 
     # Members

@@ -72,7 +72,7 @@ def indent(text):
 
 
 def wait_for(what, condition, timeout=60, pause=0.005):
-    """Polls until condition() is true and returns its value; ends the case after `timeout` seconds, more with the least memory."""
+    """Polls until condition() is true and returns its value; ends the case after `timeout` seconds, more where kernel.patience() says so."""
     timeout *= kernel.patience()
     end = time.monotonic() + timeout
     while True:
@@ -85,7 +85,7 @@ def wait_for(what, condition, timeout=60, pause=0.005):
 
 
 def within(seconds, action):
-    """The action's result; fails if it takes too long (the thread that hangs is left behind). With the least memory it may take longer."""
+    """The action's result; fails if it takes too long (the thread that hangs is left behind), as kernel.patience() has it."""
     seconds *= kernel.patience()
     result = []
     thread = threading.Thread(target=lambda: result.append(action()), daemon=True)
