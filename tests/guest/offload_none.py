@@ -13,6 +13,7 @@ from offload import stats
 from raid import Array, rams, stop_all
 from report import expect, expect_match, run
 import kernel
+import needs
 
 PARAMETER = "/sys/module/raid456/parameters/offload"
 
@@ -60,4 +61,5 @@ def parameter():
 
 
 if __name__ == "__main__":
-    run([("said when the driver is loaded", said), ("modes", none), ("the module's parameter", parameter)], cleanup=stop_all)
+    run([("said when the driver is loaded", said), ("modes", none), ("the module's parameter", parameter)],
+        setup=needs.no_dma_engines, cleanup=stop_all)

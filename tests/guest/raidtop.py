@@ -13,9 +13,9 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from disk import Disk
-from kernel import driver, sh
+from kernel import SLOW, driver, sh
 from raid import Array, rams, stop_all
-from report import expect, expect_match, expect_range, note, run
+from report import Skipped, expect, expect_match, expect_range, note, run
 
 KIB = 1024
 RAIDTOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "raidtop")
@@ -27,6 +27,12 @@ def raidtop(*words):
     for line in text.splitlines():
         note(f"| {line}")
     return text
+
+
+def need_time():
+    """Skips what is about seconds where a program takes more of them to begin."""
+    if SLOW > 1:
+        raise Skipped("on this kernel programs take longer to begin than what is to be shown")
 
 
 def fresh():
@@ -61,6 +67,7 @@ def totals():
 
 def rates():
     """Numbers of each second: 300 writes within an interval of five seconds."""
+    need_time()
     array = fresh()
     with subprocess.Popen([RAIDTOP, "md0", "--once", "--interval", "5"], stdout=subprocess.PIPE, text=True) as process:
         # Until it has looked for the first time.
@@ -93,6 +100,7 @@ def degraded():
 
 def resync():
     """How far a check has come, how fast it is, and when it ends."""
+    need_time()
     array = fresh()
     array.set("sync_speed_min", 1000)
     array.set("sync_speed_max", 4096)
@@ -119,12 +127,12 @@ def terminal():
                                env={**os.environ, "TERM": "vt100", "LINES": "24", "COLUMNS": "100"})
     os.close(terminal_end)
     drawn = b""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 30 * SLOW
     while time.monotonic() < end and b"spans at work" not in drawn:
         drawn += os.read(controller, 4096)
     for key in (b" ", b" ", b"+", b"-", b"n", b"q"):
         os.write(controller, key)
-    expect("status after q", 0, process.wait(30))
+    expect("status after q", 0, process.wait(30 * SLOW))
     os.close(controller)
     expect("the array's line was drawn", True, b"raid5, 6 members" in drawn)
     expect("the line of keys was drawn", True, b"q quit" in drawn)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a case needs of the kernel, beside what the other modules here see to (mapper.need_target(), nullblk.nullb()): without that it is skipped, for
-it could say nothing. The debug kernel has no file system for disks, no io_uring, and of md levels 4, 5 and 6 alone."""
+"""What a case needs of the kernel, or needs it not to have, beside what the other modules here see to (mapper.need_target(), nullblk.nullb()): without that it is skipped, for
+it could say nothing. The debug kernel has no file system for disks, no io_uring, of md levels 4, 5 and 6 alone, and it has dmaengine."""
 
 import os
 
@@ -26,3 +26,9 @@ def io_uring():
     """Skips the case if programs of this kernel cannot have io_uring."""
     if not os.path.exists("/proc/sys/kernel/io_uring_disabled"):
         raise Skipped("this kernel has no io_uring")
+
+
+def no_dma_engines():
+    """Skips the case if this kernel has dmaengine, with an engine or without."""
+    if os.path.isdir("/sys/class/dma"):
+        raise Skipped("this kernel has dmaengine")
