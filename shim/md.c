@@ -192,13 +192,19 @@ bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset)
 	       mddev->bitmap_ops->blocks_synced(mddev, offset);
 }
 
+/* Sleeps. The caller keeps the bitmap: it holds reconfig_mutex, or as below; and is the only one who flushes. */
+void raid456_bitmap_flush(struct mddev *mddev)
+{
+	if (md_bitmap_enabled(mddev, true))
+		mddev->bitmap_ops->unplug(mddev, true);
+}
+
 /* The reference keeps the bitmap: whoever takes it away waits until there is none. */
 void raid456_bitmap_unplug(struct mddev *mddev)
 {
 	if (!percpu_ref_tryget(&mddev->active_io))
 		return;
-	if (md_bitmap_enabled(mddev, true))
-		mddev->bitmap_ops->unplug(mddev, true);
+	raid456_bitmap_flush(mddev);
 	percpu_ref_put(&mddev->active_io);
 }
 
@@ -211,6 +217,19 @@ const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
 		return NULL;
 	*shift = ilog2(chunk);
 	return READ_ONCE(mddev->bitmap);
+}
+
+/*
+ * Says that what members have from begin to end is to be synced, in a classic bitmap that is large enough: in memory, and
+ * by bits that are to be flushed. May lower resync_offset to where the first chunk begins. Sleeps, and may wait for
+ * memory; the caller holds reconfig_mutex.
+ */
+void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end)
+{
+	unsigned int shift;
+
+	if (begin < end && raid456_classic_bitmap(mddev, &shift))
+		mddev->bitmap_ops->dirty_bits(mddev, begin >> shift, (end - 1) >> shift);
 }
 
 /*

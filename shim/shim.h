@@ -70,7 +70,9 @@ void raid456_bitmap_end_sync(struct mddev *mddev, sector_t offset, sector_t *sec
 void raid456_bitmap_cond_end_sync(struct mddev *mddev, sector_t sector, bool force);
 void raid456_bitmap_close_sync(struct mddev *mddev);
 bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset);
+void raid456_bitmap_flush(struct mddev *mddev);
 void raid456_bitmap_unplug(struct mddev *mddev);
+void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end);
 bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events);
 const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift);
 int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors);

@@ -92,6 +92,13 @@ impl Bitmap {
         self.durable.forget();
     }
 
+    /// Makes all bits durable that are set. Sleeps, for I/O alone, and so for nobody who waits for memory or for a write.
+    pub(super) fn flush_all(&self, locked: &Locked<'_>) {
+        // A flush that is under way has what it writes in its care: it is waited for.
+        let _flushing = self.flushing.lock();
+        locked.bitmap_flush();
+    }
+
     /// Flushes the bitmap if somebody wants it. Returns whether that was so. Sleeps.
     fn flush(&self, mddev: &Mddev) -> bool {
         let _flushing = self.flushing.lock();

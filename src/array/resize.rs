@@ -45,10 +45,9 @@ impl Array {
             // Parity of what is new was never made. No sync ends meanwhile that could raise this; a repair that was interrupted has
             // left all parity trusted, and the sync to begin before the old end.
             self.trusted.fetch_min(old, Ordering::Relaxed);
-            if locked.resync_offset() > old {
-                locked.set_resync_offset(old);
-                locked.set_recovery(Recovery::Needed);
-            }
+            // The bitmap may have lowered it further, to where its chunk begins.
+            locked.set_resync_offset(locked.resync_offset().min(old));
+            locked.set_recovery(Recovery::Needed);
         }
         locked.set_dev_sectors(sectors);
         locked.set_resync_max_sectors(sectors);
@@ -57,7 +56,8 @@ impl Array {
         Ok(())
     }
 
-    /// Has a bitmap that asks for memory be as large as it is to be with `sectors` sectors of each member. Sleeps.
+    /// Has a bitmap that asks for memory be as large as it is to be with `sectors` sectors of each member, and say what is new.
+    /// Sleeps.
     ///
     /// Requests go on: memory may come free by a write to this very array. The bitmap stops them by itself while it changes.
     ///
@@ -73,7 +73,22 @@ impl Array {
         }
         // Who writes to free memory must not wait for the superblock, which nobody writes while we have the mutex.
         locked.allow_write();
-        locked.bitmap_resize(sectors)
+        locked.bitmap_resize(sectors)?;
+        self.mark_new(locked, sectors);
+        Ok(())
+    }
+
+    /// Has the bitmap, which is large enough by now, say that what is new is to be synced if `sectors` sectors of each member are
+    /// used; also if the array is stopped before that: it is durable before the superblock tells the new size. Sleeps.
+    ///
+    /// md core says so in memory only, and not of what shares a chunk with what was there, or counters that are not in memory, as
+    /// all bits are clear.
+    fn mark_new(&self, locked: &Locked<'_>, sectors: u64) {
+        let old = locked.dev_sectors();
+        if sectors > old {
+            locked.bitmap_mark(old..sectors);
+            self.bitmap.flush_all(locked);
+        }
     }
 
     /// The array's sectors with `sectors` sectors of each member, if it can have so many.

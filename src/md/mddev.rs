@@ -9,7 +9,7 @@ use super::rdev::Rdev;
 use super::slots::Added;
 use crate::bindings;
 use crate::mem::{Ask, Setup};
-use core::ops::Deref;
+use core::ops::{Deref, Range};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::error::to_result;
@@ -534,6 +534,20 @@ impl<'a> Locked<'a> {
     pub(crate) fn bitmap_resize(&self, sectors: u64) -> Result {
         // SAFETY: The array is valid, and the mutex is held as the function requires.
         to_result(unsafe { bindings::raid456_bitmap_resize(self.as_ptr(), sectors) })
+    }
+
+    /// Says in the bitmap that these sectors of members are to be synced, if it is a classic one and large enough: all of its
+    /// chunks that they are in, also in parts. [`Self::bitmap_flush`] makes that durable. May lower the resync offset, to where
+    /// the first of these chunks begins. Sleeps, and may wait for memory.
+    pub(crate) fn bitmap_mark(&self, sectors: Range<u64>) {
+        // SAFETY: The array is valid, and the mutex is held as the function requires.
+        unsafe { bindings::raid456_bitmap_mark(self.as_ptr(), sectors.start, sectors.end) }
+    }
+
+    /// As [`Mddev::bitmap_unplug`], whether the array takes requests or not. Sleeps.
+    pub(crate) fn bitmap_flush(&self) {
+        // SAFETY: The array is valid, and the mutex is held as the function requires.
+        unsafe { bindings::raid456_bitmap_flush(self.as_ptr()) }
     }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=32 timeout=150
+# guest: kernels=uml disks=6 disk-size=32 timeout=200
 """Arrays that are made larger and smaller under load: what stays is kept, only what is new is synced, and nothing is written
 to what is gone once the array is smaller."""
 
@@ -118,6 +118,55 @@ def only_what_is_new():
         shadow.verify("all of it, without two members")
 
 
+def garbage_behind(array, begin):
+    """Members get something that no parity was made of between this byte of their data areas and 16 MiB."""
+    for path in array.members:
+        with Disk(path) as disk:
+            disk.write(array.data_offset(path) + begin, pattern(path, 16 * MIB - begin))
+
+
+def synced_with_bitmap(stopped, chunk="64K", begin=8 * MIB, written=False):
+    """What is new is synced where a bitmap tells a sync what to pass over, and has told that there is nothing to do: also what
+    shares a chunk of the bitmap with what was there, and when the array is stopped before the sync has begun. Under the C
+    module it is not. written: md core has the counters of the chunks in memory, and takes note of what is new there by
+    itself, but not on the members."""
+    array = Array.create(rams(5), level=5, size=8, bitmap="internal", bitmap_chunk=chunk)
+    if begin != 8 * MIB:
+        array.set("component_size", begin // KIB)
+        array.wait_synced()
+    array.clear_bits()
+    garbage_behind(array, begin)
+    if written:
+        with Disk(array.path) as disk:
+            disk.write(0, pattern("before", 4096))
+    if stopped:
+        array.set("sync_action", "frozen")
+    array.set("component_size", 16 * MIB // KIB)
+    if stopped:
+        array = array.reassemble()
+    array.wait_synced()
+    array.expect_clean()
+
+
+def away_while_it_grows():
+    """A member that is away while the array grows is rebuilt there when it comes back, by the bitmap. Under the C module it keeps
+    what it had."""
+    array = Array.create(rams(4), level=5, size=8, bitmap="internal")
+    array.clear_bits()
+    garbage_behind(array, 8 * MIB)
+    away = array.members[2]
+    array.fail(away)
+    array.remove(away)
+    array.set("component_size", 16 * MIB // KIB)
+    array.wait_synced()
+    with Disk(array.path) as disk:
+        content = disk.hash()
+        array.add(away, "--re-add")
+        array.wait_rebuilt()
+        expect("the content is what it was without the member", content, disk.hash())
+    array.expect_clean()
+
+
 def parity_not_known(grown):
     """Where md does not say that parity is right, a write makes it of all data: behind the end of an array that grows after a
     repair was interrupted, and where the administrator says so."""
@@ -127,9 +176,7 @@ def parity_not_known(grown):
     array.reassemble()
     geometry = array.geometry()
     if grown:
-        for path in array.members:
-            with Disk(path) as disk:
-                disk.write(array.data_offset(path) + 8 * MIB, pattern(path, MIB))
+        garbage_behind(array, 8 * MIB)
         # It waits there.
         array.set("sync_max", 4 * MIB // 512)
         array.set("sync_action", "repair")
@@ -203,6 +250,11 @@ if __name__ == "__main__":
         ("raid5: nothing is written behind the end", lambda: nothing_behind(5, "none")),
         ("raid6, bitmap: nothing is written behind the end", lambda: nothing_behind(6, "internal")),
         ("only what is new is synced", only_what_is_new),
+        ("bitmap: what is new is synced", lambda: synced_with_bitmap(False)),
+        ("bitmap: what is new in a chunk of it is synced", lambda: synced_with_bitmap(False, "1M", 8 * MIB + 512 * KIB)),
+        ("bitmap: what is new is synced after a stop", lambda: synced_with_bitmap(True)),
+        ("bitmap: what is new is synced after a stop, once something was written", lambda: synced_with_bitmap(True, written=True)),
+        ("bitmap: a member that was away gets what is new", away_while_it_grows),
         ("parity is not known behind what was there", lambda: parity_not_known(True)),
         ("parity is not known where md is told so", lambda: parity_not_known(False)),
         ("raid5: under load", lambda: under_load(5, "none")),
