@@ -220,15 +220,41 @@ const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
 }
 
 /*
- * Says that what members have from begin to end is to be synced, in a classic bitmap that is large enough: in memory, and
- * by bits that are to be flushed. May lower resync_offset to where the first chunk begins. Sleeps, and may wait for
- * memory; the caller holds reconfig_mutex.
+ * Has states of the lockless bitmap that say that parity is right say that it is to be made. The others stay what they are:
+ * nothing was written there, or it is to be made already.
+ */
+static void raid456_lockless_mark(struct mddev *mddev, sector_t chunk, sector_t begin, sector_t end)
+{
+	const struct bitmap_operations *ops = mddev->bitmap_ops;
+	sector_t at;
+
+	for (at = round_down(begin, chunk); at < end; at += chunk) {
+		unsigned long state = at >> ilog2(chunk);
+
+		if (!ops->blocks_synced(mddev, at))
+			continue;
+		/* The one way there: as if it had been discarded, and is written for the first time. */
+		ops->start_discard(mddev, at, chunk);
+		ops->end_discard(mddev, at, chunk);
+		ops->dirty_bits(mddev, state, state);
+	}
+}
+
+/*
+ * Says that what members have from begin to end is to be synced, in a bitmap that is large enough: in memory, and by bits
+ * that are to be flushed. May lower resync_offset to where the first chunk begins. Sleeps, and may wait for memory; the
+ * caller holds reconfig_mutex, and with a lockless bitmap lets no request in.
  */
 void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end)
 {
+	sector_t chunk = raid456_lockless_chunk(mddev);
 	unsigned int shift;
 
-	if (begin < end && raid456_classic_bitmap(mddev, &shift))
+	if (begin >= end)
+		return;
+	if (chunk)
+		raid456_lockless_mark(mddev, chunk, begin, end);
+	else if (raid456_classic_bitmap(mddev, &shift))
 		mddev->bitmap_ops->dirty_bits(mddev, begin >> shift, (end - 1) >> shift);
 }
 

@@ -37,6 +37,7 @@ impl Array {
         let size = self.fitting_size(locked, sectors)?;
         if locked.bitmap_is_lockless() {
             locked.bitmap_resize(sectors)?;
+            self.mark_new(locked, sectors);
         }
 
         locked.set_array_sectors(size);
@@ -82,7 +83,8 @@ impl Array {
     /// used; also if the array is stopped before that: it is durable before the superblock tells the new size. Sleeps.
     ///
     /// md core says so in memory only, and not of what shares a chunk with what was there, or counters that are not in memory, as
-    /// all bits are clear.
+    /// all bits are clear. Of a lockless bitmap it leaves the states what they are: the last one, which may be about more than
+    /// there was, and those of what was there before the array was made smaller.
     fn mark_new(&self, locked: &Locked<'_>, sectors: u64) {
         let old = locked.dev_sectors();
         if sectors > old {

@@ -536,9 +536,11 @@ impl<'a> Locked<'a> {
         to_result(unsafe { bindings::raid456_bitmap_resize(self.as_ptr(), sectors) })
     }
 
-    /// Says in the bitmap that these sectors of members are to be synced, if it is a classic one and large enough: all of its
-    /// chunks that they are in, also in parts. [`Self::bitmap_flush`] makes that durable. May lower the resync offset, to where
-    /// the first of these chunks begins. Sleeps, and may wait for memory.
+    /// Says in the bitmap, which is to be large enough, that these sectors of members are to be synced: all of its chunks that they
+    /// are in, also in parts. What a lockless one says was never written stays so. [`Self::bitmap_flush`] makes that durable.
+    ///
+    /// A classic one may lower the resync offset, to where the first of these chunks begins. Sleeps, and may wait for memory. With
+    /// a lockless one no request may be under way.
     pub(crate) fn bitmap_mark(&self, sectors: Range<u64>) {
         // SAFETY: The array is valid, and the mutex is held as the function requires.
         unsafe { bindings::raid456_bitmap_mark(self.as_ptr(), sectors.start, sectors.end) }

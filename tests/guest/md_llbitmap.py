@@ -323,22 +323,79 @@ def discard_a_part():
                    shadow.disk.read(begin, behind - begin) == bytes(shadow.bytes[begin:behind]))
 
 
-def too_large():
-    """An array does not get larger than its bitmap, which has room for some more states only."""
-    array = lockless(rams(4), size=8, bit=8)
-
-    def set_size(kib):
-        # md core says so for as long as it looks whether there is anything to sync, which it does after assembly.
+def set_size(array, kib):
+    """Sets what the array uses of each member, and returns the errno's name. md core says EBUSY for as long as it looks whether
+    there is anything to sync, which it does after assembly."""
+    def attempt():
         result = array.try_set("component_size", kib)
         while result == "EBUSY":
             time.sleep(0.05)
             result = array.try_set("component_size", kib)
         return result
-    expect("larger than all states that there are pages for", "ENOSPC", within(20, lambda: set_size(16 << 10)))
+    return within(20, attempt)
+
+
+def too_large():
+    """An array does not get larger than its bitmap, which has room for some more states only."""
+    array = lockless(rams(4), size=8, bit=8)
+    expect("larger than all states that there are pages for", "ENOSPC", set_size(array, 16 << 10))
     expect("KiB of each member", 8 << 10, array.data_size() >> 10)
-    expect("a little larger", "", within(20, lambda: set_size(10 << 10)))
+    expect("a little larger", "", set_size(array, 10 << 10))
     settle(array)
     expect("states", 20 << 7, sum(counts(array).values()))
+
+
+def end_in_a_state():
+    """The array's end lies within what a state is about, which says that parity is right. When it gets larger, what is new there
+    is synced, also if it is stopped before. Under the C module RMW goes by what the members happen to have there."""
+    array = lockless(rams(4), size=7, bit=32 * BIT)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        settle(array)
+        for path in array.members:
+            with Disk(path) as disk:
+                disk.write(array.data_offset(path) + (7 << 20), pattern(path, 5 << 20))
+        array.set("sync_action", "frozen")
+        expect("larger", "", set_size(array, 12 << 10))
+        shadow.close()
+        array = array.reassemble()
+        array.wait_synced()
+        settle(array)
+        shadow.reopen()
+        shadow.verify("what was there")
+    array.expect_clean()
+    # In sectors.
+    low, high = 6 << 11, 8 << 11
+    expect("rows of that state without right parity", [],
+           [sector for sector in range(low, high, 64) if not array.row_parity_right(sector)])
+
+
+def smaller_and_larger():
+    """An array is made smaller, a member is rebuilt, and it is made larger again: what the new member lacks is not taken for right,
+    although the states of that say what they said. The others' data is still there."""
+    disks = rams(4)
+    array = lockless(disks, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        settle(array)
+        expect("smaller", "", set_size(array, 4 << 10))
+        array.fail(disks[1])
+        array.remove(disks[1])
+        garbage([disks[1]])
+        array.add(disks[1])
+        array.wait_rebuilt()
+        settle(array)
+        shadow.verify("what stayed", 0, array.size())
+        expect("larger", "", set_size(array, 8 << 10))
+        array.wait_synced()
+        settle(array)
+        expect("states unwritten", 0, counts(array)["unwritten"])
+        geometry = array.geometry()
+        for sector in range(array.size() // SECTOR // 2, shadow.length // SECTOR, geometry.chunk):
+            if geometry.locate(sector)[0] != 1:
+                shadow.verify("", sector * SECTOR, geometry.chunk * SECTOR)
+    array.expect_parity()
+    array.expect_clean()
 
 
 def proactive(level):
@@ -473,6 +530,8 @@ if __name__ == "__main__":
         ("raid6: many rows to a state", lambda: coarse(6)),
         ("parts of what a state is about are discarded", discard_a_part),
         ("larger than the bitmap", too_large),
+        ("larger, with the end within a state", end_in_a_state),
+        ("smaller, and larger again", smaller_and_larger),
         ("raid5: parity asked for", lambda: proactive(5)),
         ("raid6: parity asked for", lambda: proactive(6)),
         ("raid5: a member lost meanwhile", lambda: loses_while_lazy(5)),
