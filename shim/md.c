@@ -274,6 +274,25 @@ bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
 }
 
 /*
+ * Has a classic bitmap take note that no member is missing: those that were away lack what its bits are cleared for. It does
+ * so when a write ends, and this is one, of nothing, in the last chunk. Returns whether there was need for it; then a bit may
+ * have to be flushed. If more writes to that chunk are under way than its counter counts, 16383, it waits until one ends, as
+ * others do. May sleep; the caller holds reconfig_mutex.
+ */
+bool raid456_bitmap_is_whole(struct mddev *mddev)
+{
+	sector_t last = mddev->dev_sectors - 1;
+	u64 cleared;
+
+	if (mddev->degraded || !md_is_rdwr(mddev) || !raid456_bitmap_events_cleared(mddev, &cleared) ||
+	    cleared >= mddev->events)
+		return false;
+	mddev->bitmap_ops->start_write(mddev, last, 1);
+	mddev->bitmap_ops->end_write(mddev, last, 1);
+	return true;
+}
+
+/*
  * Whether the lockless bitmap has room for the states of so many sectors. md core does not ask: it would look for them
  * behind the pages that it has, or take those that are there for states of longer chunks.
  */

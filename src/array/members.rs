@@ -180,12 +180,13 @@ impl Array {
         self.slots.add(usize::from(slot), added)
     }
 
-    /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it lacks:
-    /// that rebuild has cleared it. md core turns such a member away only when a write has ended since then with no member missing.
+    /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it
+    /// lacks: that rebuild has cleared it. md core turns such a member away once it knows that none was missing since then, see
+    /// [`Self::activate_spares`]. With the mutex held.
     fn bitmap_lacks_rebuilt(&self) -> bool {
         let rebuilt = self.rebuilt.load(Ordering::Relaxed);
         let cleared = self.mddev.bitmap_events_cleared();
-        rebuilt != 0 && cleared.is_some_and(|events| events <= rebuilt)
+        rebuilt != 0 && cleared.is_some_and(|events| events < rebuilt)
     }
 
     /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.
@@ -237,8 +238,8 @@ impl Array {
         Ok(())
     }
 
-    /// Makes members that have been rebuilt full ones. Returns how many.
-    pub(super) fn activate_spares(&self) -> u32 {
+    /// Makes members that have been rebuilt full ones. Returns how many. md core writes the superblock next. Sleeps.
+    pub(super) fn activate_spares(&self, locked: &Locked<'_>) -> u32 {
         let mut count = 0;
         for slot in self.slots.iter() {
             if !slot.replacement().is_empty() {
@@ -261,6 +262,10 @@ impl Array {
             }
         }
         self.update_degraded();
+        if count > 0 && self.bitmap_lacks_rebuilt() && locked.bitmap_is_whole() {
+            // Nothing is cleared on the members behind a bit that waits to be flushed.
+            self.bitmap.flush_all(locked);
+        }
         count
     }
 

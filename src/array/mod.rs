@@ -221,8 +221,8 @@ impl Personality for Array {
         array.remove_member(rdev)
     }
 
-    fn spare_active(array: Running<'_, Self>, _locked: &Locked<'_>) -> u32 {
-        array.activate_spares()
+    fn spare_active(array: Running<'_, Self>, locked: &Locked<'_>) -> u32 {
+        array.activate_spares(locked)
     }
 
     fn sync_request(

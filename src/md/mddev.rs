@@ -546,6 +546,14 @@ impl<'a> Locked<'a> {
         unsafe { bindings::raid456_bitmap_mark(self.as_ptr(), sectors.start, sectors.end) }
     }
 
+    /// Has a classic bitmap take note that no member is missing. Those that were away before, and lack what its bits are cleared
+    /// for, are turned away by md core when they would come back by it: also after the array was stopped, from the next time
+    /// that the superblock is written. Returns whether it had not known; then [`Self::bitmap_flush`] is to follow. Sleeps.
+    pub(crate) fn bitmap_is_whole(&self) -> bool {
+        // SAFETY: The array is valid, and the mutex is held as the function requires.
+        unsafe { bindings::raid456_bitmap_is_whole(self.as_ptr()) }
+    }
+
     /// As [`Mddev::bitmap_unplug`], whether the array takes requests or not. Sleeps.
     pub(crate) fn bitmap_flush(&self) {
         // SAFETY: The array is valid, and the mutex is held as the function requires.

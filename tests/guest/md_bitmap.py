@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=12 timeout=150
+# guest: kernels=uml disks=5 disk-size=12 timeout=180
 """The write-intent bitmap: set before the data, cleared when idle, kept while degraded, and used by re-add."""
 
 import os
@@ -184,27 +184,60 @@ def half_a_member():
     shadow.close()
 
 
-def rebuilt_meanwhile():
-    """A member is away while a new one is rebuilt in its place, and comes back when that one has failed, before anything was written: it gets
-    everything. The rebuild has cleared the bits for what it lacks, and md core would turn it away only after a write. Under the C
-    module it gets nothing, and answers readers with what it had."""
-    array, shadow = filled()
-    old, new = array.members[2], rams(1, 4)[0]
+def rebuilt_in_place_of(array, shadow, old, new):
+    """`old` goes, something is written, and `new` is rebuilt in its slot. Then nothing is written any more, and all bits are clear."""
     array.fail(old)
     array.remove(old)
+    array.members.remove(old)
     for turn, place in enumerate((10, 11, 70)):
         shadow.write(place * 64 * 1024 * 3, pattern(turn, 64 * 1024 * 3))
     array.add(new)
     array.wait_rebuilt()
     array.clear_bits()
+
+
+def rebuilt_meanwhile(stopped):
+    """A member is away while a new one is rebuilt in its place, and is to come back when that one has failed, before anything was
+    written, also if the array was stopped in between. The rebuild has cleared the bits for what it lacks, so it is turned away,
+    and gets everything when it is added. Under the C module it is taken, gets nothing, and answers readers with what it had."""
+    array, shadow = filled()
+    old, new = array.members[2], rams(1, 4)[0]
+    rebuilt_in_place_of(array, shadow, old, new)
+    if stopped:
+        shadow.close()
+        array = array.reassemble()
+        shadow.reopen()
     array.fail(new)
     array.remove(new)
     array.members.remove(new)
-    array.add(old, "--re-add")
+    status, text = kernel.sh("mdadm", array.path, "--re-add", old, check=False)
+    note(f"mdadm --re-add ended with {status}: {text.strip()}")
+    expect("it is turned away, and no device of the array", (True, set()), (status != 0, array.state(old)))
+    array.add(old)
     array.wait_rebuilt()
     expect("its slot", old, array.slots().get(2))
     array.expect_parity(shadow.bytes)
     shadow.verify("rebuilt")
+    shadow.close()
+
+
+def others_come_back():
+    """After such a rebuild, before anything was written, the new member and the others come back by the bitmap all the same."""
+    array, shadow = filled()
+    new, = rams(1, 4)
+    rebuilt_in_place_of(array, shadow, array.members[2], new)
+    for turn, away in enumerate((new, array.members[0])):
+        low = array.data_offset(away) // SECTOR
+        array.fail(away)
+        array.remove(away)
+        shadow.write((30 + turn) * 64 * 1024 * 3, pattern(("meanwhile", turn), 4096))
+        with BlockTrace([away]) as trace:
+            array.add(away, "--re-add")
+            array.wait_rebuilt()
+        written = sectors(trace.writes(away, low))
+        expect_range(f"sectors written to {away} (a chunk of 128 was changed)", 128, 2 * 128, written)
+    array.expect_parity(shadow.bytes)
+    shadow.verify("after that")
     shadow.close()
 
 
@@ -348,7 +381,9 @@ if __name__ == "__main__":
         ("the same, with a bitmap", lambda: spare_beside_resync("internal")),
         ("the same, where a repair was asked for", lambda: spare_beside_resync("none", "repair")),
         ("a spare that comes back half rebuilt", half_a_member),
-        ("a member that was away while another one was rebuilt", rebuilt_meanwhile),
+        ("a member that was away while another one was rebuilt", lambda: rebuilt_meanwhile(False)),
+        ("the same, and the array was stopped", lambda: rebuilt_meanwhile(True)),
+        ("others come back after a rebuild", others_come_back),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),
