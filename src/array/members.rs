@@ -182,11 +182,14 @@ impl Array {
 
     /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it
     /// lacks: that rebuild has cleared it. md core turns such a member away once it knows that none was missing since then, see
-    /// [`Self::activate_spares`]. With the mutex held.
+    /// [`Self::activate_spares`]; with a lockless bitmap it never knows. With the mutex held.
     fn bitmap_lacks_rebuilt(&self) -> bool {
         let rebuilt = self.rebuilt.load(Ordering::Relaxed);
-        let cleared = self.mddev.bitmap_events_cleared();
-        rebuilt != 0 && cleared.is_some_and(|events| events < rebuilt)
+        let knows = match self.mddev.bitmap_events_cleared() {
+            Some(events) => events >= rebuilt,
+            None => !self.mddev.bitmap_is_lockless(),
+        };
+        rebuilt != 0 && !knows
     }
 
     /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.

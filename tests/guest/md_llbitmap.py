@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=24 timeout=260
+# guest: kernels=uml disks=6 disk-size=24 timeout=300
 """The lockless bitmap (llbitmap): a state for each chunk of it. Of a new array nothing is synced but what is written, and
 that later; a rebuild passes over what was never written; what was dirty at a power cut is synced, and nothing else.
 
@@ -251,6 +251,34 @@ def readd():
         array.fail(disks[2])
         expect("content, with the new member and without another one", [True] * 4,
                [disk.read(bit * stripe, stripe) == wanted for bit, wanted in ((2, content(2)), (3, content(3, 1)), (5, content(5)), (8, content(8)))])
+
+
+def rebuilt_meanwhile():
+    """A member is away while a new one is rebuilt in its place, and comes back when that one has failed: it gets everything. With
+    this bitmap md core takes any member back, and what was synced for the new one is clean. Under the C module the old one keeps
+    what it had, and answers readers with it."""
+    disks, new = rams(4), rams(1, 4)[0]
+    array = lockless(disks)
+    old = disks[1]
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        settle(array)
+        array.fail(old)
+        array.remove(old)
+        shadow.random_writes(seed=3, count=40)
+        array.add(new)
+        array.wait_rebuilt()
+        settle(array)
+        wait_for("what is dirty gets clean", lambda: not counts(array)["dirty"], 20, 0.02)
+        array.fail(new)
+        array.remove(new)
+        array.members.remove(new)
+        array.add(old, "--re-add")
+        array.wait_rebuilt()
+        settle(array)
+        expect("its slot", old, array.slots().get(1))
+        array.expect_parity(bytes(shadow.bytes))
+        shadow.verify("rebuilt")
 
 
 def discard():
@@ -525,6 +553,7 @@ if __name__ == "__main__":
         ("raid5: a power cut", lambda: power_cut(5)),
         ("raid6: a power cut", lambda: power_cut(6)),
         ("re-add, and a new member", readd),
+        ("a member that was away while another one was rebuilt", rebuilt_meanwhile),
         ("discard", discard),
         ("raid5: many rows to a state", lambda: coarse(5)),
         ("raid6: many rows to a state", lambda: coarse(6)),
