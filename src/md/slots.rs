@@ -171,8 +171,10 @@ impl Slots {
         }
     }
 
-    /// Takes a device out of its slot, unless it is in use. If there is one to replace it that is the member from then on; whoever
-    /// looks meanwhile, at the replacement's place first, finds it at least in one of its places. Sleeps for a grace period or two.
+    /// Takes a device out of its slot, unless it is in use. It counts as lacking everything then, should it come back.
+    ///
+    /// If there is one to replace it that is the member from then on; whoever looks meanwhile, at the replacement's place first,
+    /// finds it at least in one of its places. Sleeps for a grace period or two.
     ///
     /// # Errors
     ///
@@ -221,6 +223,8 @@ impl Slots {
             return Err(EBUSY);
         }
         slot.member.with(|member| member.clear(Flag::Replacement));
+        // What it holds gets out of date from now on; who knows better may say so before it has a slot again.
+        rdev.set_recovery_offset(0);
         Ok(())
     }
 

@@ -390,6 +390,39 @@ def slot_by_hand(level):
         shadow.verify("without others")
 
 
+def half_rebuilt_by_hand(level):
+    """A spare fails half rebuilt, and is given its slot again by hand, when all was written anew: it gets everything, and is not read
+    where it held something. Under the C module its rebuild goes on where it was."""
+    disks, spare = rams(level - 1), rams(1, level - 1)[0]
+    array = Array.create(disks, level=level, size=8)
+    folder = f"dev-{name_of(spare)}"
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        array.fail(disks[1])
+        array.remove(disks[1])
+        array.members.remove(disks[1])
+        array.set("sync_max", 8192)
+        array.add(spare)
+        wait_for("half of the rebuild", lambda: array.get("sync_completed").startswith("8192 /"), 30)
+        array.set("sync_action", "frozen")
+        wait_for("frozen", lambda: array.get("sync_completed") == "none", 10)
+        expect("where its rebuild would go on", "8192", array.get(f"{folder}/recovery_start"))
+        array.fail(spare)
+        wait_for("its slot empty",
+                 lambda: not array.try_set(f"{folder}/slot", "none") or array.get(f"{folder}/slot") == "none", 10)
+        shadow.fill(seed=2)
+        array.set("sync_max", "max")
+        array.set(f"{folder}/state", "re-add")
+        array.set(f"{folder}/slot", "1")
+        shadow.verify("beside it")
+        expect("where its rebuild begins", "0", array.get(f"{folder}/recovery_start"))
+        array.set("sync_action", "idle")
+        array.wait_rebuilt()
+        shadow.verify("all of it")
+        array.expect_clean()
+        array.expect_parity(bytes(shadow.bytes))
+
+
 def slots_under_load(level):
     """Members fail, and are given their slots again by hand, while requests are under way: no request goes to one that is out, and all
     that a load reads is what it wrote."""
@@ -490,6 +523,7 @@ if __name__ == "__main__":
         ("raid6: members of 9 TiB", lambda: large_members(6)),
         ("chunks of 1 GiB", large_chunks),
         ("raid5: a slot given by hand", lambda: slot_by_hand(5)),
+        ("raid5: a slot given by hand to what is half rebuilt", lambda: half_rebuilt_by_hand(5)),
         ("raid5: slots given by hand under load", lambda: slots_under_load(5)),
         ("raid5: another member dies during a rebuild", lambda: dies_meanwhile(5)),
     ]
@@ -504,6 +538,7 @@ if __name__ == "__main__":
             ("raid5: members of 9 TiB", lambda: large_members(5)),
             ("more bad blocks than a list holds", too_many_bad_blocks),
             ("raid6: a slot given by hand", lambda: slot_by_hand(6)),
+            ("raid6: a slot given by hand to what is half rebuilt", lambda: half_rebuilt_by_hand(6)),
             ("raid6: slots given by hand under load", lambda: slots_under_load(6)),
             ("raid6: another member dies during a rebuild", lambda: dies_meanwhile(6)),
         ]
