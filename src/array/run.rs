@@ -242,6 +242,7 @@ impl Work {
             span.count_parts(1, 0);
             if item.stream != NO_STREAM {
                 *stream = item.stream;
+                span.absence.end();
             }
             // The part came with its poster's pin.
             span.pins.fetch_sub(1, Ordering::Release);

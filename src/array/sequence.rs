@@ -6,6 +6,16 @@
 //! place at most spoil each other's sequence.
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::ops::Range;
+
+/// Nanoseconds: nothing has come for so long, and nothing else is at work, so nothing will come.
+const PATIENCE: u64 = 2_000_000;
+
+/// Nanoseconds: nothing has come for so long, whatever else is at work.
+const MOST_PATIENCE: u64 = 50_000_000;
+
+/// Of an absence: there is none.
+const NEVER: u64 = u64::MAX;
 
 /// For at most so many stripes is a task not believed, however often it was waited for in vain.
 const MOST_DOUBT: u32 = 1023;
@@ -71,14 +81,41 @@ impl Sequence {
         self.doubt.load(Ordering::Relaxed) == 0 && !self.missed.load(Ordering::Relaxed)
     }
 
-    /// When the last write came that was worth waiting for, in nanoseconds.
-    pub(crate) fn came(&self) -> u64 {
-        self.came.load(Ordering::Relaxed)
+    /// Whether the rest of `stripe`, array sectors of which the task has written some, is likely to come soon. To be asked now and
+    /// then for as long as that is waited for. If nothing comes from the task at all, it was waited for in vain, and is not
+    /// believed for a while; if it only writes elsewhere, which is no sign that it comes back, this alone is given up.
+    ///
+    /// `absence`: what is known of that from earlier questions; `now`: the time in nanoseconds; `others_work`: whether something
+    /// is at work whose end the task may be waiting for.
+    pub(crate) fn is_expected(
+        &self,
+        stripe: &Range<u64>,
+        absence: &Absence,
+        now: u64,
+        mut others_work: impl FnMut() -> bool,
+    ) -> bool {
+        let mut is_recent = |since: u64| {
+            let waited = now.saturating_sub(since);
+            waited < PATIENCE || waited < MOST_PATIENCE && others_work()
+        };
+        if !is_recent(self.came.load(Ordering::Relaxed)) {
+            self.miss();
+            return false;
+        }
+        absence
+            .look(!self.is_within(stripe), now)
+            .is_none_or(is_recent)
     }
 
     /// Takes note that it was waited for in vain.
-    pub(crate) fn miss(&self) {
+    fn miss(&self) {
         self.missed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last write ended within a stripe, and left some of it.
+    fn is_within(&self, stripe: &Range<u64>) -> bool {
+        let end = self.end.load(Ordering::Relaxed);
+        stripe.start < end && end < stripe.end
     }
 
     /// A stripe is left: was it right to wait in it?
@@ -98,9 +135,47 @@ impl Sequence {
     }
 }
 
+/// Of what waits for the rest of a stripe: since when the task that writes it has been elsewhere.
+#[derive(Debug)]
+pub(crate) struct Absence {
+    /// Nanoseconds, as of the look that found it so first.
+    since: AtomicU64,
+}
+
+impl Absence {
+    /// It has not been elsewhere.
+    pub(crate) fn new() -> Self {
+        Self {
+            since: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// Something has come. Any context.
+    pub(crate) fn end(&self) {
+        if self.since.load(Ordering::Relaxed) != NEVER {
+            self.since.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of whether the task is elsewhere at the time `now`. Returns since when it has been, if it is.
+    fn look(&self, elsewhere: bool, now: u64) -> Option<u64> {
+        if !elsewhere {
+            self.end();
+            return None;
+        }
+        let mut since = self.since.load(Ordering::Relaxed);
+        if since == NEVER {
+            since = now;
+            self.since.store(since, Ordering::Relaxed);
+        }
+        Some(since)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Sequence, MOST_DOUBT};
+    use super::{Absence, Ordering, Sequence, MOST_DOUBT, MOST_PATIENCE, PATIENCE};
+    use core::ops::Range;
 
     /// Sectors of a stripe.
     const STRIPE: u64 = 640;
@@ -129,7 +204,7 @@ mod tests {
         // What follows the first write has to make a stripe, and 11 does not follow 9.
         assert_eq!(waits, [0, 3, 3, 0]);
         assert_eq!(
-            sequence.came(),
+            sequence.came.load(Ordering::Relaxed),
             9 * STRIPE + STRIPE / 4 * 3,
             "when the last write came that was worth waiting for"
         );
@@ -181,5 +256,108 @@ mod tests {
             };
             assert_eq!(write(&sequence, stripe, miss), waits, "stripe {stripe}");
         }
+    }
+
+    /// Sectors of what is written at once below.
+    const PIECE: u64 = STRIPE / 4;
+
+    /// A microsecond.
+    const US: u64 = 1000;
+
+    /// Where another file lies.
+    const ELSEWHERE: u64 = 1000 * STRIPE;
+
+    /// A task that writes, and a stripe of which something is held for it, and looked at after each write, once it has been
+    /// come to.
+    struct Watched {
+        task: Sequence,
+        stripe: Range<u64>,
+        absence: Absence,
+        others_work: bool,
+        now: u64,
+        held: bool,
+        /// When it was let go.
+        let_go: Option<u64>,
+    }
+
+    impl Watched {
+        fn new(stripe: Range<u64>, others_work: bool) -> Self {
+            Self {
+                task: Sequence::new(),
+                stripe,
+                absence: Absence::new(),
+                others_work,
+                now: 0,
+                held: false,
+                let_go: None,
+            }
+        }
+
+        /// Writes `pieces` from array sector `start` on, each after a `pause`. Returns whether the last one was worth waiting for.
+        fn write(&mut self, start: u64, pieces: u64, pause: u64) -> bool {
+            let stripe = self.stripe.end - self.stripe.start;
+            let mut goes_on = false;
+            for piece in 0..pieces {
+                self.now += pause;
+                let at = start + piece * PIECE;
+                goes_on = self.task.goes_on(at, at + PIECE, stripe, || self.now);
+                self.held |= self.stripe.contains(&at);
+                let others = || self.others_work;
+                if self.held
+                    && !self
+                        .task
+                        .is_expected(&self.stripe, &self.absence, self.now, others)
+                {
+                    self.held = false;
+                    self.let_go = Some(self.now);
+                }
+            }
+            goes_on
+        }
+    }
+
+    #[test]
+    fn what_was_left_is_let_go_while_its_task_writes_elsewhere() {
+        for (others_work, patience) in [(true, MOST_PATIENCE), (false, PATIENCE)] {
+            let mut watched = Watched::new(2 * STRIPE..3 * STRIPE, others_work);
+            assert!(
+                watched.write(0, 10, 200 * US),
+                "the half of a third stripe is worth waiting for"
+            );
+            let left = watched.now + 200 * US;
+            let goes_on = watched.write(ELSEWHERE, 1001, 200 * US);
+            assert_eq!(
+                watched.let_go,
+                Some(left + patience),
+                "when the half is let go that was left at {left}, others at work: {others_work}"
+            );
+            assert!(
+                goes_on,
+                "where the task writes now it is believed: it was not waited for in vain there"
+            );
+        }
+    }
+
+    #[test]
+    fn who_writes_two_files_by_turns_finds_what_was_left() {
+        let mut watched = Watched::new(2 * STRIPE..3 * STRIPE, true);
+        watched.write(0, 10, 3000 * US);
+        // Thirty milliseconds each; the second time is not counted with the first.
+        watched.write(ELSEWHERE, 10, 3000 * US);
+        watched.write(10 * PIECE, 1, 3000 * US);
+        watched.write(ELSEWHERE + 10 * PIECE, 10, 3000 * US);
+        assert_eq!(
+            watched.let_go, None,
+            "when the stripe is let go that is gone on with"
+        );
+    }
+
+    #[test]
+    fn a_wide_stripe_is_held_for_as_long_as_it_is_written() {
+        let wide = 64 * STRIPE;
+        let mut watched = Watched::new(wide..2 * wide, true);
+        // Ten seconds, and each chunk takes its time.
+        watched.write(0, 511, 40_000 * US);
+        assert_eq!(watched.let_go, None, "when the stripe is let go");
     }
 }

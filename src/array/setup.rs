@@ -248,6 +248,7 @@ fn allocate(
         Faults::new(handle.clone(), geometry.parity_disks()),
         setup.flags(),
     )?;
+    let streams = Streams::new(geometry, setup)?;
     let array = try_pin_init!(Array {
         mddev: handle,
         geometry,
@@ -267,7 +268,7 @@ fn allocate(
         later <- Later::new(),
         bitmap: Arc::pin_init(Bitmap::new(setup), setup.flags())?,
         flusher: FlushThread::new(),
-        streams: Arc::new(Streams::new(setup)?, setup.flags())?,
+        streams: Arc::new(streams, setup.flags())?,
         submitters: Submitters::new(msecs_to_jiffies(SUBMITTERS_PERIOD) as u64),
         watch: WatchThread::new(),
         shrinker: SetOnce::new(),

@@ -7,7 +7,8 @@
 //! that has written a stripe and more in sequence is taken to go on: what it has written of its last stripe waits, until the
 //! rest has come or until nothing has come for a while. How long that is depends on whether other spans are at work, for the
 //! task may be waiting for those. A task that was waited for in vain (it waits itself for what was held) is not believed
-//! again for some stripes, each time for more of them.
+//! again for some stripes, each time for more of them. A stripe that it has left waits no longer for what it writes elsewhere,
+//! another file perhaps, than if it wrote nothing: somebody may wait for that stripe.
 //!
 //! What is held is noted in a list, and a thread looks at that while there is something on it. No memory is needed to end
 //! a wait.
@@ -23,6 +24,7 @@ use crate::block::request::Slice;
 use crate::md::mddev::Locked;
 use crate::md::thread::{self, Thread};
 use crate::mem::{Ask, Setup};
+use crate::raid::geometry::Geometry;
 use crate::raid::part::{Part, PartKind};
 use crate::raid::strips::STRIP_SECTORS;
 use crate::sync::mailbox::Events;
@@ -34,12 +36,6 @@ use kernel::time::{delay::fsleep, Delta, Instant, Monotonic};
 /// Tasks that are told apart. Two that share a place are not seen to write in sequence while both do.
 const PLACES: usize = 16;
 
-/// Nanoseconds: nothing has come for so long, and nothing else is at work, so nothing will come.
-const PATIENCE: u64 = 2_000_000;
-
-/// Nanoseconds: nothing has come for so long, whatever else is at work.
-const MOST_PATIENCE: u64 = 50_000_000;
-
 /// How often the thread looks.
 const TICK: Delta = Delta::from_micros(500);
 
@@ -48,23 +44,25 @@ pub(super) const NO_STREAM: u32 = u32::MAX;
 
 /// The streams of an array, and the spans that are held for them.
 pub(super) struct Streams {
+    geometry: Geometry,
     tasks: KVec<Sequence>,
     held: IndexStack,
     since: Instant<Monotonic>,
 }
 
 impl Streams {
-    /// No streams. May sleep.
+    /// No streams, of an array with this geometry. May sleep.
     ///
     /// # Errors
     ///
     /// There is no memory.
-    pub(super) fn new(setup: &Setup) -> Result<Self> {
+    pub(super) fn new(geometry: Geometry, setup: &Setup) -> Result<Self> {
         let mut tasks = KVec::with_capacity(PLACES, setup.flags())?;
         for _ in 0..PLACES {
             tasks.push(Sequence::new(), setup.flags())?;
         }
         Ok(Self {
+            geometry,
             tasks,
             held: IndexStack::new(),
             since: Instant::now(),
@@ -76,18 +74,18 @@ impl Streams {
         u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(0)
     }
 
-    /// Sees whether the rest of a span is likely to come soon. If not, whoever waits for it is not believed for a while.
-    fn is_expected(&self, span: &SpanObject, others_work: impl FnOnce() -> bool) -> bool {
+    /// Sees whether the rest of a span is likely to come soon.
+    fn is_expected(&self, span: &SpanObject, others_work: impl FnMut() -> bool) -> bool {
         let place = span.stream.load(Ordering::Relaxed);
         let Some(task) = self.tasks.get(place as usize) else {
             return false;
         };
-        let waited = self.now().saturating_sub(task.came());
-        if waited < PATIENCE || waited < MOST_PATIENCE && others_work() {
-            return true;
-        }
-        task.miss();
-        false
+        let geometry = &self.geometry;
+        let Some(start) = geometry.stripe_start(geometry.stripe_of(span.sector())) else {
+            return false;
+        };
+        let stripe = start..geometry.stripe_end(start);
+        task.is_expected(&stripe, &span.absence, self.now(), others_work)
     }
 }
 
