@@ -190,9 +190,11 @@ impl Span {
         idle
     }
 
-    /// The submitter's plug is released: lets gathering strips start that no stream goes on with.
+    /// The submitter's plug is released: lets gathering strips start that no stream goes on with, or that somebody waits for to
+    /// be durable.
     pub(crate) fn unplug(&mut self) {
         self.watched |= core::mem::take(&mut self.to_watch);
+        self.watched -= self.fua;
         self.held &= self.watched;
         self.unplugged = true;
     }
@@ -283,5 +285,194 @@ impl Span {
             self.held_while_parked().is_empty(),
             "a span that waits for memory must hold nothing that another one needs"
         );
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::count::Count;
+    use super::super::geometry::Level;
+    use super::super::job::{Job, Outcome, Replacement, RmwLevel};
+    use super::super::part::{Hold, Part, PartKind, Parts};
+    use super::super::strips::STRIP_SECTORS;
+    use super::*;
+
+    /// Sectors of a chunk: a span of four strips.
+    const CHUNK: u32 = 4 * STRIP_SECTORS;
+
+    /// The parts of a span, oldest first.
+    struct List(Vec<Part>);
+
+    impl Parts for List {
+        fn retain(&mut self, keep: &mut dyn FnMut(&mut Part) -> bool) {
+            self.0.retain_mut(keep);
+        }
+    }
+
+    /// Members that have and take all that is asked of them.
+    struct World(Geometry);
+
+    impl Env for World {
+        type Parts = List;
+
+        fn geometry(&self) -> &Geometry {
+            &self.0
+        }
+
+        fn readable(&self, _member: usize) -> Strips {
+            !Strips::NONE
+        }
+
+        fn writable(&self, _member: usize) -> Strips {
+            !Strips::NONE
+        }
+
+        fn replacement(&self, _member: usize) -> Option<Replacement> {
+            None
+        }
+
+        fn parity_known(&self) -> Strips {
+            !Strips::NONE
+        }
+
+        fn parity_trusted(&self) -> Strips {
+            !Strips::NONE
+        }
+
+        fn rmw_level(&self) -> RmwLevel {
+            RmwLevel::Enable
+        }
+
+        fn failures_recorded(&self) -> bool {
+            true
+        }
+
+        fn array_failed(&self) -> bool {
+            false
+        }
+
+        fn bitmap_flushed(&self, _seq: u32) -> bool {
+            true
+        }
+
+        fn take_kits(&mut self, strips: Strips) -> Strips {
+            strips
+        }
+
+        fn give_kits(&mut self, _strips: Strips) {}
+
+        fn run(
+            &mut self,
+            _job: Job,
+            _strips: Strips,
+            _columns: &mut [Column],
+            _parts: &mut List,
+        ) -> Outcome {
+            Outcome::Pending
+        }
+
+        fn mismatch(&mut self, _strips: Strips) {}
+
+        fn located(&mut self, _member: usize, _strips: Strips) {}
+
+        fn unlocated(&mut self, _strips: Strips) {}
+
+        fn corrected(&mut self, _member: usize, _strips: Strips) {}
+
+        fn count(&mut self, _what: Count, _n: u32) {}
+    }
+
+    /// A span of an array with three data members, and what has been posted to it.
+    struct Posted {
+        span: Span,
+        columns: Vec<Column>,
+        parts: List,
+        world: World,
+    }
+
+    impl Posted {
+        fn new() -> Self {
+            let world = World(Geometry::new(Level::Raid5, 2, 4, CHUNK).unwrap());
+            let mut span = Span::new();
+            let key = SpanKey {
+                sector: 0,
+                generation: 0,
+            };
+            span.place(key, &world.0);
+            Self {
+                span,
+                columns: vec![Column::default(); 4],
+                parts: List(Vec::new()),
+                world,
+            }
+        }
+
+        /// A write of `count` strips, from strip 0 on, of a data column.
+        fn write(&mut self, column: u32, count: u32, hold: Hold, fua: bool) {
+            let start = u64::from(column * CHUNK);
+            let end = start + u64::from(count * STRIP_SECTORS);
+            let mut part = Part::new(PartKind::Write, Strips::first_n(count), start, end);
+            part.hold = hold;
+            part.fua = fua;
+            self.parts.0.push(part);
+            self.step();
+        }
+
+        fn step(&mut self) {
+            self.span
+                .step(&mut self.columns, &mut self.parts, &mut self.world);
+        }
+
+        /// The strips that gather, after the submitters' plugs have been released.
+        fn held_unplugged(&mut self) -> Strips {
+            self.span.unplug();
+            self.step();
+            let held = self.span.phases().of(Phase::Gathering);
+            assert_eq!(
+                self.span.waits().rest,
+                !held.is_empty(),
+                "whether somebody is to look after what is held: {held:?}"
+            );
+            held
+        }
+    }
+
+    // A stream writes strips 0 and 1, and somebody else strip 0; what would fill them is in neither.
+
+    #[test]
+    fn a_durable_write_is_not_held_by_a_stream_in_its_strip() {
+        for stream in [Hold::Stream, Hold::PluggedStream] {
+            let mut later = Posted::new();
+            later.write(0, 2, stream, false);
+            later.write(1, 1, Hold::Plug, true);
+            assert_eq!(
+                later.held_unplugged(),
+                Strips::one(1),
+                "what is held when the durable write came after the stream's: {stream:?}"
+            );
+
+            let mut earlier = Posted::new();
+            earlier.write(1, 1, Hold::Plug, true);
+            earlier.write(0, 2, stream, false);
+            assert_eq!(
+                earlier.held_unplugged(),
+                Strips::one(1),
+                "what is held when the durable write came before the stream's: {stream:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_write_that_need_not_be_durable_leaves_a_stream_its_strip() {
+        for stream in [Hold::Stream, Hold::PluggedStream] {
+            let mut posted = Posted::new();
+            posted.write(0, 2, stream, false);
+            posted.write(1, 1, Hold::Plug, false);
+            assert_eq!(
+                posted.held_unplugged(),
+                Strips::first_n(2),
+                "what is held: {stream:?}"
+            );
+        }
     }
 }

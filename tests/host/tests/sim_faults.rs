@@ -153,6 +153,9 @@ const FAULTS: &[Fault] = faults! {
     "unplugged-parts-are-held-again", "accept.rs",
         "} else if unplugged {" =>
         "} else if unplugged && !super::fault::on(\"unplugged-parts-are-held-again\") {";
+    "durable-writes-wait-for-a-stream", "span.rs",
+        "self.watched -= self.fua;" =>
+        "if !super::fault::on(\"durable-writes-wait-for-a-stream\") { self.watched -= self.fua; }";
     "rest-of-a-stream-not-told", "span.rs",
         "self.watched &= self.held;" =>
         "self.watched &= if super::fault::on(\"rest-of-a-stream-not-told\") { self.held & self.syncs } else { self.held };";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What members hold of what is said to be done: no write is acknowledged whose data is on no member while more blocks are
-//! missing than parity stands for, and no rebuild passes over a block without a word.
+//! missing than parity stands for, and no rebuild passes over a block without a word. And what must not be kept waiting: writes
+//! that have to be durable.
 
 use super::code::Slots;
 use super::oracle::{row_end, row_of};
@@ -9,7 +10,8 @@ use super::submit::changes;
 use super::sync::Action;
 use super::table::{Actor, SimPart};
 use super::Sim;
-use crate::raid::part::Part;
+use crate::raid::part::{Hold, Part};
+use crate::raid::phase::Phase;
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 
@@ -84,6 +86,21 @@ impl Sim {
             self.fail(
                 "no write to go to the members of an array that has failed",
                 format!("strips {:?} of span {}", begun & changed, key.sector),
+            );
+        }
+    }
+
+    /// Once its submitter's plug is released, no write that has to be durable waits for others, whoever else holds its strips.
+    pub(crate) fn check_durable(&self, key: SpanKey, actor: &Actor) {
+        let parts = actor.parts.list.iter().map(|entry| &entry.part);
+        let durable = parts
+            .filter(|part| part.fua && part.hold == Hold::No)
+            .fold(Strips::NONE, |all, part| all | part.active());
+        let held = durable & actor.span.phases().of(Phase::Gathering);
+        if !held.is_empty() {
+            self.fail(
+                "no write that has to be durable to wait for others when its submitter's plug is released",
+                format!("strips {held:?} of span {}", key.sector),
             );
         }
     }

@@ -182,6 +182,7 @@ impl Sim {
             )
         });
         self.inspect_actor(entry, &actor);
+        self.check_durable(key, &actor);
         if had_failed {
             let begun = actor.span.phases().of(Phase::Writing) - before;
             self.check_refused(key, &actor, begun);
