@@ -5,15 +5,13 @@
 writes neighbouring full stripes as one batch, with the flags that the first of them has: where it is sent together with others
 a FUA write may stay in a member's cache, and a power cut takes it back. It fails this test (RAID456_C=1 has it run)."""
 
-import ctypes
-import mmap
 import os
 import random
-import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+from aio import Writer, memory
 from blocktrace import BlockTrace, is_fua
 from disk import Disk, SECTOR, pattern
 from raid import Array, speed_limit, stop_all
@@ -21,41 +19,12 @@ from report import Failed, Skipped, expect, note, run
 from torture import Disks
 import kernel
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-IO_SETUP, IO_DESTROY, IO_GETEVENTS, IO_SUBMIT = 206, 207, 208, 209
-PWRITE = 1
-
-
-def call(number, *words):
-    """A system call; raises if it fails."""
-    done = LIBC.syscall(ctypes.c_long(number), *words)
-    if done < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return done
-
 
 def write_together(disk, writes):
     """Writes [(offset, data, flags)] by one system call, under one plug, and waits for all of them."""
-    context = ctypes.c_ulong(0)
-    call(IO_SETUP, ctypes.c_long(len(writes)), ctypes.byref(context))
-    try:
-        memory = mmap.mmap(-1, sum(len(data) for _, data, _ in writes))
-        base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        blocks, at = [], 0
-        for offset, data, flags in writes:
-            memory[at:at + len(data)] = data
-            blocks.append(ctypes.create_string_buffer(struct.pack("=QIiHhIQQqQII", 0, 0, flags, PWRITE, 0, disk.fileno(), base + at,
-                                                                  len(data), offset, 0, 0, 0), 64))
-            at += len(data)
-        table = (ctypes.c_void_p * len(blocks))(*[ctypes.addressof(block) for block in blocks])
-        expect("writes taken", len(writes), call(IO_SUBMIT, context, ctypes.c_long(len(writes)), table))
-        events = ctypes.create_string_buffer(32 * len(writes))
-        count = ctypes.c_long(len(writes))
-        expect("writes ended", len(writes), call(IO_GETEVENTS, context, count, count, events, None))
-        ends = [struct.unpack_from("=QQqq", events.raw, 32 * number)[2] for number in range(len(writes))]
-        expect("their ends", sorted(len(data) for _, data, _ in writes), sorted(ends))
-    finally:
-        call(IO_DESTROY, context)
+    with Writer(disk, len(writes)) as writer:
+        writer.submit([(offset, memory(data), flags) for offset, data, flags in writes])
+        expect("writes ended", len(writes), len(writer.reap(len(writes))))
 
 
 def array_of(level, members):
