@@ -194,9 +194,8 @@ impl Array {
             };
             item.part = self.part(&self.template(&front), key.sector);
             item.origin = Origin::Request(front);
-            item.entry = Some(entry.clone());
             let span = pinned.span();
-            if let Some(turn) = pinned.post(item) {
+            if let Some(turn) = pinned.post(item, entry.clone()) {
                 hand_over(span, turn);
             }
             slice = rest?;

@@ -67,9 +67,8 @@ impl Array {
             };
             item.part = self.part(&template, key.sector);
             item.origin = Origin::Request(slice.clone());
-            item.entry = Some(entry.clone());
             let span = pinned.span();
-            if let Some(turn) = pinned.post(item) {
+            if let Some(turn) = pinned.post(item, entry.clone()) {
                 hand_over(span, turn);
             }
             sector = sector.saturating_add(step);

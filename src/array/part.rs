@@ -40,19 +40,19 @@ pub(super) struct Item {
     pub(super) origin: Origin,
     /// Which stream it is held for.
     pub(super) stream: u32,
-    /// Keeps the array. A span takes it over from the first part that it accepts.
+    /// Keeps the array, once the part is posted. A span takes it over from the first part that it accepts.
     pub(super) entry: Option<Entry<Array>>,
     next: Option<Pooled<Item>>,
 }
 
 impl Item {
     /// A part that is in no list.
-    pub(super) fn new(part: Part, origin: Origin, entry: Option<Entry<Array>>) -> Self {
+    pub(super) fn new(part: Part, origin: Origin) -> Self {
         Self {
             part,
             origin,
             stream: NO_STREAM,
-            entry,
+            entry: None,
             next: None,
         }
     }
@@ -60,7 +60,7 @@ impl Item {
     /// A part whose content is not said yet.
     pub(super) fn blank() -> Self {
         let part = Part::new(PartKind::Read, Strips::NONE, 0, 0);
-        Self::new(part, Origin::Nobody, None)
+        Self::new(part, Origin::Nobody)
     }
 
     /// Tells whoever waits for the part that it has ended; a request ends when it has no other part.

@@ -56,22 +56,37 @@ pub(super) fn hand_over<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>) {
 
 /// As [`hand_over`], if there is one to a lane that has fewer spans than `enough`.
 pub(super) fn give<'a>(span: &'a Arc<SpanObject>, turn: Turn<'a, Work>, enough: u32) {
+    if let Some(turn) = unless_ended(span, turn) {
+        if let Some(entry) = turn.entry.clone() {
+            entry.lanes.queue(span, turn, enough);
+        }
+    }
+}
+
+/// Takes in the parts that were posted, and returns the turn: the span keeps its array by then. If there is nothing but a late
+/// event to a span that has ended, its turn is given up. Any context.
+pub(super) fn unless_ended<'a>(
+    span: &'a SpanObject,
+    turn: Turn<'a, Work>,
+) -> Option<Turn<'a, Work>> {
     let mut turn = turn;
     loop {
-        // The events first: a part that is posted after this look brings one of its own.
-        let events = turn.take();
         turn.accept(span);
-        // A span that does not know its array yet has been posted its first part: that one does.
-        if let Some(entry) = turn.entry.clone() {
-            // For the lane to see. As the span is owned, here, nobody else gets its turn.
-            let _none = span.actor.post(events);
-            entry.lanes.queue(span, turn, enough);
-            return;
+        // A span that does not know its array yet has been posted its first part: that one does. The events are left for the
+        // runner to see.
+        if turn.entry.is_some() {
+            return Some(turn);
         }
-        // Nothing but a late event to a span that has ended.
-        match turn.finish() {
-            Ok(()) => return,
-            Err(again) => turn = again,
+        let events = turn.take();
+        if span.posted.is_empty() {
+            match turn.finish() {
+                Ok(()) => return None,
+                Err(again) => turn = again,
+            }
+        } else {
+            // One that was posted after the first look, whose event may be among these: another one need not come. As the span
+            // is owned, here, nobody else gets its turn.
+            let _none = span.actor.post(events);
         }
     }
 }

@@ -335,11 +335,10 @@ impl Array {
 
     /// Gives back what was reserved and is not needed.
     fn release(&self, reserved: &mut Reserved<'_>, entry: &Entry<Array>) {
-        for (pinned, mut item) in reserved.take() {
+        for (pinned, item) in reserved.take() {
             // A part that asks for nothing: whoever runs the span sees to it that it does not stay active.
-            item.entry = Some(entry.clone());
             let span = pinned.span();
-            if let Some(turn) = pinned.post(item) {
+            if let Some(turn) = pinned.post(item, entry.clone()) {
                 run(span, turn);
             }
         }
@@ -363,7 +362,6 @@ impl Array {
             let span = pinned.span();
             item.part = self.part(&template, pinned.key().sector);
             item.origin = Origin::Request(slice);
-            item.entry = Some(entry);
             // A part that is held must have somebody who lets it go: who watches streams, or the plug.
             let stream = stream.filter(|_| self.leaves_rest(&item.part));
             item.stream = stream.unwrap_or(NO_STREAM);
@@ -378,7 +376,7 @@ impl Array {
                 (false, None) => Hold::No,
             };
             let (kind, strips) = (item.part.kind, item.part.strips().count());
-            if let Some(turn) = pinned.post(item) {
+            if let Some(turn) = pinned.post(item, entry) {
                 match by {
                     By::Lanes => hand_over(span, turn),
                     By::Submitter => match self.enough(kind, strips, more) {

@@ -142,11 +142,7 @@ impl Array {
             // CAST: a span's sectors at most.
             sectors: sectors as u32,
         };
-        let item = Item::new(
-            Part::new(kind, strips, 0, 0),
-            Origin::Sync(unit),
-            Some(entry),
-        );
+        let item = Item::new(Part::new(kind, strips, 0, 0), Origin::Sync(unit));
         let key = SpanKey {
             sector: start,
             generation: self.generation,
@@ -159,7 +155,7 @@ impl Array {
             return Synced::Aborted;
         };
         let span = pinned.span();
-        if let Some(turn) = pinned.post(item) {
+        if let Some(turn) = pinned.post(item, entry) {
             run(span, turn);
         }
         Synced::Started(unit.sectors)

@@ -15,12 +15,15 @@ use super::kits::{KitList, Kits};
 use super::object::{SpanObject, Work};
 use super::part::Item;
 use super::queue::END;
+use super::run::unless_ended;
+use super::Array;
 use crate::mem::mempool::Pooled;
 use crate::mem::{Ask, MayBlock, Setup};
 use crate::new_wait_queue;
 use crate::raid::geometry::Geometry;
 use crate::raid::span::SpanKey;
 use crate::sync::actor::Turn;
+use crate::sync::gate::Entry;
 use crate::sync::mailbox::Events;
 use crate::sync::waitqueue::WaitQueue;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -615,15 +618,23 @@ pub(super) struct Pinned<'a> {
 }
 
 impl<'a> Pinned<'a> {
-    /// Posts a part. Returns the span's turn if nobody had it: the caller must get the span run.
+    /// Posts a part, for which `entry` keeps the array. Returns the span's turn if nobody had it: the caller must get the span
+    /// run, which keeps the array meanwhile. Else the array may be gone by now.
     #[must_use = "the poster that finds nobody responsible for the span becomes so"]
-    pub(super) fn post(self, item: Pooled<Item>) -> Option<Turn<'a, Work>> {
+    pub(super) fn post(
+        self,
+        mut item: Pooled<Item>,
+        entry: Entry<Array>,
+    ) -> Option<Turn<'a, Work>> {
         let span = self.span;
         // The pin goes with the part; who accepts that takes it off. Were it dropped here, a runner that had done the part
         // by then would find the span pinned, and leave it active for an event that makes nobody look again.
         core::mem::forget(self);
+        // Whoever has the span's turn may do the part before its event has come, and then who stops the array waits for our own
+        // entry alone, which goes at the end of this.
+        item.entry = Some(entry.clone());
         span.posted.push(item);
-        span.actor.post(Events::PARTS)
+        unless_ended(span, span.actor.post(Events::PARTS)?)
     }
 
     /// Where the span is.

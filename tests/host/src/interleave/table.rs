@@ -3,8 +3,8 @@
 //! How the span table and the runners use an actor: a span that has nothing to do is put away, and may be given another
 //! place, while somebody looks it up and posts to it, and while late events come for work that has ended.
 //!
-//! The model follows `lookup`, `Pinned::post`, `retire` and `forget_all` of `src/array/table.rs` and `round`, `accept` and `hand_over`
-//! of `src/array/run.rs`, step by step, for a shard with one span. What it stands on is the real thing: the actor, and
+//! The model follows `lookup`, `Pinned::post`, `retire` and `forget_all` of `src/array/table.rs` and `round`, `accept`, `hand_over` and
+//! `unless_ended` of `src/array/run.rs`, step by step, for a shard with one span. What it stands on is the real thing: the actor, and
 //! the stack of parts.
 
 use super::explore_within;
@@ -27,10 +27,16 @@ mod way {
     /// The pin goes before the event comes, not with the part.
     pub(super) const UNPINS_AND_POSTS: u32 = 5;
     pub(super) const RUNS_ON_WITHOUT_ENTRY: u32 = 6;
-    /// Parts are looked for before the events are taken.
+    /// Parts are looked for before the events are taken, and not afterwards.
     pub(super) const HANDS_OVER_AND_TAKES: u32 = 7;
     pub(super) const HANDS_OVER_WITHOUT_THE_EVENTS: u32 = 8;
     pub(super) const FORGETS_NOT_WHAT_SOMEBODY_HAS: u32 = 9;
+    /// The events are dropped with which a part comes between the two looks.
+    pub(super) const DROPS_THE_EVENTS_OF_A_PART: u32 = 10;
+    /// The part has the only entry that the poster had.
+    pub(super) const GIVES_THE_ENTRY_AWAY: u32 = 11;
+    /// The poster keeps its entry until the event has come, and not while it looks what the turn is for that it got.
+    pub(super) const LEAVES_WITH_THE_TURN: u32 = 12;
 }
 
 /// A part is a number: its place times ten, and its own. It gathers, until a flush, if its own is this or more.
@@ -69,6 +75,12 @@ struct Table<const WAY: u32> {
     work: UnsafeCell<Work>,
     /// A lane has been told of a turn that was left.
     told: AtomicBool,
+    /// Those who keep the array: submitters, parts that were not accepted, and the span.
+    entries: AtomicU32,
+    /// Whether these are counted, so that the array may go when there are none.
+    counts: bool,
+    /// The array's memory.
+    memory: UnsafeCell<()>,
 }
 
 // SAFETY: Loom checks that only the span's owner touches `work`.
@@ -78,7 +90,16 @@ unsafe impl<const WAY: u32> Sync for Table<WAY> {}
 
 impl<const WAY: u32> Table<WAY> {
     fn new(key: u32) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(key, None))
+    }
+
+    /// A table of an array that may go, with as many submitters who have entered.
+    fn entered(key: u32, submitters: u32) -> Arc<Self> {
+        Arc::new(Self::with(key, Some(submitters)))
+    }
+
+    fn with(key: u32, entries: Option<u32>) -> Self {
+        Self {
             shard: Mutex::new(Shard {
                 key: Some(key),
                 active: false,
@@ -95,7 +116,37 @@ impl<const WAY: u32> Table<WAY> {
                 cached: true,
             }),
             told: AtomicBool::new(false),
-        })
+            entries: AtomicU32::new(entries.unwrap_or(0)),
+            counts: entries.is_some(),
+            memory: UnsafeCell::new(()),
+        }
+    }
+
+    /// One entry more, for who has one.
+    fn enter(&self) {
+        if self.counts {
+            self.entries.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn leave(&self) {
+        if self.counts {
+            self.entries.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Something of the array is used.
+    fn is_used(&self) {
+        if self.counts {
+            self.memory.with(|_| ());
+        }
+    }
+
+    /// The array goes, if nobody is inside; nobody comes in any more.
+    fn stop(&self) {
+        if self.entries.load(Ordering::SeqCst) == 0 {
+            self.memory.with_mut(|_| ());
+        }
     }
 
     /// What the span's owner does.
@@ -148,20 +199,41 @@ impl<const WAY: u32> Table<WAY> {
         self.pins.fetch_sub(1, Ordering::Release);
     }
 
-    /// Posts a part for a place. What gathers is flushed afterwards. Whether there was a span for it.
+    /// Posts a part for a place, for who has an entry. What gathers is flushed afterwards. Whether there was a span for it.
     fn submit(&self, part: u32) -> bool {
         if !self.lookup(part / 10) {
+            self.leave();
             return false;
         }
-        self.posted.push(Owner::new(part));
-        if WAY == way::UNPINS_AND_POSTS {
-            self.unpin();
+        if let Some(turn) = self.post_part(part) {
+            self.run(turn);
         }
-        self.post(Events::PARTS);
         if part % 10 >= GATHERS {
             self.post(Events::FLUSH);
         }
         true
+    }
+
+    /// Posts a part to the span, which is pinned.
+    fn post_part(&self, part: u32) -> Option<Turn<'_, ()>> {
+        if WAY != way::GIVES_THE_ENTRY_AWAY {
+            self.enter();
+        }
+        self.is_used();
+        self.posted.push(Owner::new(part));
+        if WAY == way::UNPINS_AND_POSTS {
+            self.unpin();
+        }
+        self.is_used();
+        let turn = self.actor.post(Events::PARTS);
+        if WAY == way::LEAVES_WITH_THE_TURN {
+            self.leave();
+        }
+        let turn = turn.and_then(|turn| self.unless_ended(turn));
+        if ![way::GIVES_THE_ENTRY_AWAY, way::LEAVES_WITH_THE_TURN].contains(&WAY) {
+            self.leave();
+        }
+        turn
     }
 
     /// Posts events, and runs the span if nobody else does.
@@ -227,7 +299,11 @@ impl<const WAY: u32> Table<WAY> {
             return turn.finish().err();
         }
         self.work(|work| work.entry = false);
-        let again = self.retire(turn).err()?;
+        let Err(again) = self.retire(turn) else {
+            self.is_used();
+            self.leave();
+            return None;
+        };
         self.work(|work| work.entry = WAY != way::RUNS_ON_WITHOUT_ENTRY);
         Some(again)
     }
@@ -236,10 +312,13 @@ impl<const WAY: u32> Table<WAY> {
     fn accept(&self) -> bool {
         if !self.posted.is_empty() {
             for part in self.posted.take_all() {
-                self.work(|work| {
-                    work.entry = true;
+                let one_more = self.work(|work| {
                     work.parts.push(part.value());
+                    std::mem::replace(&mut work.entry, true)
                 });
+                if one_more {
+                    self.leave();
+                }
                 if WAY != way::UNPINS_AND_POSTS {
                     self.unpin();
                 }
@@ -276,23 +355,32 @@ impl<const WAY: u32> Table<WAY> {
 
     /// Leaves the span to a lane.
     fn hand_over(&self, turn: Turn<'_, ()>) {
-        let mut turn = turn;
+        if let Some(turn) = self.unless_ended(turn) {
+            turn.suspend();
+            // Loom does not order a store among swaps of others.
+            self.told.swap(true, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes in the parts that were posted, or gives up the turn of a span that has ended.
+    fn unless_ended<'a>(&'a self, mut turn: Turn<'a, ()>) -> Option<Turn<'a, ()>> {
         loop {
-            let early = WAY == way::HANDS_OVER_AND_TAKES && self.accept();
-            let events = if early { Events::NONE } else { turn.take() };
-            if early || (WAY != way::HANDS_OVER_AND_TAKES && self.accept()) {
-                if WAY != way::HANDS_OVER_WITHOUT_THE_EVENTS {
-                    let none = self.actor.post(events);
-                    assert!(none.is_none(), "who hands a span over owns it");
-                }
-                turn.suspend();
-                // Loom does not order a store among swaps of others.
-                self.told.swap(true, Ordering::AcqRel);
-                return;
+            self.is_used();
+            if WAY == way::HANDS_OVER_WITHOUT_THE_EVENTS {
+                turn.take();
             }
-            match turn.finish() {
-                Ok(()) => return,
-                Err(again) => turn = again,
+            if self.accept() {
+                return Some(turn);
+            }
+            let events = turn.take();
+            if WAY == way::HANDS_OVER_AND_TAKES || self.posted.is_empty() {
+                match turn.finish() {
+                    Ok(()) => return None,
+                    Err(again) => turn = again,
+                }
+            } else if WAY != way::DROPS_THE_EVENTS_OF_A_PART {
+                let none = self.actor.post(events);
+                assert!(none.is_none(), "who hands a span over owns it");
             }
         }
     }
@@ -423,7 +511,25 @@ fn shedding<const WAY: u32>(table: &Table<WAY>) {
     table.shed();
 }
 
+/// Two submitters post to one place while the array is stopped, which waits for those inside and for nobody else.
+fn the_array_goes<const WAY: u32>() {
+    let table = Table::<WAY>::entered(1, 2);
+    let other = table.clone();
+    let submitter = thread::spawn(move || assert!(other.submit(11), "nobody moves the span here"));
+    let other = table.clone();
+    let stopper = thread::spawn(move || other.stop());
+    assert!(table.submit(10), "nobody moves the span here");
+    submitter.join().unwrap();
+    stopper.join().unwrap();
+    table.check(&[10, 11]);
+    let entries = table.entries.load(Ordering::Acquire);
+    assert_eq!(entries, 0, "entries when all has ended");
+}
+
 const PREEMPTIONS: usize = 5;
+
+/// For what has three threads.
+const FEWER_PREEMPTIONS: usize = 3;
 
 fn explore_table(scenario: impl Fn() + Sync + Send + 'static) {
     explore_within(PREEMPTIONS, scenario);
@@ -462,6 +568,11 @@ fn nothing_is_lost_in_handing_over_for_a_late_flush() {
 #[test]
 fn nothing_is_lost_in_handing_over_when_memory_is_short() {
     explore_table(|| a_span_is_handed_over::<{ way::RIGHT }>(shedding));
+}
+
+#[test]
+fn nobody_uses_an_array_that_has_gone() {
+    explore_within(FEWER_PREEMPTIONS, the_array_goes::<{ way::RIGHT }>);
 }
 
 #[test]
@@ -527,5 +638,29 @@ fn handing_over_without_the_events_for_a_late_flush_is_found() {
 fn handing_over_without_the_events_when_memory_is_short_is_found() {
     explore_table(|| {
         a_span_is_handed_over::<{ way::HANDS_OVER_WITHOUT_THE_EVENTS }>(shedding);
+    });
+}
+
+#[test]
+#[should_panic(expected = "each part that was posted is run")]
+fn dropping_the_events_of_a_part_that_comes_between_is_found() {
+    explore_table(|| {
+        a_span_is_handed_over::<{ way::DROPS_THE_EVENTS_OF_A_PART }>(a_late_flush);
+    });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn giving_the_only_entry_away_is_found() {
+    explore_within(FEWER_PREEMPTIONS, || {
+        the_array_goes::<{ way::GIVES_THE_ENTRY_AWAY }>();
+    });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn leaving_before_the_turn_is_looked_at_is_found() {
+    explore_within(FEWER_PREEMPTIONS, || {
+        the_array_goes::<{ way::LEAVES_WITH_THE_TURN }>();
     });
 }
