@@ -12,12 +12,14 @@ use super::env::RunEnv;
 use super::kits::{KitList, Kits};
 use super::lanes;
 use super::object::{SpanObject, Work};
+use super::part::Item;
 use super::pump;
 use super::queue::Pushed;
 use super::streams::NO_STREAM;
 use super::table::Reclaimed;
 use super::Array;
 use crate::md::trace::{self, Reason};
+use crate::mem::mempool::Pooled;
 use crate::raid::phase::{Phase, Phases};
 use crate::sync::actor::Turn;
 use crate::sync::gate::Entry;
@@ -236,9 +238,13 @@ fn step_of(sector: u64, events: Events, phases: &Phases) -> trace::Step {
 impl Work {
     /// Takes in the parts that were posted.
     fn accept(&mut self, span: &SpanObject) {
-        if span.posted.is_empty() {
-            return;
+        if !span.posted.is_empty() {
+            self.take_in(span, span.posted.take_all());
         }
+    }
+
+    /// Takes in parts, with their posters' pins.
+    pub(super) fn take_in(&mut self, span: &SpanObject, items: impl Iterator<Item = Pooled<Item>>) {
         let sector = self.span.key().sector;
         let Self {
             parts,
@@ -246,7 +252,7 @@ impl Work {
             stream,
             ..
         } = self;
-        parts.append(span.posted.take_all().map(|mut item| {
+        parts.append(items.map(|mut item| {
             if let Some(brought) = item.entry.take() {
                 entry.get_or_insert_with(|| {
                     trace::span_begin(&brought.mddev, sector);

@@ -630,6 +630,13 @@ impl<'a> Pinned<'a> {
         // The pin goes with the part; who accepts that takes it off. Were it dropped here, a runner that had done the part
         // by then would find the span pinned, and leave it active for an event that makes nobody look again.
         core::mem::forget(self);
+        if let Some(mut turn) = span.actor.claim() {
+            // Nobody else does it, so it goes to the span at once, with the entry.
+            item.entry = Some(entry);
+            turn.take_in(span, core::iter::once(item));
+            let _none = span.actor.post(Events::PARTS);
+            return Some(turn);
+        }
         // Whoever has the span's turn may do the part before its event has come, and then who stops the array waits for our own
         // entry alone, which goes at the end of this.
         item.entry = Some(entry.clone());

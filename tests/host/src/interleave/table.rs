@@ -216,6 +216,16 @@ impl<const WAY: u32> Table<WAY> {
 
     /// Posts a part to the span, which is pinned.
     fn post_part(&self, part: u32) -> Option<Turn<'_, ()>> {
+        self.is_used();
+        if let Some(turn) = self.actor.claim() {
+            self.take_in(part);
+            if WAY == way::UNPINS_AND_POSTS {
+                self.unpin();
+            }
+            let none = self.actor.post(Events::PARTS);
+            assert!(none.is_none(), "who has claimed a span owns it");
+            return Some(turn);
+        }
         if WAY != way::GIVES_THE_ENTRY_AWAY {
             self.enter();
         }
@@ -312,19 +322,24 @@ impl<const WAY: u32> Table<WAY> {
     fn accept(&self) -> bool {
         if !self.posted.is_empty() {
             for part in self.posted.take_all() {
-                let one_more = self.work(|work| {
-                    work.parts.push(part.value());
-                    std::mem::replace(&mut work.entry, true)
-                });
-                if one_more {
-                    self.leave();
-                }
-                if WAY != way::UNPINS_AND_POSTS {
-                    self.unpin();
-                }
+                self.take_in(part.value());
             }
         }
         self.work(|work| work.entry)
+    }
+
+    /// Takes in a part, with its poster's pin, and with an entry.
+    fn take_in(&self, part: u32) {
+        let one_more = self.work(|work| {
+            work.parts.push(part);
+            std::mem::replace(&mut work.entry, true)
+        });
+        if one_more {
+            self.leave();
+        }
+        if WAY != way::UNPINS_AND_POSTS {
+            self.unpin();
+        }
     }
 
     /// Ends the turn at a span without work: it becomes inactive, unless somebody is about to post.
