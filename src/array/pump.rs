@@ -375,8 +375,11 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
         )
     };
     if sent.is_err() {
-        // We are the runner: there is nobody else to tell.
-        let _ = span.flights.end(run.strips().0);
+        if span.flights.end(run.strips().0) {
+            // Of the other bios for these strips the last one may have ended meanwhile, and told nobody, as there was this one. We
+            // are the runner, and look once more.
+            let _none = span.actor.post(Events::IO);
+        }
         port.proving -= run.strips();
         return false;
     }

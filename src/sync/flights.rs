@@ -37,7 +37,8 @@ impl Flights {
         }
     }
 
-    /// A bio for `strips` has ended, and can be used again. Returns whether the runner has to hear of it.
+    /// A bio for `strips` has ended, and can be used again; or was not submitted after all. Returns whether the runner has to hear of
+    /// it, be it the caller himself.
     ///
     /// What the bio did, and what was noted of it, is seen by the runner that hears of the last one.
     #[must_use = "a strip that nobody is told of never goes on"]

@@ -169,12 +169,44 @@ fn more_than_a_bio_takes<T: Tells>() {
     );
 }
 
+/// Of two bios for a strip one is not submitted, while the other one ends.
+fn a_start_is_taken_back<T: Tells>(is_told: bool) {
+    let world = World::<T>::new();
+    // As a runner does.
+    assert!(world.mailbox.claim());
+    world.flights.start();
+    let other = world.clone();
+    let ended = thread::spawn(move || other.end(0));
+    world.flights.start();
+    if world.flights.end() && is_told {
+        let turn = world.mailbox.post(Events::IO);
+        assert!(!turn, "the runner owns the span");
+    }
+    let finished = world.mailbox.finish();
+    let is_runner = ended.join().unwrap();
+    assert!(
+        is_runner || !finished,
+        "the strip goes on when the bio has ended that was submitted"
+    );
+}
+
 const PREEMPTIONS: usize = 3;
 
 #[test]
 fn the_last_end_is_told_and_the_bio_that_is_needed() {
     explore_within(PREEMPTIONS, the_last_of_two::<Flights>);
     explore_within(PREEMPTIONS, more_than_a_bio_takes::<Flights>);
+}
+
+#[test]
+fn an_end_is_told_beside_a_bio_that_is_not_submitted() {
+    explore_within(PREEMPTIONS, || a_start_is_taken_back::<Flights>(true));
+}
+
+#[test]
+#[should_panic(expected = "the strip goes on when the bio has ended that was submitted")]
+fn keeping_from_oneself_that_it_was_the_last_is_found() {
+    explore_within(PREEMPTIONS, || a_start_is_taken_back::<Flights>(false));
 }
 
 #[test]
