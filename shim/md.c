@@ -30,15 +30,22 @@ void raid456_check_recovery(struct mddev *mddev)
 	memalloc_noreclaim_restore(before);
 }
 
+/*
+ * md core says so to the thread by a bit that it sets without any order. So what the caller did is made visible first:
+ * a thread that takes the bit back, passes a full barrier, and looks, finds what it is woken for.
+ */
+
 /* The array's own thread may be gone already: then nothing is woken. */
 void raid456_wake_thread(struct mddev *mddev)
 {
+	smp_mb__before_atomic();
 	md_wakeup_thread(mddev->thread);
 }
 
 /* What is there was registered, or is NULL; it is freed a grace period after it was made NULL. */
 void raid456_wake_thread_at(struct md_thread **thread)
 {
+	smp_mb__before_atomic();
 	md_wakeup_thread((struct md_thread __rcu *)READ_ONCE(*thread));
 }
 

@@ -16,7 +16,7 @@ use crate::md::thread::{self, Thread};
 use crate::mem::{Ask, Setup};
 use crate::sync::actor::Turn;
 use crate::sync::mailbox::Events;
-use core::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::str::CString;
 use kernel::sync::{Arc, SetOnce};
@@ -46,8 +46,7 @@ pub(super) struct Lane {
 
 impl thread::Work for Lane {
     fn run(&self) {
-        // The thread has just taken back its wake-up. Whoever pushes after this look wakes it again.
-        fence(Ordering::SeqCst);
+        // Whoever pushes after this look wakes the thread again.
         while !self.queue.is_empty() {
             // What these spans send to the members goes out together.
             plug::with(|| self.run_queued());

@@ -397,6 +397,7 @@ impl<P: Personality> Driver<P> {
     ///
     /// Called by md core for the thread that [`Self::register_thread`] registered.
     unsafe extern "C" fn control(thread: *mut bindings::md_thread) {
+        thread::has_woken();
         // SAFETY: By the requirement of this function.
         let Some(private) = (unsafe { thread::private(thread) }) else {
             return;

@@ -6,13 +6,14 @@ use super::mddev::{Handle, Locked, Mddev};
 use crate::bindings;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{fence, AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// What a thread does each time when it was woken.
 pub(crate) trait Work: Send + Sync + 'static {
-    /// Does what there is to do. Process context, a kernel thread of high priority; may sleep.
+    /// Does what there is to do: what the thread was woken for is seen. Process context, a kernel thread of high priority; may
+    /// sleep.
     fn run(&self);
 }
 
@@ -114,6 +115,7 @@ impl<W: Work> Drop for Thread<W> {
 ///
 /// Called by md core for a thread that [`register`] made with this function.
 unsafe extern "C" fn run<W: Work>(thread: *mut bindings::md_thread) {
+    has_woken();
     // SAFETY: By the requirement of this function.
     let Some(work) = (unsafe { private(thread) }) else {
         return;
@@ -121,6 +123,12 @@ unsafe extern "C" fn run<W: Work>(thread: *mut bindings::md_thread) {
     // SAFETY: The private data is a `W`, which is kept until the thread has ended.
     let work = unsafe { work.cast::<W>().as_ref() };
     work.run();
+}
+
+/// For a thread that begins its work. It has just taken back its wake-up, which md core does without any order; whoever does
+/// something after it has looked wakes it again, and passes a full barrier before, as this is one.
+pub(super) fn has_woken() {
+    fence(Ordering::SeqCst);
 }
 
 /// Registers a thread that calls `run`, and gives it private data. Sleeps.

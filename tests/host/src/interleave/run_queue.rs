@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Parts and spans on their ways: parts are posted to a span, and a span is handed to a lane through a run queue.
+//! Parts and spans on their ways: parts are posted to a span, and a span is handed to a lane through a run queue, which is
+//! woken for it.
 
 use super::stack::Owner;
 use super::{explore, explore_within};
+use crate::array::queue::{IndexStack, Link, Pushed};
 use crate::sync::mailbox::{Events, Mailbox};
 use crate::sync::stack::{Node, Stack, Stacked};
 use loom::cell::UnsafeCell;
+use loom::sync::atomic::{fence, AtomicBool, AtomicU32, Ordering};
 use loom::sync::Arc;
 use loom::thread;
 use std::ptr::NonNull;
@@ -137,4 +140,94 @@ fn a_span_is_handed_to_a_lane_while_parts_arrive() {
         }
         span.check(&[1, 2]);
     });
+}
+
+/// What is wrong with how a lane is woken.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    /// md core's bit is set before it is seen what for.
+    WakesWithoutABarrier,
+    /// The lane looks before it is seen that it has taken the bit back.
+    LooksWithoutABarrier,
+}
+
+/// A lane with its list of spans, and its thread: as `raid456_wake_thread_at()` of `shim/md.c`, `md_thread()` of md core, `run` of
+/// `src/md/thread.rs`, and `src/array/lanes.rs`.
+struct Lane {
+    fault: Fault,
+    queue: IndexStack,
+    links: [Link; 2],
+    /// md core's bit; it is set and taken back in no order with anything else.
+    wakeup: AtomicBool,
+    /// How many spans were run.
+    run: AtomicU32,
+}
+
+impl Lane {
+    fn push(&self, index: u32) {
+        if self.queue.push(index, &self.links[index as usize]) != Pushed::First {
+            return;
+        }
+        if self.fault != Fault::WakesWithoutABarrier {
+            fence(Ordering::SeqCst);
+        }
+        self.wakeup.swap(true, Ordering::Relaxed);
+    }
+
+    /// What the thread does if it is woken.
+    fn look(&self) {
+        if !self.wakeup.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if self.fault != Fault::LooksWithoutABarrier {
+            fence(Ordering::SeqCst);
+        }
+        while !self.queue.is_empty() {
+            let of = |index| self.links.get(index as usize);
+            let count = self.queue.take_all(of).count();
+            // CAST: there are two.
+            self.run.fetch_add(count as u32, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Two spans are pushed while the lane looks; what it does not see then it is woken for.
+fn a_lane_is_woken(fault: Fault) {
+    let lane = Arc::new(Lane {
+        fault,
+        queue: IndexStack::new(),
+        links: [Link::new(), Link::new()],
+        wakeup: AtomicBool::new(false),
+        run: AtomicU32::new(0),
+    });
+    let other = lane.clone();
+    let pusher = thread::spawn(move || {
+        other.push(0);
+        other.push(1);
+    });
+    lane.look();
+    lane.look();
+    pusher.join().unwrap();
+    // It is not asleep with the bit set.
+    lane.look();
+    let run = lane.run.load(Ordering::Relaxed);
+    assert_eq!(run, 2, "a lane is woken for each span that it does not see");
+}
+
+#[test]
+fn a_lane_runs_every_span_that_is_pushed() {
+    explore(|| a_lane_is_woken(Fault::None));
+}
+
+#[test]
+#[should_panic(expected = "a lane is woken for each span that it does not see")]
+fn waking_a_lane_without_a_barrier_is_found() {
+    explore(|| a_lane_is_woken(Fault::WakesWithoutABarrier));
+}
+
+#[test]
+#[should_panic(expected = "a lane is woken for each span that it does not see")]
+fn looking_for_spans_without_a_barrier_is_found() {
+    explore(|| a_lane_is_woken(Fault::LooksWithoutABarrier));
 }
