@@ -243,7 +243,8 @@ def dirty_pages(level):
     sums, seen, thread = {}, [], None
     try:
         with dirty_limit(min_free_kbytes=None):
-            hog = mmap.mmap(-1, max(PAGE, available() - 28 * MIB))
+            # One strip at a time is so slow that with less left nothing is clean when the kernel looks for memory, and it ends this process.
+            hog = mmap.mmap(-1, max(PAGE, available() - (56 if kernel.least() else 28) * MIB))
             for at in range(0, len(hog), PAGE):
                 hog[at] = 1
             block = os.urandom(MIB)
