@@ -67,6 +67,15 @@ bool raid456_is_suspended(struct mddev *mddev)
 	return percpu_ref_is_dying(&mddev->active_io);
 }
 
+/* Whether somebody holds reconfig_mutex. If not, what was done under it is seen from here on. */
+bool raid456_is_locked(struct mddev *mddev)
+{
+	bool locked = mutex_is_locked(&mddev->reconfig_mutex);
+
+	smp_mb();
+	return locked;
+}
+
 /* Whether the caller is the array's sync thread. */
 bool raid456_is_sync_thread(struct mddev *mddev)
 {

@@ -47,6 +47,7 @@ void raid456_check_recovery(struct mddev *mddev);
 void raid456_wake_thread_at(struct md_thread **thread);
 void raid456_set_thread(struct mddev *mddev, struct md_thread *thread);
 bool raid456_is_dm(struct mddev *mddev);
+bool raid456_is_locked(struct mddev *mddev);
 bool raid456_is_suspended(struct mddev *mddev);
 bool raid456_is_sync_thread(struct mddev *mddev);
 struct raid456_private *raid456_private_of(struct mddev *mddev);

@@ -77,19 +77,21 @@ impl Bitmap {
 
     /// md core's housekeeping, which may clear bits. Sleeps; for the array's thread only.
     pub(super) fn housekeeping(&self, mddev: &Mddev) {
-        self.durable.begin_clearing();
+        let clearing = self.durable.begin_clearing();
+        let alone = !mddev.is_locked();
         mddev.check_recovery();
-        self.durable.end_clearing();
+        self.durable.end_clearing(clearing, alone);
     }
 
     /// For quiesce, when no write is under way: waits for the end of a flush that was asked for by writes that have failed
-    /// since, so that the bitmap may go, and forgets what it knew. Sleeps.
+    /// since, so that the bitmap may go, and forgets what it knew. Who has the array's mutex may clear bits after that: when a machine
+    /// goes down md core does, and lets writes go on. Sleeps.
     pub(super) fn settle(&self) {
         let _flushing = self.flushing.lock();
         if let Some(seq) = self.flushes.start() {
             self.flushes.end(seq);
         }
-        self.durable.forget();
+        self.durable.distrust();
     }
 
     /// Makes all bits durable that are set. Sleeps, for I/O alone, and so for nobody who waits for memory or for a write.

@@ -301,6 +301,12 @@ impl Mddev {
         unsafe { bindings::raid456_is_sync_thread(self.as_ptr()) }
     }
 
+    /// Whether somebody holds `reconfig_mutex`. If not, it is seen what was done by who held it before. Any context.
+    pub(crate) fn is_locked(&self) -> bool {
+        // SAFETY: The reference says that the array is valid.
+        unsafe { bindings::raid456_is_locked(self.as_ptr()) }
+    }
+
     /// Whether md core lets no request in. Unless the caller keeps it so, the answer may be out of date at once.
     pub(super) fn is_suspended(&self) -> bool {
         // SAFETY: The reference says that the array is valid.
@@ -424,7 +430,8 @@ impl Mddev {
 /// A write-intent bitmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BitmapKind {
-    /// The classic one, whose bits [`Mddev::check_recovery`] clears, and otherwise only md core where writes are stopped.
+    /// The classic one, whose bits [`Mddev::check_recovery`] clears, and otherwise only who has stopped writes, with `reconfig_mutex`
+    /// held since before that. (He may have let them in again: md core does when a machine goes down.)
     Classic {
         /// Tells it from the array's other bitmaps, if these are there at the same time.
         identity: usize,

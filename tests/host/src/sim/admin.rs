@@ -5,6 +5,7 @@
 use super::device::{Device, ALL};
 use super::io::Owner;
 use super::oracle::{row_end, row_of, Excuse};
+use super::reboot::Reboot;
 use super::report::Event;
 use super::silent::MismatchMethod;
 use super::sync::Action;
@@ -26,6 +27,8 @@ pub(crate) enum Admin {
     Quiescing { suspended: bool },
     /// Enjoys the silence.
     Silent { suspended: bool, left: u32 },
+    /// Goes down.
+    Rebooting(Reboot),
 }
 
 /// What an array is suspended for.
@@ -50,8 +53,10 @@ impl Sim {
             Admin::Idle if self.cache_rng.chance(self.config.resizes) => self.resize_cache(),
             Admin::Idle if self.trust_rng.chance(self.config.distrusts) => self.distrust(),
             Admin::Idle if self.give_rng.chance(self.config.gives_back) => self.give_back(),
+            Admin::Idle if self.reboot_rng.chance(self.config.reboots) => self.reboot(),
             Admin::Idle => self.rng.chance(self.config.trouble) && self.something_happens(),
             Admin::Suspending(next) => self.suspended(next),
+            Admin::Rebooting(reboot) => self.rebooting(reboot),
             Admin::Quiescing { suspended } => {
                 if !self.quiesce_done() {
                     // The daemon cannot, for want of the lock.

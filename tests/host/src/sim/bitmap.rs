@@ -7,7 +7,7 @@
 //! durable. Bits are cleared later, in steps, and not while a member is missing.
 
 use super::device::BitmapRecord;
-use crate::array::durable::Durable;
+use crate::array::durable::{Clearing, Durable};
 use crate::array::gaps::Gaps;
 use crate::sync::atomic::AtomicU64;
 use std::ops::Range;
@@ -46,6 +46,8 @@ pub(crate) struct Bitmap {
     pub(crate) wanted: bool,
     /// Chunks whose bits are known to be durable.
     durable: Durable<Vec<AtomicU64>>,
+    /// Nothing is known for now.
+    pub(crate) distrusted: bool,
     /// What syncs could not do.
     pub(crate) gaps: Gaps,
 }
@@ -71,6 +73,7 @@ impl Bitmap {
             done: sequence,
             wanted: false,
             durable: Durable::new((0..REMEMBERED).map(|_| AtomicU64::new(0)).collect()),
+            distrusted: false,
             gaps: Gaps::new(),
         }
     }
@@ -217,9 +220,34 @@ impl Bitmap {
         quiet
     }
 
-    /// Clears the bits of `quiet` chunks that have stayed so. Their data is durable by now.
-    pub(crate) fn clear(&mut self, quiet: &[usize]) {
-        self.durable.begin_clearing();
+    /// Housekeeping that clears the bits of `quiet` chunks that have stayed so. Their data is durable by now. `alone`: nobody has
+    /// reconfig_mutex.
+    pub(crate) fn clear(&mut self, quiet: &[usize], alone: bool) {
+        let clearing = self.durable.begin_clearing();
+        self.clear_bits(quiet);
+        self.end_clearing(clearing, alone);
+    }
+
+    /// Housekeeping that clears nothing; `alone` as above.
+    pub(crate) fn housekeeping(&mut self, alone: bool) {
+        let clearing = self.durable.begin_clearing();
+        self.end_clearing(clearing, alone);
+    }
+
+    fn end_clearing(&mut self, clearing: Clearing, alone: bool) {
+        self.durable.end_clearing(clearing, alone);
+        self.distrusted &= !alone;
+    }
+
+    /// Writes are stopped, by somebody who may clear bits from now on, for as long as he has reconfig_mutex. (Other quiesces are not
+    /// told: what is known stays known.)
+    pub(crate) fn distrust(&mut self) {
+        self.durable.distrust();
+        self.distrusted = true;
+    }
+
+    /// Clears bits as [`Self::clear`] does, and says so to nobody.
+    pub(crate) fn clear_bits(&mut self, quiet: &[usize]) {
         for &index in quiet {
             let chunk = &mut self.chunks[index];
             if chunk.quiet >= 2 && chunk.writes == 0 && !chunk.needed && !chunk.resync {
@@ -227,7 +255,6 @@ impl Bitmap {
                 self.stale = true;
             }
         }
-        self.durable.end_clearing();
     }
 
     /// What is to be written at leisure, if anything. A dirty page is left to the flush.
@@ -290,11 +317,32 @@ mod tests {
             bitmap.start_write(&(8..16), false).is_some(),
             "a member lacks it"
         );
-        bitmap.clear(&[]);
+        bitmap.clear(&[], true);
         assert!(
             bitmap.start_write(&(8..16), true).is_some(),
             "it may be cleared"
         );
+    }
+
+    #[test]
+    fn nothing_is_learned_while_somebody_else_may_clear_bits() {
+        let mut bitmap = bitmap();
+        let mut is_known = |prepare: fn(&mut Bitmap)| {
+            prepare(&mut bitmap);
+            if let Some(sequence) = bitmap.start_write(&(0..8), true) {
+                bitmap.begin_flush();
+                bitmap.end_flush();
+                bitmap.written(&(0..8), sequence);
+            }
+            bitmap.start_write(&(0..8), true).is_none()
+        };
+        assert!(is_known(|_| {}), "after a flush");
+        assert!(!is_known(Bitmap::distrust), "somebody has stopped writes");
+        assert!(
+            !is_known(|bitmap| bitmap.housekeeping(false)),
+            "he is not done"
+        );
+        assert!(is_known(|bitmap| bitmap.housekeeping(true)), "he is done");
     }
 
     #[test]
@@ -307,7 +355,7 @@ mod tests {
         let quiet = bitmap.quiet_chunks();
         assert_eq!(quiet, [0]);
         bitmap.start_write(&(0..8), true);
-        bitmap.clear(&quiet);
+        bitmap.clear(&quiet, true);
         assert!(bitmap.record().bits[0], "it is written again");
     }
 

@@ -36,6 +36,9 @@ const GIVE_SALT: u64 = 106;
 /// What of the dice decides whether parity is declared not to be known.
 const TRUST_SALT: u64 = 4;
 
+/// What of the dice decides whether the machine goes down: not in the seeds that are kept.
+const REBOOT_SALT: u64 = 24;
+
 /// What of the dice decides whether engines fail.
 const ENGINE_SALT: u64 = 317;
 
@@ -80,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) gives_back: u32,
     /// Parity is declared not to be known, each time the administrator is looked at.
     pub(crate) distrusts: u32,
+    /// The machine goes down, each time the administrator is looked at.
+    pub(crate) reboots: u32,
     /// Members end their bios inside the submission, as a RAM disk does.
     pub(crate) synchronous: bool,
     /// Members have a volatile write cache.
@@ -207,6 +212,11 @@ impl Config {
             } else {
                 0
             },
+            reboots: if Self::reboot_dice(seed).chance(250) {
+                Self::reboot_dice(!seed).pick(&[100, 300])
+            } else {
+                0
+            },
             synchronous: rng.chance(200),
             volatile: rng.chance(700),
             scarce_clones: rng.chance(250),
@@ -267,6 +277,7 @@ impl Config {
         self.resizes = 0;
         self.gives_back = 0;
         self.distrusts = 0;
+        self.reboots = 0;
     }
 
     /// The dice for all that has to do with replacements.
@@ -287,6 +298,11 @@ impl Config {
     /// The dice for all that has to do with parity that is not known.
     pub(crate) fn trust_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, TRUST_SALT))
+    }
+
+    /// The dice for all that has to do with a machine that goes down.
+    pub(crate) fn reboot_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, REBOOT_SALT))
     }
 
     /// The dice for all that has to do with engines that fail.

@@ -27,6 +27,8 @@ enum Task {
     Bitmap,
     /// All caches, before bits are cleared.
     FlushForBits(Vec<usize>),
+    /// The same, by somebody else.
+    FlushBeside(Vec<usize>),
     /// The bitmap, at leisure.
     Leisure,
 }
@@ -52,11 +54,22 @@ impl Sim {
         if !self.daemon.is_idle() {
             return false;
         }
+        self.housekeeping();
         match self.rng.below(4) {
             0 => self.flush_bitmap() || self.update_super() || self.clear_bits(),
             1 => self.update_super() || self.flush_bitmap(),
             2 => self.reap_sync() || self.start_sync() || self.mark_clean(),
             _ => self.post_waiting(),
+        }
+    }
+
+    /// It has housekeeping done, now and then: more often nothing would be known for long enough.
+    fn housekeeping(&mut self) {
+        let alone = !self.md.locked;
+        if let Some(bitmap) = self.bitmap.as_mut().filter(|bitmap| bitmap.distrusted) {
+            if self.reboot_rng.chance(20) {
+                bitmap.housekeeping(alone);
+            }
         }
     }
 
@@ -96,10 +109,20 @@ impl Sim {
             Task::Bitmap => self.bitmap_flushed(),
             Task::FlushForBits(quiet) => {
                 if self.degraded() == 0 {
+                    let alone = !self.md.locked;
                     if let Some(bitmap) = &mut self.bitmap {
-                        bitmap.clear(&quiet);
+                        bitmap.clear(&quiet, alone);
                     }
                     self.count(Event::BitmapClear);
+                }
+            }
+            Task::FlushBeside(quiet) => {
+                if self.degraded() == 0 {
+                    if let Some(bitmap) = &mut self.bitmap {
+                        bitmap.clear_bits(&quiet);
+                    }
+                    self.count(Event::ClearedBeside);
+                    self.write_cleared();
                 }
             }
             Task::Leisure => {}
@@ -115,9 +138,10 @@ impl Sim {
         true
     }
 
-    /// Quiesce with the lock held writes the superblocks itself, if spans wait for that.
+    /// Quiesce with the lock held writes the superblocks itself, if spans or flushes wait for that.
     pub(crate) fn help_recording(&mut self) -> bool {
-        if self.table.parked_super.is_empty() || !self.md.change() {
+        let nobody_waits = self.table.parked_super.is_empty() && self.flush_waiters.is_empty();
+        if nobody_waits || !self.md.change() {
             return false;
         }
         self.begin_super();
@@ -224,22 +248,39 @@ impl Sim {
 
     /// The daemon's work on the bitmap: bits that nobody needs are cleared, in time.
     fn clear_bits(&mut self) -> bool {
-        let degraded = self.degraded() > 0;
-        let Some(bitmap) = &mut self.bitmap else {
-            return false;
-        };
-        if let Some(record) = bitmap.take_stale() {
-            self.write_bitmap(Task::Leisure, &record);
+        if self.write_cleared() {
             return true;
         }
-        if degraded || !self.rng.chance(300) {
+        if self.bitmap.is_none() || self.degraded() > 0 || !self.rng.chance(300) {
             return false;
         }
-        let quiet = bitmap.quiet_chunks();
-        if quiet.is_empty() {
-            return false;
+        self.clear_after_flush(Task::FlushForBits)
+    }
+
+    /// The same, by somebody else, who says so to nobody.
+    pub(crate) fn clear_beside_the_daemon(&mut self) {
+        if self.degraded() == 0 {
+            self.clear_after_flush(Task::FlushBeside);
         }
-        self.ask_members(Task::FlushForBits(quiet), |_, _| Op::Flush(Vec::new()));
+    }
+
+    /// Begins to clear bits that nobody needs. Returns false if there is none.
+    fn clear_after_flush(&mut self, task: fn(Vec<usize>) -> Task) -> bool {
+        let quiet = self.bitmap.as_mut().map(|bitmap| bitmap.quiet_chunks());
+        let Some(quiet) = quiet.filter(|quiet| !quiet.is_empty()) else {
+            return false;
+        };
+        self.ask_members(task(quiet), |_, _| Op::Flush(Vec::new()));
+        true
+    }
+
+    /// Begins to write what was cleared. Returns false if that is nothing.
+    fn write_cleared(&mut self) -> bool {
+        let record = self.bitmap.as_mut().and_then(|bitmap| bitmap.take_stale());
+        let Some(record) = record else {
+            return false;
+        };
+        self.write_bitmap(Task::Leisure, &record);
         true
     }
 }

@@ -22,6 +22,7 @@
 //! | `bitmap`    | the write-intent bitmap                                                                   |
 //! | `sync`      | resync, rebuild, check, repair                                                            |
 //! | `admin`     | failures, spares, quiesce, the shrinker                                                   |
+//! | `reboot`    | what md core does to an array when the machine goes down                                  |
 //! | `silent`    | corruption behind the array's back, and which blocks are to be located                    |
 //! | `power`     | power cuts and assembly                                                                   |
 //! | `shortage`  | memory that is not there when somebody asks for it, and kits that the kernel has back     |
@@ -49,6 +50,7 @@ mod many;
 mod md;
 mod oracle;
 mod power;
+mod reboot;
 mod report;
 mod request;
 mod rng;
@@ -116,6 +118,7 @@ struct Sim {
     cache_rng: Rng,
     give_rng: Rng,
     trust_rng: Rng,
+    reboot_rng: Rng,
     step: u64,
     /// All devices that ever were, by number.
     devices: Vec<Device>,

@@ -127,6 +127,8 @@ events! {
     BitmapClear "bitmap bits cleared",
     Quiesced "quiesces",
     QuiescedLocked "of these, with reconfig_mutex held",
+    Rebooted "times that the machine went down",
+    ClearedBeside "bitmap bits cleared then",
     PowerCut "power cuts",
     TornWrite "writes torn by them",
     CacheLost "caches that lost sectors in them",

@@ -89,6 +89,7 @@ impl Sim {
             cache_rng: Config::cache_dice(!seed),
             give_rng: Config::give_dice(!seed),
             trust_rng: Config::trust_dice(seed.rotate_left(32)),
+            reboot_rng: Config::reboot_dice(!seed),
             rng,
             config,
         };
