@@ -278,7 +278,7 @@ void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end)
  * Which of the superblock's events was the last one when a write ended with no member missing; false without a classic
  * bitmap.
  */
-bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
+static bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
 {
 	struct md_bitmap_stats stats;
 
@@ -291,8 +291,8 @@ bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
 
 /*
  * Has a classic bitmap take note that no member is missing: those that were away lack what its bits are cleared for. It does
- * so when a write ends, and this is one, of nothing, in the last chunk. Returns whether there was need for it; then a bit may
- * have to be flushed. If more writes to that chunk are under way than its counter counts, 16383, it waits until one ends, as
+ * so when a write ends, and this is one, of nothing, in the last chunk. Returns whether that is so; then a bit may have to
+ * be flushed. If more writes to that chunk are under way than its counter counts, 16383, it waits until one ends, as
  * others do. May sleep; the caller holds reconfig_mutex.
  */
 bool raid456_bitmap_is_whole(struct mddev *mddev)
@@ -300,12 +300,36 @@ bool raid456_bitmap_is_whole(struct mddev *mddev)
 	sector_t last = mddev->dev_sectors - 1;
 	u64 cleared;
 
-	if (mddev->degraded || !md_is_rdwr(mddev) || !raid456_bitmap_events_cleared(mddev, &cleared) ||
-	    cleared >= mddev->events)
+	if (mddev->degraded || !md_is_rdwr(mddev) || !raid456_bitmap_events_cleared(mddev, &cleared))
 		return false;
-	mddev->bitmap_ops->start_write(mddev, last, 1);
-	mddev->bitmap_ops->end_write(mddev, last, 1);
+	if (cleared < mddev->events) {
+		mddev->bitmap_ops->start_write(mddev, last, 1);
+		mddev->bitmap_ops->end_write(mddev, last, 1);
+	}
 	return true;
+}
+
+/*
+ * Has a classic bitmap forget what was to be synced; it is known to be there. Should a member fail meanwhile, what is to be
+ * synced for that one is not told from the rest, and nothing is forgotten. May sleep; the caller holds reconfig_mutex, and no
+ * sync is under way.
+ */
+void raid456_bitmap_all_synced(struct mddev *mddev)
+{
+	const struct bitmap_operations *ops = mddev->bitmap_ops;
+	sector_t at, sectors;
+
+	for (at = 0; at < mddev->resync_max_sectors; at += sectors) {
+		ops->start_sync(mddev, at, &sectors, false);
+		cond_resched();
+	}
+	/* A write that has ended without some member by now found it counted as missing, under the lock that was just taken. */
+	if (!READ_ONCE(mddev->degraded)) {
+		ops->close_sync(mddev);
+		return;
+	}
+	for (at = 0; at < mddev->resync_max_sectors; at += sectors)
+		ops->end_sync(mddev, at, &sectors);
 }
 
 /*

@@ -74,8 +74,8 @@ bool raid456_bitmap_synced(struct mddev *mddev, sector_t offset);
 void raid456_bitmap_flush(struct mddev *mddev);
 void raid456_bitmap_unplug(struct mddev *mddev);
 void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end);
-bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events);
 bool raid456_bitmap_is_whole(struct mddev *mddev);
+void raid456_bitmap_all_synced(struct mddev *mddev);
 const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift);
 int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors);
 

@@ -35,6 +35,17 @@ impl Gaps {
             .fetch_max(sector.saturating_add(1), Ordering::Release);
     }
 
+    /// A sync begins at the first sector: what it does not go over has no mark.
+    pub(crate) fn forget(&self) {
+        self.last.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether something could not be done, by a sync that has gone over everything from the first sector on, in one go or more. For when
+    /// that has ended.
+    pub(crate) fn are_left(&self) -> bool {
+        self.last.load(Ordering::Acquire) != 0
+    }
+
     /// Whether a mark that was just taken off for the unit at `sector`, and is about everything from there to `end`, is to be put on
     /// again: it is about a unit too that could not be done.
     ///
@@ -101,6 +112,19 @@ mod tests {
         let gaps = Gaps::new();
         assert_eq!(sync(&gaps, 0, 48, &[32]), [40]);
         assert_eq!(sync(&gaps, 48, 96, &[]), [48, 56]);
+    }
+
+    #[test]
+    fn what_is_left_is_forgotten_with_the_next_sync() {
+        let gaps = Gaps::new();
+        sync(&gaps, 0, 96, &[]);
+        assert!(!gaps.are_left());
+        sync(&gaps, 0, 48, &[0]);
+        sync(&gaps, 48, 96, &[]);
+        assert!(gaps.are_left());
+        gaps.forget();
+        assert_eq!(sync(&gaps, 8, 96, &[]), [0; 0]);
+        assert!(!gaps.are_left());
     }
 
     #[test]

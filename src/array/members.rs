@@ -182,14 +182,9 @@ impl Array {
 
     /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it
     /// lacks: that rebuild has cleared it. md core turns such a member away once it knows that none was missing since then, see
-    /// [`Self::activate_spares`]; with a lockless bitmap it never knows. With the mutex held.
+    /// [`Self::activate_spares`]; with a lockless bitmap it never knows.
     fn bitmap_lacks_rebuilt(&self) -> bool {
-        let rebuilt = self.rebuilt.load(Ordering::Relaxed);
-        let knows = match self.mddev.bitmap_events_cleared() {
-            Some(events) => events >= rebuilt,
-            None => !self.mddev.bitmap_is_lockless(),
-        };
-        rebuilt != 0 && !knows
+        self.rebuilt.load(Ordering::Relaxed) && self.mddev.bitmap_is_lockless()
     }
 
     /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.
@@ -265,9 +260,14 @@ impl Array {
             }
         }
         self.update_degraded();
-        if count > 0 && self.bitmap_lacks_rebuilt() && locked.bitmap_is_whole() {
+        if count > 0 && locked.bitmap_is_whole() {
             // Nothing is cleared on the members behind a bit that waits to be flushed.
             self.bitmap.flush_all(locked);
+            if !self.gaps.are_left() {
+                // What members that were away lack is not asked for any more. Otherwise the next sync sees to it: to find what could
+                // not be done, should that member come back, its bits have to stay.
+                locked.bitmap_all_synced();
+            }
         }
         count
     }

@@ -136,8 +136,8 @@ pub(crate) struct Array {
     faults: Arc<Faults>,
     /// Some member was added that the bitmap does not know: a sync goes over everything.
     full_sync: AtomicBool,
-    /// How many events md core had counted when the last sync ended that went over everything for a new member; 0 before.
-    rebuilt: AtomicU64,
+    /// A sync has ended that went over everything for a new member.
+    rebuilt: AtomicBool,
     /// Parity is known to be right below this sector, even if md core goes over it again: it takes a repair that was
     /// interrupted for a resync that is not over.
     trusted: AtomicU64,

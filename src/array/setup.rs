@@ -277,7 +277,7 @@ fn allocate(
         unflushed <- new_irq_spinlock!((), "raid456 unflushed"),
         faults,
         full_sync: AtomicBool::new(full_sync),
-        rebuilt: AtomicU64::new(0),
+        rebuilt: AtomicBool::new(false),
         trusted: AtomicU64::new(trusted),
         gaps: Gaps::new(),
         closing: AtomicBool::new(false),

@@ -62,10 +62,9 @@ impl Array {
             self.trusted.store(u64::MAX, Ordering::Relaxed);
         }
         if mddev.test_recovery(Recovery::Recover) && !self.stays_degraded() {
-            // A member that comes into an empty slot later may lack more than the bitmap knows: its bits may have been
-            // cleared for another one that failed while it was rebuilt. And a resync has rebuilt nobody.
+            // With a slot empty some spare that failed half rebuilt may come back. And a resync has rebuilt nobody.
             if self.full_sync.swap(false, Ordering::Relaxed) {
-                self.rebuilt.store(mddev.events(), Ordering::Relaxed);
+                self.rebuilt.store(true, Ordering::Relaxed);
             }
         }
         mddev.bitmap_close_sync();
@@ -92,6 +91,9 @@ impl Array {
             return Synced::Skipped(mddev.dev_sectors().saturating_sub(sector).max(1));
         }
 
+        if sector == 0 {
+            self.gaps.forget();
+        }
         let lockless = mddev.lockless_chunk();
         if sector.checked_rem(lockless) == Some(0) {
             // Nowhere else: it takes the whole chunk for synced, and the rest of it would be passed over. And not once the sync of
@@ -121,7 +123,7 @@ impl Array {
         // CAST: both are within a span.
         let strips = Strips::range(first as u32, (behind - first) as u32);
         let sectors = start.saturating_add(behind * strip).saturating_sub(sector);
-        mddev.bitmap_start_sync(sector, self.stays_degraded());
+        mddev.bitmap_start_sync(sector, self.keeps_bits());
         if lockless == 0 && self.gaps.are_before(sector, sector.saturating_add(known)) {
             // That has just begun to sync a chunk for which a unit before this one has said that it is not to count as synced.
             mddev.bitmap_end_sync(sector);
@@ -159,6 +161,12 @@ impl Array {
             run(span, turn);
         }
         Synced::Started(unit.sectors)
+    }
+
+    /// Whether bits of the bitmap stay where a sync has been: not every member holds everything. One that is rebuilt may fail before
+    /// that has ended, and another one come back by the bitmap that lacks what was rebuilt. [`Self::activate_spares`] clears them.
+    fn keeps_bits(&self) -> bool {
+        self.mddev.degraded() > 0 || self.stays_degraded()
     }
 
     /// Whether parity that does not match is only counted. Of an array that is not in sync md core makes a resync of a check, and

@@ -125,8 +125,6 @@ fields! {
     new_chunk_sectors: i32 = new_chunk_sectors;
     /// Members that the reshape that is going on or asked for adds.
     delta_disks: i32 = delta_disks;
-    /// How often the superblock was changed.
-    events: u64 = events;
     /// How far a reshape is; [`MAX_SECTOR`] if there is none.
     reshape_position: u64 = reshape_position;
     /// Sectors that the array uses of each member.
@@ -411,15 +409,6 @@ impl Mddev {
         unsafe { bindings::raid456_bitmap_close_sync(self.as_ptr()) }
     }
 
-    /// How many events there had been when a write ended last with no member missing: members that know of fewer do not come back with the
-    /// bitmap's help. `None` without a classic bitmap. For who holds the mutex, which keeps the bitmap.
-    pub(crate) fn bitmap_events_cleared(&self) -> Option<u64> {
-        let mut events = 0;
-        // SAFETY: The reference says that the array is valid; `events` is ours.
-        let known = unsafe { bindings::raid456_bitmap_events_cleared(self.as_ptr(), &mut events) };
-        known.then_some(events)
-    }
-
     /// Whether the bitmap says that parity at member sector `offset` is right. True unless the bitmap is lockless.
     pub(crate) fn bitmap_synced(&self, offset: u64) -> bool {
         // SAFETY: The reference says that the array is valid.
@@ -555,10 +544,17 @@ impl<'a> Locked<'a> {
 
     /// Has a classic bitmap take note that no member is missing. Those that were away before, and lack what its bits are cleared
     /// for, are turned away by md core when they would come back by it: also after the array was stopped, from the next time
-    /// that the superblock is written. Returns whether it had not known; then [`Self::bitmap_flush`] is to follow. Sleeps.
+    /// that the superblock is written. Returns whether it knows; then [`Self::bitmap_flush`] is to follow. Sleeps.
     pub(crate) fn bitmap_is_whole(&self) -> bool {
         // SAFETY: The array is valid, and the mutex is held as the function requires.
         unsafe { bindings::raid456_bitmap_is_whole(self.as_ptr()) }
+    }
+
+    /// Has a classic bitmap that knows that no member is missing clear the bits of what was to be synced for those that were. Should
+    /// a member fail meanwhile they stay. No sync may be under way. Sleeps.
+    pub(crate) fn bitmap_all_synced(&self) {
+        // SAFETY: The array is valid, and the mutex is held as the function requires.
+        unsafe { bindings::raid456_bitmap_all_synced(self.as_ptr()) }
     }
 
     /// As [`Mddev::bitmap_unplug`], whether the array takes requests or not. Sleeps.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=12 timeout=180
+# guest: kernels=uml disks=5 disk-size=12 timeout=240
 """The write-intent bitmap: set before the data, cleared when idle, kept while degraded, and used by re-add."""
 
 import os
@@ -241,6 +241,110 @@ def others_come_back():
     shadow.close()
 
 
+# Of a member's 8 MiB: where a rebuild stops, and chunks of the bitmap below and above that.
+STOP, BELOW, ABOVE = 4096, (10, 11), 70
+
+
+def change_rows(shadow, rows, data, seed=0):
+    """Writes these rows of 64 KiB on `data` members anew: chunks of the bitmap have the same numbers."""
+    for row in rows:
+        shadow.write(row * 64 * 1024 * data, pattern((seed, row), 64 * 1024 * data))
+
+
+def rebuilt_to_stop(array, path, how="--add"):
+    """Adds a member, and waits until it is rebuilt as far as STOP."""
+    array.set("sync_max", STOP)
+    array.add(path, how)
+    wait_for("a part of the rebuild", lambda: array.get("sync_completed").startswith(f"{STOP} "), 30)
+
+
+def comes_back(array, shadow, old):
+    """Has `old` come back: it gets the chunks that were changed while it was away, and no others. Then all bits are cleared."""
+    with BlockTrace([old]) as trace:
+        array.add(old, "--re-add")
+        array.wait_rebuilt()
+    shadow.verify("rebuilt")
+    array.expect_parity(shadow.bytes)
+    written = sectors(trace.writes(old, array.data_offset(old) // SECTOR))
+    expect_range(f"sectors written to {old} (3 chunks of 128 were changed)", 3 * 128, 4 * 128, written)
+    array.clear_bits()
+
+
+def half_rebuilt_meanwhile(fails):
+    """A member is away while a new one is rebuilt in its place, which fails, or is gone after a stop, before that has ended. Then the
+    old one comes back, and gets what was changed while it was away also where the new one had got it. Under the C module it does
+    not, and answers readers with what it had."""
+    array, shadow = filled()
+    old, new = array.members[2], rams(1, 4)[0]
+    array.fail(old)
+    array.remove(old)
+    array.members.remove(old)
+    change_rows(shadow, (*BELOW, ABOVE), 3)
+    rebuilt_to_stop(array, new)
+    if fails:
+        array.fail(new)
+        array.set("sync_max", "max")
+        wait_for("its slot empty", lambda: array.member(new, "slot") == "none" and array.idle(), 30)
+        array.remove(new)
+    shadow.close()
+    array.stop()
+    array.members.remove(new)
+    array = Array.assemble(array.members, "--run")
+    shadow.reopen()
+    comes_back(array, shadow, old)
+    shadow.close()
+
+
+def other_half_rebuilt_meanwhile():
+    """The same with two members away: a new one is rebuilt in place of the first, and goes while the second one, which comes back by the
+    bitmap, is rebuilt. The first one comes back, and gets what was changed also where the second one had got it."""
+    array, shadow = filled(level=6)
+    first, second, new = array.members[1], array.members[2], rams(1, 4)[0]
+    for away in (first, second):
+        array.fail(away)
+        array.remove(away)
+        array.members.remove(away)
+    change_rows(shadow, (*BELOW, ABOVE), 2)
+    array.add(new)
+    wait_for(f"{new} a member", lambda: array.state(new) == {"in_sync"} and array.idle(), 60)
+    # What is known of the new one's rebuild is forgotten.
+    shadow.close()
+    array = array.reassemble("--run")
+    rebuilt_to_stop(array, second, "--re-add")
+    array.stop()
+    array.members.remove(new)
+    array = Array.assemble(array.members, "--run")
+    shadow.reopen()
+    wait_for(f"{second} a member", lambda: array.state(second) == {"in_sync"} and array.idle(), 60)
+    comes_back(array, shadow, first)
+    shadow.close()
+
+
+def cleared_in_the_end(stopped):
+    """When the last member has been rebuilt all bits are cleared: those that were set before, and those of what was written meanwhile,
+    also if the array was stopped in between. Under the C module those of the latter stay until it is synced once more."""
+    array, shadow = filled()
+    old, new = array.members[2], rams(1, 4)[0]
+    array.fail(old)
+    array.remove(old)
+    array.members.remove(old)
+    change_rows(shadow, (*BELOW, ABOVE), 3)
+    rebuilt_to_stop(array, new)
+    change_rows(shadow, (5, 6, ABOVE + 1), 3)
+    expect("bits that are set", 6, array.dirty_bits())
+    if stopped:
+        shadow.close()
+        array = array.reassemble()
+        shadow.reopen()
+    array.set("sync_max", "max")
+    array.wait_rebuilt()
+    array.clear_bits()
+    array.expect_parity(shadow.bytes)
+    array.expect_clean()
+    shadow.verify("rebuilt")
+    shadow.close()
+
+
 def spare_beside_resync(bitmap, action="idle"):
     """While a resync runs beside a member that is half rebuilt, a spare is added: md core takes that for a rebuild then, and how
     far the resync is for how far the member is rebuilt. It gets what it lacks all the same. With another `action` the resync is what
@@ -384,6 +488,11 @@ if __name__ == "__main__":
         ("a member that was away while another one was rebuilt", lambda: rebuilt_meanwhile(False)),
         ("the same, and the array was stopped", lambda: rebuilt_meanwhile(True)),
         ("others come back after a rebuild", others_come_back),
+        ("a member that was away while another one was half rebuilt, and failed", lambda: half_rebuilt_meanwhile(True)),
+        ("the same, and the other one is gone after a stop", lambda: half_rebuilt_meanwhile(False)),
+        ("a member that was away while one in another slot was half rebuilt", other_half_rebuilt_meanwhile),
+        ("all bits are cleared when a rebuild has ended", lambda: cleared_in_the_end(False)),
+        ("the same, and the array was stopped meanwhile", lambda: cleared_in_the_end(True)),
         ("a new spare gets everything", add_is_full),
         ("bits stay while degraded", bits_stay),
         ("without bitmap a member is rebuilt whole", no_bitmap),

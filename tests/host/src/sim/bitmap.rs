@@ -183,6 +183,13 @@ impl Bitmap {
         }
     }
 
+    /// Nothing is to be synced any more.
+    pub(crate) fn all_synced(&mut self) {
+        for chunk in &mut self.chunks {
+            chunk.needed = false;
+        }
+    }
+
     /// bitmap_ops->write_all(): a member has none of the bits, or not all.
     pub(crate) fn write_all(&mut self) {
         self.dirty = true;

@@ -233,7 +233,10 @@ impl Sim {
             self.sync.at = max;
             return true;
         }
-        let still_degraded = self.stays_degraded();
+        if let (0, Some(bitmap)) = (at, &self.bitmap) {
+            bitmap.gaps.forget();
+        }
+        let keeps_bits = self.degraded() > 0 || self.stays_degraded();
         let asked = matches!(action, Action::Check | Action::Repair);
         let full = action == Action::Recover && self.sync.full;
         let mut limit = max;
@@ -266,7 +269,7 @@ impl Sim {
         };
         self.sync.regrown = false;
         if let Some(bitmap) = &mut self.bitmap {
-            bitmap.start_sync(at, still_degraded);
+            bitmap.start_sync(at, keeps_bits);
             if bitmap.gaps.are_before(u64::from(at), u64::from(limit)) {
                 bitmap.abort_sync(at);
             }
@@ -513,8 +516,8 @@ impl Sim {
                 }
             }
             if self.sync.action == Action::Recover && !self.stays_degraded() {
-                // Otherwise bits may be gone that another member needs: they were cleared for one that has failed since. And
-                // a resync, which comes first, rebuilds nobody.
+                // With a slot empty some spare that failed half rebuilt may come back. And a resync, which comes first,
+                // rebuilds nobody.
                 self.sync.full = false;
             }
             if rebuilt > 1 {
@@ -524,6 +527,9 @@ impl Sim {
             if let (true, Some(bitmap)) = (is_whole, &mut self.bitmap) {
                 // What a member missed that was replaced is forgotten. md core thinks of that with the next write only.
                 bitmap.events_cleared = bitmap.events_cleared.max(self.md.events);
+                if !bitmap.gaps.are_left() {
+                    bitmap.all_synced();
+                }
             }
         }
         self.md.change_devs.set(true);
