@@ -30,14 +30,14 @@ void raid456_check_recovery(struct mddev *mddev)
 	memalloc_noreclaim_restore(before);
 }
 
-/*
- * md core says so to the thread by a bit that it sets without any order. So what the caller did is made visible first:
- * a thread that takes the bit back, passes a full barrier, and looks, finds what it is woken for.
- */
-
 /* The array's own thread may be gone already: then nothing is woken. */
 void raid456_wake_thread(struct mddev *mddev)
 {
+	/*
+	 * md core says so to the thread by a bit that it sets without any order. So what the caller did is made
+	 * visible first: a thread that takes the bit back, passes a full barrier, and looks, finds what it is woken
+	 * for.
+	 */
 	smp_mb__before_atomic();
 	md_wakeup_thread(mddev->thread);
 }
@@ -45,6 +45,7 @@ void raid456_wake_thread(struct mddev *mddev)
 /* What is there was registered, or is NULL; it is freed a grace period after it was made NULL. */
 void raid456_wake_thread_at(struct md_thread **thread)
 {
+	/* As above. */
 	smp_mb__before_atomic();
 	md_wakeup_thread((struct md_thread __rcu *)READ_ONCE(*thread));
 }
@@ -72,6 +73,7 @@ bool raid456_is_locked(struct mddev *mddev)
 {
 	bool locked = mutex_is_locked(&mddev->reconfig_mutex);
 
+	/* What the caller reads next is not older than what was said of the mutex. */
 	smp_mb();
 	return locked;
 }
@@ -236,8 +238,8 @@ const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift)
 }
 
 /*
- * Has states of the lockless bitmap that say that parity is right say that it is to be made. The others stay what they are:
- * nothing was written there, or it is to be made already.
+ * Has states of the lockless bitmap that say that parity is right say that it is to be made. The others stay what
+ * they are: nothing was written there, or it is to be made already.
  */
 static void raid456_lockless_mark(struct mddev *mddev, sector_t chunk, sector_t begin, sector_t end)
 {
@@ -257,9 +259,9 @@ static void raid456_lockless_mark(struct mddev *mddev, sector_t chunk, sector_t 
 }
 
 /*
- * Says that what members have from begin to end is to be synced, in a bitmap that is large enough: in memory, and by bits
- * that are to be flushed. May lower resync_offset to where the first chunk begins. Sleeps, and may wait for memory; the
- * caller holds reconfig_mutex, and with a lockless bitmap lets no request in.
+ * Says that what members have from begin to end is to be synced, in a bitmap that is large enough: in memory, and
+ * by bits that are to be flushed. May lower resync_offset to where the first chunk begins. Sleeps, and may wait for
+ * memory; the caller holds reconfig_mutex, and with a lockless bitmap lets no request in.
  */
 void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end)
 {
@@ -275,8 +277,8 @@ void raid456_bitmap_mark(struct mddev *mddev, sector_t begin, sector_t end)
 }
 
 /*
- * Which of the superblock's events was the last one when a write ended with no member missing; false without a classic
- * bitmap.
+ * Which of the superblock's events was the last one when a write ended with no member missing; false without a
+ * classic bitmap.
  */
 static bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
 {
@@ -290,10 +292,10 @@ static bool raid456_bitmap_events_cleared(struct mddev *mddev, u64 *events)
 }
 
 /*
- * Has a classic bitmap take note that no member is missing: those that were away lack what its bits are cleared for. It does
- * so when a write ends, and this is one, of nothing, in the last chunk. Returns whether that is so; then a bit may have to
- * be flushed. If more writes to that chunk are under way than its counter counts, 16383, it waits until one ends, as
- * others do. May sleep; the caller holds reconfig_mutex.
+ * Has a classic bitmap take note that no member is missing: those that were away lack what its bits are cleared
+ * for. It does so when a write ends, and this is one, of nothing, in the last chunk. Returns whether that is so;
+ * then a bit may have to be flushed. If more writes to that chunk are under way than its counter counts, 16383, it
+ * waits until one ends, as others do. May sleep; the caller holds reconfig_mutex.
  */
 bool raid456_bitmap_is_whole(struct mddev *mddev)
 {
@@ -310,9 +312,9 @@ bool raid456_bitmap_is_whole(struct mddev *mddev)
 }
 
 /*
- * Has a classic bitmap forget what was to be synced; it is known to be there. Should a member fail meanwhile, what is to be
- * synced for that one is not told from the rest, and nothing is forgotten. May sleep; the caller holds reconfig_mutex, and no
- * sync is under way.
+ * Has a classic bitmap forget what was to be synced; it is known to be there. Should a member fail meanwhile, what
+ * is to be synced for that one is not told from the rest, and nothing is forgotten. May sleep; the caller holds
+ * reconfig_mutex, and no sync is under way.
  */
 void raid456_bitmap_all_synced(struct mddev *mddev)
 {
@@ -323,7 +325,7 @@ void raid456_bitmap_all_synced(struct mddev *mddev)
 		ops->start_sync(mddev, at, &sectors, false);
 		cond_resched();
 	}
-	/* A write that has ended without some member by now found it counted as missing, under the lock that was just taken. */
+	/* A write that has ended without some member by now found it counted as missing, under the lock taken above. */
 	if (!READ_ONCE(mddev->degraded)) {
 		ops->close_sync(mddev);
 		return;
@@ -333,8 +335,8 @@ void raid456_bitmap_all_synced(struct mddev *mddev)
 }
 
 /*
- * Whether the lockless bitmap has room for the states of so many sectors. md core does not ask: it would look for them
- * behind the pages that it has, or take those that are there for states of longer chunks.
+ * Whether the lockless bitmap has room for the states of so many sectors. md core does not ask: it would look for
+ * them behind the pages that it has, or take those that are there for states of longer chunks.
  */
 static bool raid456_lockless_has_room(struct mddev *mddev, sector_t sectors)
 {
@@ -361,8 +363,8 @@ int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
 /* Queue limits */
 
 /*
- * Whether a device forgets every run of unit bytes at a multiple of it in its data, with no remainder at the ends that
- * it might keep.
+ * Whether a device forgets every run of unit bytes at a multiple of it in its data, with no remainder at the ends
+ * that it might keep.
  */
 bool raid456_rdev_can_discard(struct md_rdev *rdev, unsigned int unit)
 {
@@ -408,8 +410,8 @@ int raid456_set_stable_writes(struct request_queue *queue, bool stable)
 /* Sysfs */
 
 /*
- * Adds attributes to those of the array. If they are about to be removed, they are still there and stay. May sleep; the
- * caller holds reconfig_mutex.
+ * Adds attributes to those of the array. If they are about to be removed, they are still there and stay. May sleep;
+ * the caller holds reconfig_mutex.
  */
 int raid456_sysfs_add(struct mddev *mddev, const struct attribute_group *group)
 {
