@@ -179,6 +179,21 @@ mod tests {
     }
 
     #[test]
+    fn mutex_is_seen_while_somebody_has_it() -> Result {
+        let array = fake::Array::new()?;
+        let mddev = array.mddev();
+        assert!(!mddev.is_locked());
+        // SAFETY: The array is valid; the mutex is taken here and given up below.
+        let err = unsafe { bindings::raid456_mddev_lock(mddev.as_ptr()) };
+        assert_eq!(err, 0);
+        assert!(mddev.is_locked());
+        // SAFETY: The mutex is held.
+        unsafe { bindings::mutex_unlock(&raw mut (*mddev.as_ptr()).reconfig_mutex) };
+        assert!(!mddev.is_locked());
+        Ok(())
+    }
+
+    #[test]
     fn member_in_use_is_not_removed() -> Result {
         let array = fake::Array::new()?;
         let slots = Slots::new(array.handle(), 3, &setup())?;
