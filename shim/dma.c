@@ -133,6 +133,8 @@ unsigned int raid456_dma_most_sources(struct dma_chan *chan, enum raid456_dma_ki
 	/* What is made, or compared, is mapped as well. */
 	int most, pages = raid456_dma_most_pages() - p - q;
 
+	if (!dma_has_cap(raid456_dma_type(kind), device->cap_mask))
+		return 0;
 	switch (kind) {
 	case RAID456_DMA_COPY:
 		most = more ? 0 : 1;
@@ -383,6 +385,8 @@ bool raid456_dma_tell(struct dma_chan *chan)
 {
 	struct dma_async_tx_descriptor *tx;
 
+	if (!raid456_dma_tells(chan))
+		return false;
 	tx = chan->device->device_prep_dma_interrupt(chan, DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
 	if (!tx)
 		return false;

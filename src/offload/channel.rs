@@ -8,7 +8,7 @@
 //!
 //! Locks: that of the channels that are asked on, taken alone, in task context with interrupts on.
 
-use super::course::{Kind, Limits, Sums};
+use super::course::{Asked, Kind, Limits, Sums};
 use super::stage::{self, Owner, Stage};
 use crate::bindings;
 use crate::mem::pages::{Page, PAGE_SIZE};
@@ -231,8 +231,8 @@ impl Channel<'_> {
         unsafe { bindings::raid456_dma_tells(self.chan.as_ptr()) }
     }
 
-    /// Has it tell of all ends, when it gets here. Returns false, and does nothing, if the channel does not take that. Of a
-    /// channel that [tells](Self::tells). Context as for [`Self::submit`].
+    /// Has it tell of all ends, when it gets here. Returns false, and does nothing, if the channel does not take that, or never
+    /// [tells](Self::tells). Context as for [`Self::submit`].
     pub(super) fn tell(&self) -> bool {
         // SAFETY: By the invariant the channel is valid.
         unsafe { bindings::raid456_dma_tell(self.chan.as_ptr()) }
@@ -252,8 +252,9 @@ impl Channel<'_> {
     }
 
     /// Submits an operation, as a part of a stage that has not been closed. Its end is told at once, or `quiet`, when the
-    /// channel is to [tell](Self::tell) next. Returns false, and does nothing, if the channel does not take it, or there is no
-    /// memory to ask it. Task context with interrupts on; does not sleep.
+    /// channel is to [tell](Self::tell) next. Returns false, and does nothing, if the channel does not take it, there is no
+    /// memory to ask it, or it is nothing that a channel may be [asked for](Asked::is_sound). Task context with interrupts on;
+    /// does not sleep.
     #[must_use = "what was not taken is not done"]
     pub(crate) fn submit<O: Owner>(
         &self,
@@ -267,12 +268,22 @@ impl Channel<'_> {
         // CAST: there are no more blocks than twice as many as members, and a page's bytes.
         let (count, len, at) = (lists.from.len() as u32, to.len as u32, to.at as u32);
         let reach = to.at.checked_add(to.len);
-        if count == 0 || reach.is_none_or(|reach| reach > PAGE_SIZE) || to.len > inputs.len {
+        if reach.is_none_or(|reach| reach > PAGE_SIZE) || to.len > inputs.len {
             return false;
         }
-        if kind == Kind::Copy && (count != 1 || to.q.is_some())
-            || to.p.or(to.q).is_none() && kind != Kind::XorCheck
-        {
+        let asked = Asked {
+            kind,
+            sums: Sums {
+                p: to.p.is_some(),
+                q: to.q.is_some(),
+                more: to.more,
+            },
+            changes: to.changes,
+            sources: lists.from.len(),
+        };
+        // All of them begin at a multiple of what the channel asks for if the bits of all together are one.
+        let bits = lists.from.iter().fold(0, |bits, from| bits | from);
+        if !asked.is_sound(self) || !self.is_aligned(kind, bits % PAGE_SIZE, to.at, to.len) {
             return false;
         }
         let address = |page: Option<NonNull<u8>>| {
@@ -294,8 +305,10 @@ impl Channel<'_> {
             owner: Arc::into_raw(stage.clone()).cast_mut().cast(),
         };
         // SAFETY: By the invariant the channel is valid. The lists have `count` elements: pages and factors that are
-        // borrowed, each as long as `len` from its address on; the targets are pages, with `len` bytes from `at` on. The
-        // owner is a reference to a stage, for one call of a function that takes one.
+        // borrowed, each as long as `len` from its address on; the targets are pages, with `len` bytes from `at` on, and were
+        // borrowed to be changed if the operation does that. It is of a kind that the channel does, with a target for each sum
+        // that is made, no more blocks than it takes, and in places that it takes. The owner is a reference to a stage, for one
+        // call of a function that takes one.
         let taken = unsafe { bindings::raid456_dma_submit(&op) };
         if taken == bindings::raid456_dma_taken_RAID456_DMA_TAKEN {
             return true;
@@ -436,6 +449,8 @@ pub(crate) struct Targets<'p> {
     at: usize,
     len: usize,
     more: bool,
+    /// The pages are borrowed to be changed.
+    changes: bool,
     _pages: PhantomData<&'p mut Page>,
 }
 
@@ -448,6 +463,7 @@ impl<'p> Targets<'p> {
             at: 0,
             len: PAGE_SIZE,
             more,
+            changes: true,
             _pages: PhantomData,
         }
     }
@@ -467,6 +483,7 @@ impl<'p> Targets<'p> {
         Self {
             p: p.map(Page::place),
             q: q.map(Page::place),
+            changes: false,
             ..Self::made(None, None, false)
         }
     }

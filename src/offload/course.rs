@@ -42,6 +42,36 @@ pub(crate) trait Limits {
     fn takes_pages(&self, kind: Kind) -> bool;
 }
 
+/// What of an operation a channel's driver takes as it comes, and does not look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) kind: Kind,
+    /// For which sums there are pages.
+    pub(crate) sums: Sums,
+    /// Whether these pages may be changed.
+    pub(crate) changes: bool,
+    /// How many blocks it reads.
+    pub(crate) sources: usize,
+}
+
+impl Asked {
+    /// Whether a channel may be asked for it: it writes to nothing but pages that are there and that may be changed, and reads no more
+    /// blocks than the channel has room for.
+    pub(crate) fn is_sound(&self, limits: &impl Limits) -> bool {
+        let Sums { p, q, more } = self.sums;
+        let has_its_pages = match self.kind {
+            Kind::Copy => self.changes && p && !q && !more,
+            Kind::Xor => self.changes && p && !q,
+            Kind::Pq => self.changes && (p || q),
+            // P is one of the blocks that are read.
+            Kind::XorCheck => !self.changes && !p && !q && !more,
+            Kind::PqCheck => !self.changes && (p || q) && !more,
+        };
+        let most = limits.most_sources(self.kind, self.sums);
+        has_its_pages && (1..=most).contains(&self.sources)
+    }
+}
+
 /// The next operation for a sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {

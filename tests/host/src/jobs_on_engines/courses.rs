@@ -5,7 +5,8 @@
 
 use super::recipes::{noise, parities, strips, Strip, STRIP};
 use crate::offload::course::{
-    go_on, next_chunk, Course, Kind, Limits, Progress, Standing, Step, Sum, Sums, Verdict, Why,
+    go_on, next_chunk, Asked, Course, Kind, Limits, Progress, Standing, Step, Sum, Sums, Verdict,
+    Why,
 };
 use crate::offload::recipe::{Recipe, Target, Term};
 use crate::parity::gf::Element;
@@ -148,6 +149,13 @@ impl Run<'_> {
             kind != Kind::Xor || count + usize::from(sums.more) >= 2,
             "{step:?}"
         );
+        let asked = Asked {
+            kind,
+            sums,
+            changes: true,
+            sources: count,
+        };
+        assert!(asked.is_sound(&self.channel), "{step:?}");
         let well = self.operation();
         let mut made = [target.p, target.q].map(|member| {
             let there = member.filter(|_| sums.more);
@@ -376,6 +384,52 @@ fn chunks_are_as_large_as_allowed_and_make_up_the_whole() {
                 );
                 if possible && total > first {
                     assert_eq!(sizes.len(), 1 + (total - first).div_ceil(more));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn channel_is_asked_for_nothing_that_it_would_write_elsewhere_or_has_no_room_for() {
+    const KINDS: [Kind; 5] = [
+        Kind::Copy,
+        Kind::Xor,
+        Kind::Pq,
+        Kind::XorCheck,
+        Kind::PqCheck,
+    ];
+    const BOTH: [bool; 2] = [false, true];
+    let all = KINDS
+        .into_iter()
+        .flat_map(|kind| BOTH.map(|changes| (kind, changes)));
+    for (kind, changes) in all {
+        for (p, q, more) in (0..8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0)) {
+            let writes = !matches!(kind, Kind::XorCheck | Kind::PqCheck);
+            // What hardware writes to, or compares with.
+            let pages = match kind {
+                Kind::Copy | Kind::Xor => (p, q) == (true, false),
+                Kind::Pq | Kind::PqCheck => p || q,
+                Kind::XorCheck => !p && !q,
+            };
+            let goes_on = !more || matches!(kind, Kind::Xor | Kind::Pq);
+            for channel in CHANNELS {
+                let sums = Sums { p, q, more };
+                let most = channel.most_sources(kind, sums);
+                for sources in 0..40 {
+                    let asked = Asked {
+                        kind,
+                        sums,
+                        changes,
+                        sources,
+                    };
+                    let expected =
+                        writes == changes && pages && goes_on && sources > 0 && sources <= most;
+                    assert_eq!(
+                        asked.is_sound(&channel),
+                        expected,
+                        "{asked:?} by {channel:?}"
+                    );
                 }
             }
         }
