@@ -127,7 +127,7 @@ impl Array {
     ///
     /// `EINVAL`: a journal is not supported, or too many members are lost for a new one to help. `EEXIST`: there is no slot
     /// for it.
-    pub(super) fn add_member(&self, added: Added<'_>) -> Result {
+    pub(super) fn add_member(&self, locked: &Locked<'_>, added: Added<'_>) -> Result {
         if added.test(Flag::Journal) {
             md_warn!(
                 "md/raid:{}: a journal is not supported.\n",
@@ -158,7 +158,7 @@ impl Array {
             .filter(is_free)
             .or_else(|| allowed.clone().find(is_free));
         let Some(slot) = slot.and_then(|slot| u16::try_from(slot).ok()) else {
-            return self.add_replacement(added, allowed);
+            return self.add_replacement(locked, added, allowed);
         };
 
         added.clear(Flag::InSync);
@@ -177,7 +177,7 @@ impl Array {
             // it may be a spare that has failed half rebuilt, and that md core takes for an old member.
             added.forget_saved_raid_disk();
         }
-        self.slots.add(usize::from(slot), added)
+        self.slots.add(locked, usize::from(slot), added)
     }
 
     /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it
@@ -188,7 +188,12 @@ impl Array {
     }
 
     /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.
-    fn add_replacement(&self, added: Added<'_>, allowed: Range<i32>) -> Result {
+    fn add_replacement(
+        &self,
+        locked: &Locked<'_>,
+        added: Added<'_>,
+        allowed: Range<i32>,
+    ) -> Result {
         let waits = |slot: &Slot| {
             let wanted = slot.with(|rdev| rdev.test(Flag::WantReplacement));
             wanted == Some(true) && slot.replacement().is_empty()
@@ -208,7 +213,8 @@ impl Array {
         }
         added.set_raid_disk(number);
         self.full_sync.store(true, Ordering::Relaxed);
-        self.slots.add_replacement(usize::from(number), added)
+        let number = usize::from(number);
+        self.slots.add_replacement(locked, number, added)
     }
 
     /// Takes a member, or a replacement of one, out of its slot. A replacement takes the place of its member. Sleeps.
@@ -216,7 +222,7 @@ impl Array {
     /// # Errors
     ///
     /// `EBUSY`: it is in use, or has not failed and could still be brought in sync, or holds everything as it is.
-    pub(super) fn remove_member(&self, rdev: &Rdev) -> Result {
+    pub(super) fn remove_member(&self, locked: &Locked<'_>, rdev: &Rdev) -> Result {
         let slot = usize::try_from(rdev.raid_disk())
             .ok()
             .and_then(|slot| self.slots.get(slot));
@@ -231,7 +237,7 @@ impl Array {
         {
             return Err(EBUSY);
         }
-        self.slots.remove(rdev)?;
+        self.slots.remove(locked, rdev)?;
         rdev.clear(Flag::WantReplacement);
         Ok(())
     }
@@ -373,9 +379,9 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
                 md_info!("md/raid:{name}: {rdev} replaces a member from the start again, as the array is not clean\n");
                 added.set_recovery_offset(0);
             }
-            slots.add_replacement(slot, added)
+            slots.add_replacement(mddev, slot, added)
         } else {
-            slots.add(slot, added)
+            slots.add(mddev, slot, added)
         };
         if added.is_err() {
             md_warn!("md/raid:{name}: {rdev} has slot {slot}, which another device has already.\n");
@@ -387,7 +393,7 @@ pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
             full_sync = true;
         }
     }
-    slots.promote_alone();
+    slots.promote_alone(mddev)?;
     Ok(full_sync)
 }
 

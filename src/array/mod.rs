@@ -213,12 +213,12 @@ impl Personality for Array {
         array.fail_member(rdev);
     }
 
-    fn hot_add(array: Running<'_, Self>, _locked: &Locked<'_>, rdev: Added<'_>) -> Result {
-        array.add_member(rdev)
+    fn hot_add(array: Running<'_, Self>, locked: &Locked<'_>, rdev: Added<'_>) -> Result {
+        array.add_member(locked, rdev)
     }
 
-    fn hot_remove(array: Running<'_, Self>, _locked: &Locked<'_>, rdev: &Rdev) -> Result {
-        array.remove_member(rdev)
+    fn hot_remove(array: Running<'_, Self>, locked: &Locked<'_>, rdev: &Rdev) -> Result {
+        array.remove_member(locked, rdev)
     }
 
     fn spare_active(array: Running<'_, Self>, locked: &Locked<'_>) -> u32 {

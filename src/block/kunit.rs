@@ -334,7 +334,7 @@ mod tests {
     fn bio_takes_one_to_sixteen_pages() -> Result {
         let array = fake::Array::new()?;
         let slots = Slots::new(array.handle(), 1, &setup())?;
-        slots.add(0, array.added())?;
+        slots.add(&array.locked(), 0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(MAX_PAGES + 1, 0)?;
         // The number of pages, and which of them is missing.
@@ -360,14 +360,14 @@ mod tests {
             .iter_mut()
             .all(|page| page.view_mut::<[u8; PAGE_SIZE]>().is_some());
         assert!(free);
-        slots.remove(array.rdev())
+        slots.remove(&array.locked(), array.rdev())
     }
 
     #[test]
     fn bio_takes_no_page_that_another_holds() -> Result {
         let array = fake::Array::new()?;
         let slots = Slots::new(array.handle(), 1, &setup())?;
-        slots.add(0, array.added())?;
+        slots.add(&array.locked(), 0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(2, 0)?;
         let held = pages[1].address().ok_or(EBUSY)?;
@@ -387,7 +387,7 @@ mod tests {
             });
             assert!(refused && !bio.is_busy());
         }
-        slots.remove(array.rdev())
+        slots.remove(&array.locked(), array.rdev())
     }
 
     /// What a write finds that must not wait, and whether it may go on.

@@ -6,7 +6,7 @@
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) mod fake {
     use crate::bindings;
-    use crate::md::mddev::{Handle, Handles, Mddev};
+    use crate::md::mddev::{Handle, Handles, Locked, Mddev};
     use crate::md::rdev::Rdev;
     use crate::md::slots::Added;
     use crate::mem::kunit::setup;
@@ -59,6 +59,12 @@ pub(crate) mod fake {
             let ptr = core::ptr::from_ref(&*self.mddev).cast_mut();
             // SAFETY: The structure is valid as long as this value; nobody uses it but the wrappers.
             unsafe { Mddev::from_raw(ptr) }
+        }
+
+        /// The proof that its mutex is held.
+        pub(crate) fn locked(&self) -> Locked<'_> {
+            // SAFETY: Nobody knows the array but the test's one task, and md core does not: that is as good.
+            unsafe { Locked::new(self.mddev()) }
         }
 
         /// The device.
@@ -198,30 +204,48 @@ mod tests {
         let array = fake::Array::new()?;
         let slots = Slots::new(array.handle(), 3, &setup())?;
         let rdev = array.rdev();
-        assert_eq!(slots.add(3, array.added()), Err(EEXIST));
-        slots.add(1, array.added())?;
-        assert_eq!(slots.add(1, array.added()), Err(EEXIST));
+        assert_eq!(slots.add(&array.locked(), 3, array.added()), Err(EEXIST));
+        slots.add(&array.locked(), 1, array.added())?;
+        assert_eq!(slots.add(&array.locked(), 1, array.added()), Err(EEXIST));
         assert!(slots[0].take().is_none() && slots[0].is_empty());
         let member = slots[1].take().ok_or(EINVAL)?;
         let other = member.clone();
         assert!(core::ptr::eq(&*member, rdev) && rdev.pending() == 2);
-        assert_eq!(slots.remove(rdev), Err(EBUSY));
+        assert_eq!(slots.remove(&array.locked(), rdev), Err(EBUSY));
         assert!(slots[1].holds(rdev));
         drop(member);
-        assert_eq!(slots.remove(rdev), Err(EBUSY));
+        assert_eq!(slots.remove(&array.locked(), rdev), Err(EBUSY));
         drop(other);
         assert_eq!(rdev.pending(), 0);
-        assert_eq!(slots.remove(rdev), Ok(()));
+        assert_eq!(slots.remove(&array.locked(), rdev), Ok(()));
         assert!(slots[1].is_empty() && slots[1].take().is_none());
-        assert_eq!(slots.remove(rdev), Err(ENOENT));
+        assert_eq!(slots.remove(&array.locked(), rdev), Err(ENOENT));
         Ok(())
+    }
+
+    #[test]
+    fn slots_do_not_change_with_the_mutex_of_another_array() -> Result {
+        let array = fake::Array::new()?;
+        let other = fake::Array::new()?;
+        let slots = Slots::new(array.handle(), 1, &setup())?;
+        let wrong = other.locked();
+        assert_eq!(slots.add(&wrong, 0, array.added()), Err(EINVAL));
+        assert_eq!(slots.add_replacement(&wrong, 0, array.added()), Err(EINVAL));
+        assert!(slots[0].seats().iter().all(|seat| seat.is_empty()));
+        slots.add_replacement(&array.locked(), 0, array.added())?;
+        assert_eq!(slots.promote_alone(&wrong), Err(EINVAL));
+        assert_eq!(slots.remove(&wrong, array.rdev()), Err(EINVAL));
+        assert!(slots[0].is_empty() && slots[0].replacement().holds(array.rdev()));
+        slots.promote_alone(&array.locked())?;
+        assert!(slots[0].holds(array.rdev()) && slots[0].replacement().is_empty());
+        slots.remove(&array.locked(), array.rdev())
     }
 
     #[test]
     fn faulty_member_is_seen_but_not_taken() -> Result {
         let array = fake::Array::new()?;
         let slots = Slots::new(array.handle(), 1, &setup())?;
-        slots.add(0, array.added())?;
+        slots.add(&array.locked(), 0, array.added())?;
         let member = slots[0].take().ok_or(EINVAL)?;
         array.rdev().set(Flag::Faulty);
         assert!(slots[0].take().is_none());
@@ -230,7 +254,7 @@ mod tests {
         // Who lets go of it last has md core look at what can be done without it.
         drop(member);
         assert!(array.mddev().test_recovery(Recovery::Needed));
-        slots.remove(array.rdev())
+        slots.remove(&array.locked(), array.rdev())
     }
 
     /// Not seen to fail where one CPU runs a task until it sleeps.
@@ -238,7 +262,7 @@ mod tests {
     fn slots_wait_for_who_has_just_let_go_of_a_member() -> Result {
         let array = fake::Array::new()?;
         let slots = Slots::new(array.handle(), 1, &setup())?;
-        slots.add(0, array.added())?;
+        slots.add(&array.locked(), 0, array.added())?;
         let member = slots[0].take().ok_or(EINVAL)?;
         let over = Arc::new(AtomicU32::new(0), GFP_KERNEL)?;
         let goes_on = over.clone();

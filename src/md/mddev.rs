@@ -9,6 +9,7 @@ use super::rdev::Rdev;
 use super::slots::Added;
 use crate::bindings;
 use crate::mem::{Ask, Setup};
+use core::marker::PhantomData;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -449,12 +450,12 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The proof that the caller holds an array's `reconfig_mutex`.
+/// The proof that the caller holds an array's `reconfig_mutex`. It stays with the task that does.
 ///
 /// # Invariants
 ///
-/// The mutex is held while this value lives.
-pub(crate) struct Locked<'a>(&'a Mddev);
+/// The mutex is held while this value lives, by the task that has it.
+pub(crate) struct Locked<'a>(&'a Mddev, PhantomData<*mut ()>);
 
 impl Deref for Locked<'_> {
     type Target = Mddev;
@@ -470,8 +471,13 @@ impl<'a> Locked<'a> {
     ///
     /// The caller holds `reconfig_mutex` for `'a`.
     pub(super) unsafe fn new(mddev: &'a Mddev) -> Self {
-        // INVARIANT: By the requirement of this function.
-        Self(mddev)
+        // INVARIANT: By the requirement of this function; the type is neither sent nor shared.
+        Self(mddev, PhantomData)
+    }
+
+    /// Whether it is this array's mutex.
+    pub(super) fn is_of(&self, mddev: &Mddev) -> bool {
+        core::ptr::eq(self.0, mddev)
     }
 
     /// Every device of the array, spares and a journal included.

@@ -6,7 +6,7 @@
 //! uses a member raises its `nr_pending` first, and looks at the slot again afterwards; whoever removes one empties the
 //! slot, waits for a grace period, and puts it back if it is still in use.
 
-use super::mddev::Handle;
+use super::mddev::{Handle, Locked};
 use super::rdev::{Flag, Rdev};
 use crate::bindings;
 use crate::mem::{Ask, Setup};
@@ -113,13 +113,13 @@ impl Deref for Slot {
     }
 }
 
-/// The slots of an array.
+/// The slots of an array. They change with its `reconfig_mutex` held.
 ///
 /// Dropping it waits until nobody uses a member any more, for md core may free them next, and the array; not before, as it
 /// waits for the handle.
 pub(crate) struct Slots {
     slots: KVVec<Slot>,
-    _mddev: Handle,
+    mddev: Handle,
 }
 
 impl Slots {
@@ -133,10 +133,16 @@ impl Slots {
         for _ in 0..count {
             slots.push(Slot::new(), setup.flags())?;
         }
-        Ok(Self {
-            slots,
-            _mddev: mddev,
-        })
+        Ok(Self { slots, mddev })
+    }
+
+    /// Sees that it is this array's mutex that is held: so nobody else changes a slot.
+    fn check(&self, locked: &Locked<'_>) -> Result {
+        if locked.is_of(&self.mddev) {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
     }
 
     /// Puts a device of the array into an empty slot.
@@ -145,8 +151,9 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// `EEXIST`: there is no such slot, or it is not empty.
-    pub(crate) fn add(&self, slot: usize, added: Added<'_>) -> Result {
+    /// `EEXIST`: there is no such slot, or it is not empty. `EINVAL`: the mutex is another array's.
+    pub(crate) fn add(&self, locked: &Locked<'_>, slot: usize, added: Added<'_>) -> Result {
+        self.check(locked)?;
         let slot = self.slots.get(slot).ok_or(EEXIST)?;
         if slot.member.fill(added) {
             Ok(())
@@ -161,8 +168,14 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// `EEXIST`: there is no such slot, or there is one that replaces the member.
-    pub(crate) fn add_replacement(&self, slot: usize, added: Added<'_>) -> Result {
+    /// `EEXIST`: there is no such slot, or there is one that replaces the member. `EINVAL`: the mutex is another array's.
+    pub(crate) fn add_replacement(
+        &self,
+        locked: &Locked<'_>,
+        slot: usize,
+        added: Added<'_>,
+    ) -> Result {
+        self.check(locked)?;
         let slot = self.slots.get(slot).ok_or(EEXIST)?;
         if slot.replacement.fill(added) {
             Ok(())
@@ -178,8 +191,9 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: it is in use; it is still there. `ENOENT`: it is in no slot.
-    pub(crate) fn remove(&self, rdev: &Rdev) -> Result {
+    /// `EBUSY`: it is in use; it is still there. `ENOENT`: it is in no slot. `EINVAL`: the mutex is another array's.
+    pub(crate) fn remove(&self, locked: &Locked<'_>, rdev: &Rdev) -> Result {
+        self.check(locked)?;
         let holds = |seat: &&Seat| seat.holds(rdev);
         let slot = self
             .slots
@@ -229,7 +243,12 @@ impl Slots {
     }
 
     /// Makes replacements members where there is no other. For an array that takes no requests yet.
-    pub(crate) fn promote_alone(&self) {
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: the mutex is another array's.
+    pub(crate) fn promote_alone(&self, locked: &Locked<'_>) -> Result {
+        self.check(locked)?;
         for slot in self.slots.iter().filter(|slot| slot.member.is_empty()) {
             let rdev = slot.replacement.rdev.load(Ordering::Relaxed);
             // INVARIANT: null, or a device of this slot.
@@ -239,6 +258,7 @@ impl Slots {
                 .store(core::ptr::null_mut(), Ordering::Release);
             slot.member.with(|member| member.clear(Flag::Replacement));
         }
+        Ok(())
     }
 }
 

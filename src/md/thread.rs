@@ -2,7 +2,7 @@
 
 //! Threads as md core runs them: each sleeps until it is woken, calls its work once, and sleeps again.
 
-use super::mddev::{Handle, Locked, Mddev};
+use super::mddev::{Handle, Locked};
 use crate::bindings;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
@@ -67,7 +67,7 @@ impl<W: Work> Thread<W> {
     /// it was stopped, or with another array's lock. Sleeps.
     pub(crate) fn set_period(&self, locked: &Locked<'_>, millis: Option<u32>) {
         let thread = self.thread.load(Ordering::Acquire);
-        if thread.is_null() || !self.is_locked(locked) {
+        if thread.is_null() || !locked.is_of(&self.mddev) {
             return;
         }
         let never = kernel::ffi::c_ulong::MAX >> 1;
@@ -82,17 +82,12 @@ impl<W: Work> Thread<W> {
     /// Ends the thread, after its work if it is at it, and waits for that; nothing if it was stopped. Not for the thread
     /// itself, nor with another array's lock. Sleeps.
     pub(crate) fn stop(&self, locked: &Locked<'_>) {
-        if self.is_locked(locked) {
+        if locked.is_of(&self.mddev) {
             // INVARIANT: the function makes the pointer null, and frees the thread after a grace period.
             // SAFETY: By the invariant the thread is registered or there is none; the array's mutex is held, so nobody
             // else stops it.
             unsafe { bindings::md_unregister_thread(self.mddev.as_ptr(), self.thread.as_ptr()) };
         }
-    }
-
-    /// Whether it is the thread's array whose mutex is held.
-    fn is_locked(&self, locked: &Locked<'_>) -> bool {
-        core::ptr::eq::<Mddev>(&**locked, &**self.mddev)
     }
 }
 
