@@ -3,9 +3,9 @@
 //! Members that come and go, and what of a member can be read and written.
 
 use super::Array;
-use crate::md::mddev::{Locked, SbFlag, MAX_SECTOR};
+use crate::md::mddev::{Locked, SbFlag, Starting, MAX_SECTOR};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
-use crate::md::slots::{Added, Member, Seat, Slot, Slots};
+use crate::md::slots::{Candidate, Member, Seat, Slot, Slots, Vacancy};
 use crate::raid::job::Replacement;
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::{md_info, md_warn};
@@ -120,14 +120,14 @@ impl Array {
             .fold(Strips::NONE, |strips, strip| strips | Strips::one(strip))
     }
 
-    /// Gives a spare a slot: the one that it had before, or the first that is empty, or that of a member that is to be
+    /// Finds a slot for a spare: the one that it had before, or the first that is empty, or that of a member that is to be
     /// replaced.
     ///
     /// # Errors
     ///
     /// `EINVAL`: a journal is not supported, or too many members are lost for a new one to help. `EEXIST`: there is no slot
     /// for it.
-    pub(super) fn add_member(&self, locked: &Locked<'_>, added: Added<'_>) -> Result {
+    pub(super) fn add_member(&self, added: Candidate<'_>) -> Result<Vacancy> {
         if added.test(Flag::Journal) {
             md_warn!(
                 "md/raid:{}: a journal is not supported.\n",
@@ -158,7 +158,7 @@ impl Array {
             .filter(is_free)
             .or_else(|| allowed.clone().find(is_free));
         let Some(slot) = slot.and_then(|slot| u16::try_from(slot).ok()) else {
-            return self.add_replacement(locked, added, allowed);
+            return self.add_replacement(added, allowed);
         };
 
         added.clear(Flag::InSync);
@@ -177,7 +177,7 @@ impl Array {
             // it may be a spare that has failed half rebuilt, and that md core takes for an old member.
             added.forget_saved_raid_disk();
         }
-        self.slots.add(locked, usize::from(slot), added)
+        Ok(Vacancy::Member(usize::from(slot)))
     }
 
     /// Whether a member that was away since before a new one was rebuilt could come back, although the bitmap has forgotten what it
@@ -188,12 +188,7 @@ impl Array {
     }
 
     /// Has a spare replace the first member that is to be replaced and has a slot among `allowed`.
-    fn add_replacement(
-        &self,
-        locked: &Locked<'_>,
-        added: Added<'_>,
-        allowed: Range<i32>,
-    ) -> Result {
+    fn add_replacement(&self, added: Candidate<'_>, allowed: Range<i32>) -> Result<Vacancy> {
         let waits = |slot: &Slot| {
             let wanted = slot.with(|rdev| rdev.test(Flag::WantReplacement));
             wanted == Some(true) && slot.replacement().is_empty()
@@ -213,8 +208,7 @@ impl Array {
         }
         added.set_raid_disk(number);
         self.full_sync.store(true, Ordering::Relaxed);
-        let number = usize::from(number);
-        self.slots.add_replacement(locked, number, added)
+        Ok(Vacancy::Replacement(usize::from(number)))
     }
 
     /// Takes a member, or a replacement of one, out of its slot. A replacement takes the place of its member. Sleeps.
@@ -351,7 +345,7 @@ fn is_rebuilt(rdev: &Rdev) -> bool {
 /// # Errors
 ///
 /// `EIO`: two devices have one slot.
-pub(super) fn take(mddev: &Locked<'_>, slots: &Slots) -> Result<bool> {
+pub(super) fn take(mddev: &Starting<'_>, slots: &Slots) -> Result<bool> {
     let name = mddev.name();
     let mut full_sync = false;
     for rdev in mddev.rdevs() {

@@ -73,10 +73,10 @@ use self::submitters::Submitters;
 use self::table::Table;
 use crate::block::request::Request;
 use crate::block::reserve::Reserve;
-use crate::md::mddev::{Handle, Locked, Mddev};
+use crate::md::mddev::{Handle, Locked, Mddev, Starting};
 use crate::md::personality::{Personality, Running, Synced};
 use crate::md::rdev::{Flag, Rdev};
-use crate::md::slots::{Added, Seat, Slots};
+use crate::md::slots::{Candidate, Seat, Slots, Vacancy};
 use crate::md::sysfs::Group;
 use crate::mem::mempool::Mempool;
 use crate::mem::shrinker::Shrinker;
@@ -162,8 +162,8 @@ impl Personality for Array {
         channel::unload();
     }
 
-    fn run(mddev: Handle, locked: &Locked<'_>) -> Result<Arc<Gate<Self>>> {
-        setup::run(mddev, locked)
+    fn run(mddev: Handle, starting: &Starting<'_>) -> Result<Arc<Gate<Self>>> {
+        setup::run(mddev, starting)
     }
 
     fn free(array: Arc<Gate<Self>>, locked: &Locked<'_>) {
@@ -213,8 +213,16 @@ impl Personality for Array {
         array.fail_member(rdev);
     }
 
-    fn hot_add(array: Running<'_, Self>, locked: &Locked<'_>, rdev: Added<'_>) -> Result {
-        array.add_member(locked, rdev)
+    fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    fn hot_add(
+        array: Running<'_, Self>,
+        _locked: &Locked<'_>,
+        rdev: Candidate<'_>,
+    ) -> Result<Vacancy> {
+        array.add_member(rdev)
     }
 
     fn hot_remove(array: Running<'_, Self>, locked: &Locked<'_>, rdev: &Rdev) -> Result {

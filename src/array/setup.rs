@@ -24,7 +24,7 @@ use super::Array;
 use crate::block::context;
 use crate::block::reserve::Reserve;
 use crate::md::limits::{self, Limits};
-use crate::md::mddev::{Flag as ArrayFlag, Handle, Locked, MAX_SECTOR};
+use crate::md::mddev::{Flag as ArrayFlag, Handle, Locked, Starting, MAX_SECTOR};
 use crate::md::rdev::{Flag, Rdev};
 use crate::md::slots::{Slot, Slots};
 use crate::mem::mempool::Mempool;
@@ -56,7 +56,7 @@ const MAX_SECTORS: u32 = 256 * 8;
 /// # Errors
 ///
 /// What the one who starts the array gets.
-pub(super) fn run(handle: Handle, mddev: &Locked<'_>) -> Result<Arc<Gate<Array>>> {
+pub(super) fn run(handle: Handle, mddev: &Starting<'_>) -> Result<Arc<Gate<Array>>> {
     let name = mddev.name();
     if mddev.resync_offset() != MAX_SECTOR {
         md_notice!("md/raid:{name}: not clean -- starting background reconstruction\n");

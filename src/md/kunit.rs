@@ -100,9 +100,11 @@ pub(crate) mod fake {
 mod tests {
     use super::fake;
     use crate::bindings;
-    use crate::md::mddev::{Flag as ArrayFlag, Handles, Locked, Recovery, SbFlag, MAX_SECTOR};
+    use crate::md::mddev::{
+        Flag as ArrayFlag, Handles, Locked, Recovery, SbFlag, Starting, MAX_SECTOR,
+    };
     use crate::md::rdev::{BadBlocks, Flag};
-    use crate::md::slots::Slots;
+    use crate::md::slots::{Slots, Vacancy};
     use crate::md::thread::{Thread, Work};
     use crate::mem::kunit::setup;
     use crate::new_wait_queue;
@@ -239,6 +241,36 @@ mod tests {
         slots.promote_alone(&array.locked())?;
         assert!(slots[0].holds(array.rdev()) && slots[0].replacement().is_empty());
         slots.remove(&array.locked(), array.rdev())
+    }
+
+    #[test]
+    fn device_is_a_part_of_its_own_array_if_it_has_a_slot() -> Result {
+        let array = fake::Array::new()?;
+        let other = fake::Array::new()?;
+        // SAFETY: As for `locked()`: nobody but this task knows the array.
+        let own = unsafe { Starting::new(array.mddev()) };
+        // SAFETY: As above.
+        let wrong = unsafe { Starting::new(other.mddev()) };
+        let rdev = array.rdev();
+        for (slot, expected) in [(0, true), (7, true), (-1, false)] {
+            rdev.set_raid_disk(slot);
+            assert_eq!(own.added(rdev).is_some(), expected);
+            assert!(wrong.added(rdev).is_none());
+        }
+        let slots = Slots::new(array.handle(), 2, &setup())?;
+        let locked = array.locked();
+        for (vacancy, place) in [
+            (Vacancy::Member(1), [false, true]),
+            (Vacancy::Replacement(1), [true, false]),
+        ] {
+            slots.fill(&locked, vacancy, array.added())?;
+            assert!(slots.hold(rdev) && !slots.hold(other.rdev()));
+            assert_eq!(slots[1].seats().map(|seat| seat.holds(rdev)), place);
+            assert_eq!(slots.fill(&locked, vacancy, array.added()), Err(EEXIST));
+            slots.remove(&locked, rdev)?;
+            assert!(!slots.hold(rdev));
+        }
+        Ok(())
     }
 
     #[test]

@@ -488,16 +488,6 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// The device as a part of the array; `None` if it has no slot.
-    pub(crate) fn added<'b>(&'b self, rdev: &'b Rdev) -> Option<Added<'b>> {
-        if rdev.raid_disk() < 0 {
-            return None;
-        }
-        // SAFETY: md core lets a device with a slot go only after it has removed it from there, with the personality's
-        // consent.
-        Some(unsafe { Added::new(rdev) })
-    }
-
     /// Sets the sectors that the array uses of each member.
     pub(crate) fn set_dev_sectors(&self, sectors: u64) {
         store!(self, dev_sectors, sectors);
@@ -567,6 +557,43 @@ impl<'a> Locked<'a> {
     pub(crate) fn bitmap_flush(&self) {
         // SAFETY: The array is valid, and the mutex is held as the function requires.
         unsafe { bindings::raid456_bitmap_flush(self.as_ptr()) }
+    }
+}
+
+/// The proof that an array is being started, by the task that holds its `reconfig_mutex`.
+///
+/// # Invariants
+///
+/// md core calls the personality's `run` while this value lives.
+pub(crate) struct Starting<'a>(Locked<'a>);
+
+impl<'a> Deref for Starting<'a> {
+    type Target = Locked<'a>;
+    fn deref(&self) -> &Locked<'a> {
+        &self.0
+    }
+}
+
+impl<'a> Starting<'a> {
+    /// Takes note that an array is being started.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds `reconfig_mutex` for `'a`, and is called to start the array.
+    pub(super) unsafe fn new(mddev: &'a Mddev) -> Self {
+        // INVARIANT: By the requirement of this function.
+        // SAFETY: As above.
+        Self(unsafe { Locked::new(mddev) })
+    }
+
+    /// A device that the array has from the start; `None` if it has no slot, or is another array's.
+    pub(crate) fn added<'b>(&'b self, rdev: &'b Rdev) -> Option<Added<'b>> {
+        if rdev.raid_disk() < 0 || !rdev.is_of(self) {
+            return None;
+        }
+        // SAFETY: Meanwhile md core takes out none. Then it lets one with a slot go when the personality has removed it; or when
+        // the array is freed, also if it could not be started, and that waits for who uses its devices.
+        Some(unsafe { Added::new(rdev) })
     }
 }
 

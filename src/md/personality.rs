@@ -5,10 +5,10 @@
 //! The trait [`Personality`] is what a driver implements; [`Driver`] registers it for RAID levels 4 and 5 when the module
 //! is loaded. Between them stands one C function for each operation of `struct md_personality`.
 
-use super::mddev::{Handle, Handles, Locked, Mddev};
+use super::mddev::{Handle, Handles, Locked, Mddev, Starting};
 use super::private::Private;
 use super::rdev::Rdev;
-use super::slots::Added;
+use super::slots::{Added, Candidate, Slots, Vacancy};
 use super::sysfs::{self, Group, Suspended};
 use super::thread;
 use crate::bindings;
@@ -61,7 +61,7 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// What the one who starts the array gets.
-    fn run(mddev: Handle, locked: &Locked<'_>) -> Result<Arc<Gate<Self>>>;
+    fn run(mddev: Handle, starting: &Starting<'_>) -> Result<Arc<Gate<Self>>>;
 
     /// Stops what runs for the array. No request is under way, and its thread has ended; afterwards `array` must be the
     /// last reference. Locked.
@@ -85,14 +85,21 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// A member has failed, or is to be taken for failed. Any context.
     fn error(array: Running<'_, Self>, mddev: &Mddev, rdev: &Rdev);
 
-    /// Gives a device a slot. Locked.
+    /// The array's slots: the same ones whenever this is called.
+    fn slots(&self) -> &Slots;
+
+    /// Finds a slot for a device, which is put there if nobody has objections. Locked.
     ///
     /// # Errors
     ///
     /// `EEXIST`: there is none for it. Others as they are.
-    fn hot_add(array: Running<'_, Self>, locked: &Locked<'_>, rdev: Added<'_>) -> Result;
+    fn hot_add(
+        array: Running<'_, Self>,
+        locked: &Locked<'_>,
+        rdev: Candidate<'_>,
+    ) -> Result<Vacancy>;
 
-    /// Takes a device out of its slot. Locked.
+    /// Takes a device out of its slot; of one that is in none it need not do anything. Locked.
     ///
     /// # Errors
     ///
@@ -319,13 +326,13 @@ impl<P: Personality> Driver<P> {
     unsafe extern "C" fn run(mddev: *mut bindings::mddev) -> kernel::ffi::c_int {
         // SAFETY: By the requirement of this function.
         let mddev = unsafe { Mddev::from_raw(mddev) };
-        // SAFETY: md core holds the mutex.
-        let locked = unsafe { Locked::new(mddev) };
-        from_result(|| Self::start(&locked).map(|()| 0))
+        // SAFETY: md core holds the mutex, and starts the array.
+        let starting = unsafe { Starting::new(mddev) };
+        from_result(|| Self::start(&starting).map(|()| 0))
     }
 
     /// Starts an array and gives it to md core.
-    fn start(mddev: &Locked<'_>) -> Result {
+    fn start(mddev: &Starting<'_>) -> Result {
         if !load!(mddev, private).is_null() {
             // Only a takeover presets it, and there is none.
             md_warn!(
@@ -459,11 +466,13 @@ impl<P: Personality> Driver<P> {
         let locked = unsafe { Locked::new(mddev) };
         // SAFETY: By the requirement of this function.
         let rdev = unsafe { Rdev::from_raw(rdev) };
-        // SAFETY: md core keeps what it adds until it has been removed.
-        let added = unsafe { Added::new(rdev) };
         from_result(|| {
             // SAFETY: By the requirement of this function.
-            P::hot_add(unsafe { Self::array(mddev) }, &locked, added).map(|()| 0)
+            let array = unsafe { Self::array(mddev) };
+            let vacancy = P::hot_add(array, &locked, Candidate::new(rdev))?;
+            // SAFETY: If it gets there this returns 0; then md core keeps it until it has been removed.
+            let added = unsafe { Added::new(rdev) };
+            array.slots().fill(&locked, vacancy, added).map(|()| 0)
         })
     }
 
@@ -482,7 +491,13 @@ impl<P: Personality> Driver<P> {
         let rdev = unsafe { Rdev::from_raw(rdev) };
         from_result(|| {
             // SAFETY: By the requirement of this function.
-            P::hot_remove(unsafe { Self::array(mddev) }, &locked, rdev).map(|()| 0)
+            let array = unsafe { Self::array(mddev) };
+            P::hot_remove(array, &locked, rdev)?;
+            if array.slots().hold(rdev) {
+                // md core would free it.
+                return Err(EBUSY);
+            }
+            Ok(0)
         })
     }
 

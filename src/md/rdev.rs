@@ -2,7 +2,7 @@
 
 //! A device of an array as md core knows it: `struct md_rdev`.
 
-use super::mddev::{is_set, MAX_SECTOR};
+use super::mddev::{is_set, Mddev, MAX_SECTOR};
 use crate::bindings;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -94,6 +94,11 @@ impl Rdev {
     pub(crate) fn is_blocked(&self) -> bool {
         // SAFETY: The reference says that the device is valid.
         unsafe { bindings::raid456_rdev_blocked(self.as_ptr()) }
+    }
+
+    /// Whether it is a device of this array.
+    pub(super) fn is_of(&self, mddev: &Mddev) -> bool {
+        core::ptr::eq(load!(self, mddev), mddev.as_ptr())
     }
 
     /// Its slot in the array; negative if it has none.

@@ -67,11 +67,11 @@ impl Seat {
 
     /// Puts a device in, if there is none. Returns whether there was none.
     fn fill(&self, added: Added<'_>) -> bool {
-        // INVARIANT: md core keeps a device that is part of the array until the personality has removed it, which is done
-        // by [`Slots::remove`].
+        // INVARIANT: md core keeps a device that is part of the array until the personality has removed it, which is not taken
+        // for done while it is in here.
         let filled = self.rdev.compare_exchange(
             core::ptr::null_mut(),
-            added.0.as_ptr(),
+            added.as_ptr(),
             Ordering::Release,
             Ordering::Relaxed,
         );
@@ -145,9 +145,25 @@ impl Slots {
         }
     }
 
-    /// Puts a device of the array into an empty slot.
+    /// Whether a device is in one of the slots. For who holds the mutex, which keeps it so.
+    pub(super) fn hold(&self, rdev: &Rdev) -> bool {
+        let mut seats = self.slots.iter().flat_map(Slot::seats);
+        seats.any(|seat| seat.holds(rdev))
+    }
+
+    /// Puts a device of the array where the personality wants it.
     ///
-    /// A device that `hot_add` then refuses must be taken out again before.
+    /// # Errors
+    ///
+    /// As for [`Self::add`], or [`Self::add_replacement`].
+    pub(super) fn fill(&self, locked: &Locked<'_>, vacancy: Vacancy, added: Added<'_>) -> Result {
+        match vacancy {
+            Vacancy::Member(slot) => self.add(locked, slot, added),
+            Vacancy::Replacement(slot) => self.add_replacement(locked, slot, added),
+        }
+    }
+
+    /// Puts a device of the array into an empty slot.
     ///
     /// # Errors
     ///
@@ -163,8 +179,6 @@ impl Slots {
     }
 
     /// Puts a device of the array into a slot to replace the member.
-    ///
-    /// A device that `hot_add` then refuses must be taken out again before.
     ///
     /// # Errors
     ///
@@ -282,20 +296,22 @@ impl Drop for Slots {
     }
 }
 
-/// A device that md core has made part of the array.
-///
-/// # Invariants
-///
-/// md core keeps the device until the personality has removed it, or has freed the array.
-#[derive(Clone, Copy)]
-pub(crate) struct Added<'a>(&'a Rdev);
+/// Where a new device is to go: its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vacancy {
+    /// As the member, which there is none of.
+    Member(usize),
+    /// Beside the member, to replace it.
+    Replacement(usize),
+}
 
-impl<'a> Added<'a> {
-    /// # Safety
-    ///
-    /// The caller guarantees the invariant of the type.
-    pub(super) unsafe fn new(rdev: &'a Rdev) -> Self {
-        // INVARIANT: By the requirement of this function.
+/// A device that md core makes part of the array, or would like to.
+#[derive(Clone, Copy)]
+pub(crate) struct Candidate<'a>(&'a Rdev);
+
+impl<'a> Candidate<'a> {
+    /// One that may still be refused.
+    pub(super) fn new(rdev: &'a Rdev) -> Self {
         Self(rdev)
     }
 
@@ -315,10 +331,35 @@ impl<'a> Added<'a> {
     }
 }
 
-impl Deref for Added<'_> {
+impl Deref for Candidate<'_> {
     type Target = Rdev;
     fn deref(&self) -> &Rdev {
         self.0
+    }
+}
+
+/// A device that md core has made part of the array.
+///
+/// # Invariants
+///
+/// md core keeps the device until the personality has removed it, or has freed the array.
+#[derive(Clone, Copy)]
+pub(crate) struct Added<'a>(Candidate<'a>);
+
+impl<'a> Added<'a> {
+    /// # Safety
+    ///
+    /// The caller guarantees the invariant of the type.
+    pub(super) unsafe fn new(rdev: &'a Rdev) -> Self {
+        // INVARIANT: By the requirement of this function.
+        Self(Candidate(rdev))
+    }
+}
+
+impl<'a> Deref for Added<'a> {
+    type Target = Candidate<'a>;
+    fn deref(&self) -> &Candidate<'a> {
+        &self.0
     }
 }
 
