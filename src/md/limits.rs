@@ -86,7 +86,7 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
 ///
 /// `ENODEV`: the array belongs to dm-raid, which sets its own limits. Or what the block layer says.
 pub(crate) fn set_stable_writes(mddev: &Suspended<'_>, stable: bool) -> Result {
-    let queue = queue(mddev).ok_or(ENODEV)?;
+    let queue = queue(mddev.locked()).ok_or(ENODEV)?;
     // SAFETY: The queue is the array's, so it is valid.
     to_result(unsafe { bindings::raid456_set_stable_writes(queue, stable) })
 }

@@ -501,7 +501,8 @@ impl<'a> Locked<'a> {
 
     /// That memory may be waited for: requests to the array go on meanwhile, and nothing that frees memory takes the mutex.
     pub(crate) fn setup(&self) -> Setup {
-        // SAFETY: The mutex is held; md core calls with requests stopped only where nothing is asked for by this.
+        // SAFETY: The mutex is held; a driver gets no `Locked` while a file of its own has stopped requests, and md core calls with them
+        // stopped only where nothing is asked for by this.
         unsafe { Setup::assume() }
     }
 

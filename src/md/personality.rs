@@ -624,7 +624,7 @@ impl<P: Personality> Driver<P> {
         // md core holds no lock here, so the array may be about to go.
         from_result(|| {
             sysfs::suspended(mddev, |suspended| {
-                sysfs::with_locked::<P>(suspended, |array| {
+                sysfs::with_locked::<P>(suspended.locked(), |array| {
                     P::set_consistency_policy(array, suspended, policy)
                 })
             })

@@ -12,20 +12,20 @@ use super::private::{self, Private};
 use crate::bindings;
 use core::fmt;
 use core::marker::PhantomData;
-use core::ops::Deref;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 
-/// The proof that an array takes no requests, and that `reconfig_mutex` is held.
+/// The proof that an array takes no requests, and that `reconfig_mutex` is held. Not what a driver may wait for memory by: that may
+/// come free by a write to this very array.
 ///
 /// # Invariants
 ///
 /// Both are so while this value lives.
 pub(crate) struct Suspended<'a>(Locked<'a>);
 
-impl<'a> Deref for Suspended<'a> {
-    type Target = Locked<'a>;
-    fn deref(&self) -> &Locked<'a> {
+impl<'a> Suspended<'a> {
+    /// The proof of the latter, for what asks for no memory.
+    pub(super) fn locked(&self) -> &Locked<'a> {
         &self.0
     }
 }
@@ -253,7 +253,7 @@ unsafe extern "C" fn store<A: Attribute>(
                 with_locked::<A::Of>(locked, |array| store(array, locked, text))
             })?,
             Store::Suspended(store) => suspended(mddev, |suspended| {
-                with_locked::<A::Of>(suspended, |array| store(array, suspended, text))
+                with_locked::<A::Of>(suspended.locked(), |array| store(array, suspended, text))
             })?,
         }
         isize::try_from(len).map_err(|_| EINVAL)
