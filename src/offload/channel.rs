@@ -18,7 +18,7 @@ use crate::parity::Source;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{global_lock, Arc};
 
@@ -113,22 +113,38 @@ pub(crate) fn give_up_kept() {
 const ASKED: usize = 16;
 
 global_lock! {
-    // SAFETY: `load` initialises it, before anything else here is called.
+    // SAFETY: `load` initialises it, once, and then says so; before that nobody looks: see `asked_on`.
     unsafe(uninit) static ASKED_ON: SpinLock<[Option<Kept>; ASKED]> = [const { None }; ASKED];
 }
 
+/// Somebody has called [`load`].
+static LOADING: AtomicBool = AtomicBool::new(false);
+
+/// The lock is there.
+static LOADED: AtomicBool = AtomicBool::new(false);
+
 /// The module is being loaded.
 pub(crate) fn load() {
-    // SAFETY: It is called once, and first.
-    unsafe { ASKED_ON.init() }
+    if !LOADING.swap(true, Ordering::Relaxed) {
+        // SAFETY: Only the first caller gets here, and nobody uses the lock before he says so.
+        unsafe { ASKED_ON.init() };
+        LOADED.store(true, Ordering::Release);
+    }
+}
+
+/// Shows the channels that are asked on to `look`, with the lock held. None without [`load`].
+fn asked_on<R>(look: impl FnOnce(&mut [Option<Kept>; ASKED]) -> R) -> Option<R> {
+    // Acquire: what `load` did is seen.
+    let is_there = LOADED.load(Ordering::Acquire);
+    is_there.then(|| look(&mut ASKED_ON.lock()))
 }
 
 /// The module is going: nothing that was abandoned is under way. Sleeps.
 pub(crate) fn unload() {
     // SAFETY: The function has no requirements but a context that may sleep.
     unsafe { bindings::raid456_dma_ask_no_more() };
-    let asked = core::mem::take(&mut *ASKED_ON.lock());
-    drop(asked);
+    // Dropped without the lock.
+    drop(asked_on(core::mem::take));
     give_up_kept();
 }
 
@@ -137,12 +153,13 @@ pub(crate) fn unload() {
 pub(super) fn ask_on(channel: Kept) {
     let id = channel.get().id();
     let is_it = |place: &&mut Option<Kept>| place.as_ref().is_none_or(|it| it.get().id() == id);
-    let mut asked = ASKED_ON.lock();
-    // Not instead of one, which may be the last that has its engines.
-    if let Some(place @ None) = asked.iter_mut().find(is_it) {
-        *place = Some(channel);
-    }
-    drop(asked);
+    let mut channel = Some(channel);
+    asked_on(|asked| {
+        // Not instead of one, which may be the last that has its engines.
+        if let Some(place @ None) = asked.iter_mut().find(is_it) {
+            *place = channel.take();
+        }
+    });
     // SAFETY: The function has no requirements.
     unsafe { bindings::raid456_dma_ask_later() }
 }
@@ -150,7 +167,7 @@ pub(super) fn ask_on(channel: Kept) {
 /// Asks those channels. Sleeps.
 #[no_mangle]
 extern "C" fn raid456_rs_ask() {
-    let asked = core::mem::take(&mut *ASKED_ON.lock());
+    let asked = asked_on(core::mem::take).unwrap_or_default();
     for channel in asked.iter().flatten() {
         channel.get().look();
     }
