@@ -4,7 +4,7 @@
 //! there is some, and shows what it has.
 //!
 //! Only cached blocks are given back, and never the last kits: with those every strip can be done, one after the other.
-//! Submitters and the sync thread take more again, of memory that is free; lanes allocate nothing.
+//! Submitters and the sync thread take more again, of memory that is free; lanes do not.
 
 use super::object::SpanObject;
 use super::queue::Link;

@@ -289,7 +289,7 @@ impl Array {
         self.lanes.post(self.table.slab(), index, events);
     }
 
-    /// Gives kits to whoever needs them. Returns whether somebody can have one. Any context.
+    /// Gives kits to whoever needs them. Returns whether somebody can have one. Task context with interrupts on.
     pub(super) fn give_kits(&self, list: KitList) -> bool {
         let some = self.kits.give_all(list);
         if some {

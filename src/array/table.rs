@@ -376,8 +376,9 @@ impl Table {
                 }
             }
             self.spans.store(first + CHUNK, Ordering::Relaxed);
+            // At once: for the next ones there may be no memory.
+            self.waiters.wake_all();
         }
-        self.waiters.wake_all();
         Ok(())
     }
 
