@@ -221,6 +221,11 @@ impl Array {
             .ok()
             .and_then(|slot| self.slots.get(slot));
         if !slot.is_some_and(|slot| slot.seats().iter().any(|seat| seat.holds(rdev))) {
+            // Its replacement has its place, perhaps, and it was still in use then.
+            if rdev.pending() != 0 {
+                return Err(EBUSY);
+            }
+            rdev.clear(Flag::WantReplacement);
             return Ok(());
         }
         // Where parity is made late md core's flag is off one member that lacks nothing: were it taken out of an array that has failed it

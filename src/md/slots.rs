@@ -205,7 +205,7 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// `EBUSY`: it is in use; it is still there. `ENOENT`: it is in no slot. `EINVAL`: the mutex is another array's.
+    /// `EBUSY`: it is in use; it is still there, or its place is that of the one that replaces it already. `ENOENT`: it is in no slot. `EINVAL`: the mutex is another array's.
     pub(crate) fn remove(&self, locked: &Locked<'_>, rdev: &Rdev) -> Result {
         self.check(locked)?;
         let holds = |seat: &&Seat| seat.holds(rdev);
@@ -225,8 +225,8 @@ impl Slots {
             heir = slot.replacement.rdev.load(Ordering::Relaxed);
         }
         if !heir.is_null() {
-            // Nobody takes a device that has failed, but who found before that it had not. By the end of this he has it, or never
-            // will, so the heir does not go back to its own place: who plans a write meanwhile would send it to the other one.
+            // Nobody takes a device that has failed from here, but who found before that it had not. By the end of this he has it, or
+            // never will.
             rcu::synchronize();
             if rdev.pending() != 0 {
                 return Err(EBUSY);
@@ -241,19 +241,19 @@ impl Slots {
         }
         // Whoever still saw the device there has raised `nr_pending` by the end of this, or seen that it has gone.
         rcu::synchronize();
-        if rdev.pending() != 0 {
-            if !heir.is_null() {
-                // INVARIANT: as below.
-                slot.replacement.rdev.store(heir, Ordering::Release);
-            }
+        slot.member.with(|member| member.clear(Flag::Replacement));
+        if rdev.pending() == 0 {
+            // What it holds gets out of date from now on; who knows better may say so before it has a slot again.
+            rdev.set_recovery_offset(0);
+            return Ok(());
+        }
+        if heir.is_null() {
             // INVARIANT: the device was in the slot before, and has not been removed.
             seat.rdev.store(rdev.as_ptr(), Ordering::Release);
-            return Err(EBUSY);
         }
-        slot.member.with(|member| member.clear(Flag::Replacement));
-        // What it holds gets out of date from now on; who knows better may say so before it has a slot again.
-        rdev.set_recovery_offset(0);
-        Ok(())
+        // Who finds devices in md core's list, to flush their caches or to write the bitmap, may have begun late. But the heir does
+        // not go back to its own place: a write that was planned meanwhile would be sent to the other one alone.
+        Err(EBUSY)
     }
 
     /// Makes replacements members where there is no other. For an array that takes no requests yet.
