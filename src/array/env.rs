@@ -270,6 +270,13 @@ impl Env for RunEnv<'_> {
         }
     }
 
+    fn not_synced(&mut self, member: usize, strips: Strips) {
+        // What resync, check or repair could not do stays as it is.
+        if self.array.mddev.test_recovery(Recovery::Recover) {
+            self.array.rebuild_failed(member, self.sector, strips);
+        }
+    }
+
     fn corrected(&mut self, member: usize, strips: Strips) {
         let Some(slot) = self.array.slots.get(member) else {
             return;

@@ -130,10 +130,10 @@ impl Array {
             })
     }
 
-    /// Takes note that strips of a span could not be rebuilt: from a member that is being rebuilt they cannot be read. Any
-    /// context.
-    pub(super) fn rebuild_failed(&self, span_sector: u64, strips: Strips) {
-        for seat in self.slots.iter().flat_map(Slot::seats) {
+    /// Takes note that a member's blocks of some strips of a span could not be rebuilt, and are not elsewhere in its slot: from a
+    /// device that is being rebuilt there they cannot be read. Before md core may take their unit for done. Any context.
+    pub(super) fn rebuild_failed(&self, slot: usize, span_sector: u64, strips: Strips) {
+        for seat in self.slots.get(slot).into_iter().flat_map(Slot::seats) {
             let Some(member) = seat.take() else {
                 continue;
             };
@@ -144,7 +144,7 @@ impl Array {
                 let first = u64::from(run.first.wrapping_mul(STRIP_SECTORS));
                 let start = span_sector.wrapping_add(first);
                 let end = start.saturating_add(u64::from(run.count.wrapping_mul(STRIP_SECTORS)));
-                // What it holds already was rebuilt before; with two parities this may be for another member's sake.
+                // What it holds already was rebuilt before: this may be for the sake of the other one that has the slot.
                 let start = start.max(member.recovery_offset());
                 // CAST: a span's sectors at most.
                 let sectors = end.saturating_sub(start) as u32;

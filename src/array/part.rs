@@ -26,8 +26,6 @@ pub(super) enum Origin {
 /// What md core's sync thread asked for at once: neighbouring sectors of each member, within one span.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unit {
-    /// The first sector of the span.
-    pub(super) span_sector: u64,
     /// The first sector that md core asked for.
     pub(super) sector: u64,
     /// How many it was told are under way.

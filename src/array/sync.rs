@@ -139,7 +139,6 @@ impl Array {
             replace,
         };
         let unit = Unit {
-            span_sector: start,
             sector,
             // CAST: a span's sectors at most.
             sectors: sectors as u32,
@@ -179,10 +178,6 @@ impl Array {
     /// be written. Any context.
     pub(super) fn unit_done(&self, unit: Unit, failed: Strips, unstored: Strips) {
         let mddev = &*self.mddev;
-        if !failed.is_empty() && mddev.test_recovery(Recovery::Recover) {
-            // Before md core may take the unit for done. What resync, check or repair could not do stays as it is.
-            self.rebuild_failed(unit.span_sector, failed);
-        }
         // With a member missing the chunk must not be spared should that one come back. A lockless bitmap sees to that by itself, and
         // takes this word for the end of the sync: all that follows would be gone through, for each unit.
         let may_be_spared = self.stays_degraded() && !mddev.bitmap_is_lockless();

@@ -143,6 +143,9 @@ pub(crate) trait Env {
     /// Parity of `strips` does not match, and it cannot be told which block is wrong: they stay as they are.
     fn unlocated(&mut self, strips: Strips);
 
+    /// A sync of `strips` has failed, and had no block for `member`: whoever is being brought in sync in its place lacks it.
+    fn not_synced(&mut self, member: usize, strips: Strips);
+
     /// Blocks of `member` that could not be read have been written again.
     fn corrected(&mut self, member: usize, strips: Strips);
 

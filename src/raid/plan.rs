@@ -25,7 +25,7 @@ pub(super) enum Plan {
     Check,
     /// Everything is in memory as it should be; write what differs on the members.
     Store,
-    /// Too many blocks are lost.
+    /// Too many blocks are lost. Those of members that are replaced are in memory, if they can be had.
     Impossible,
 }
 
@@ -227,16 +227,19 @@ impl Strip<'_> {
             to_make += u32::from(storable || self.roles.is_data(member));
             to_store += u32::from(storable);
         }
-        if lost > self.roles.parity_count() {
-            return Plan::Impossible;
-        }
-        if to_store == 0 && replace {
-            // That takes no parity: whatever is to be copied can be read, or was computed.
+        let impossible = lost > self.roles.parity_count();
+        if replace && (impossible || to_store == 0) {
+            // That takes no parity. What is to be copied can be read, or was computed; where too many are lost, some of it.
             return if self.missing(Need::Outdated).readable > 0 {
                 Plan::Read(Need::Outdated)
+            } else if impossible {
+                Plan::Impossible
             } else {
                 Plan::Store
             };
+        }
+        if impossible {
+            return Plan::Impossible;
         }
         // While less is lost than parity makes up for, the rest of parity says whether all is right.
         let check = lost < self.roles.parity_count();
@@ -327,7 +330,7 @@ mod tests {
     use super::super::roles::Slots;
     use super::*;
 
-    /// Five members; each column given as flags: `u`ptodate, `d`irty, `f`ull, `l`ost, `w`anted, `s`torable.
+    /// Five members; each column given as flags: `u`ptodate, `d`irty, `f`ull, `l`ost, `w`anted, `s`torable, `o`utdated.
     fn columns(spec: [&str; 5]) -> Vec<Column> {
         let one = Strips::one(0);
         let set = |text: &str, flag| {
@@ -345,6 +348,7 @@ mod tests {
                 lost: set(text, 'l'),
                 wanted: set(text, 'w'),
                 storable: set(text, 's'),
+                outdated: set(text, 'o'),
                 ..Column::default()
             })
             .collect()
@@ -548,6 +552,36 @@ mod tests {
             "nowhere to write it"
         );
         assert_eq!(sync(["ls", "ls", "", "", ""]), Plan::Impossible);
+    }
+
+    #[test]
+    fn what_a_replacement_lacks_is_copied_whatever_the_others_have_lost() {
+        assert_eq!(sync(["os", "", "", "", ""]), Plan::Read(Need::Outdated));
+        assert_eq!(sync(["osu", "", "", "", ""]), Plan::Store);
+        assert_eq!(sync(["os", "l", "", "", ""]), Plan::Read(Need::Outdated));
+        assert_eq!(
+            sync(["os", "l", "l", "", ""]),
+            Plan::Read(Need::Outdated),
+            "too many are lost, and the member has the block"
+        );
+        assert_eq!(
+            sync(["osu", "ls", "l", "", ""]),
+            Plan::Impossible,
+            "it is in memory, and the others cannot be had"
+        );
+        assert_eq!(
+            sync(["osl", "l", "os", "", ""]),
+            Plan::Read(Need::Outdated),
+            "of two that are replaced one can be read"
+        );
+        assert_eq!(sync(["osl", "l", "osu", "", ""]), Plan::Impossible);
+        assert_eq!(
+            sync(["osl", "", "", "", ""]),
+            Plan::Read(Need::All),
+            "the others make up for it"
+        );
+        assert_eq!(sync6(["os", "l", "l", "l", ""]), Plan::Read(Need::Outdated));
+        assert_eq!(sync6(["os", "ls", "ls", "", ""]), Plan::Read(Need::All));
     }
 
     #[test]

@@ -117,9 +117,13 @@ impl Span {
         self.phases.advance(store, Phase::Reading, Phase::Logging);
         self.phases
             .advance(groups.store - store, Phase::Reading, Phase::Done);
-        self.failed |= groups.impossible;
+        let impossible = groups.impossible;
+        self.failed |= impossible;
+        // What is in memory for members all the same, and for their replacements, is not lost with the rest.
+        let some = impossible & any_to_store(columns);
+        self.phases.advance(some, Phase::Reading, Phase::Logging);
         self.phases
-            .advance(groups.impossible, Phase::Reading, Phase::Done);
+            .advance(impossible - some, Phase::Reading, Phase::Done);
     }
 
     /// Has every member forget its blocks of `strips`, and returns these. Parity of zeroes is zeroes, so nothing is read.
@@ -473,6 +477,7 @@ impl Span {
             for column in columns {
                 column.rebuild -= undone;
                 column.modified -= undone;
+                column.uptodate -= undone;
             }
             self.recovering -= undone;
             self.locating -= undone;
@@ -596,9 +601,18 @@ impl Span {
             return;
         }
         let failed = self.failed & done;
+        let unmade = failed & self.syncs;
+        if !unmade.is_empty() {
+            for (member, column) in columns.iter().enumerate() {
+                let lacks = unmade & ((column.lost - column.uptodate) | column.outdated);
+                if !lacks.is_empty() {
+                    env.not_synced(member, lacks);
+                }
+            }
+        }
         parts.retain(&mut |part| {
             part.failed |= part.active & failed;
-            part.unstored |= part.active & self.unstored & done;
+            part.unstored |= part.active & ((self.unstored & done) - failed);
             part.active -= done;
             !part.is_complete()
         });
@@ -639,5 +653,12 @@ fn storable<E: Env>(env: &E, member: usize) -> Strips {
 fn any_modified(columns: &[Column]) -> Strips {
     columns.iter().fold(Strips::NONE, |all, column| {
         all | column.modified | column.outdated
+    })
+}
+
+/// Of those, the strips of which such a block is in memory.
+fn any_to_store(columns: &[Column]) -> Strips {
+    columns.iter().fold(Strips::NONE, |all, column| {
+        all | ((column.modified | column.outdated) & column.uptodate)
     })
 }

@@ -212,8 +212,8 @@ const FAULTS: &[Fault] = faults! {
         "            column.rebuild |= made;\n        }\n        self.recovering |= strips;" =>
         "            column.rebuild |= made;\n            if !made.is_empty() && super::fault::on(\"one-lost-block-of-two-recovered\") { break; }\n        }\n        self.recovering |= strips;";
     "three-lost-blocks-taken-for-two", "plan.rs",
-        "if lost > self.roles.parity_count() {" =>
-        "if lost > self.roles.parity_count() + u32::from(super::fault::on(\"three-lost-blocks-taken-for-two\")) {";
+        "let impossible = lost > self.roles.parity_count();" =>
+        "let impossible = lost > self.roles.parity_count() + u32::from(super::fault::on(\"three-lost-blocks-taken-for-two\"));";
     "two-failures-refused", "work.rs",
         "} else if bad > parity {" =>
         "} else if bad > (if super::fault::on(\"two-failures-refused\") { 1 } else if super::fault::on(\"three-missing-blocks-acknowledged\") && parity == 2 { 3 } else { parity }) {";
@@ -273,6 +273,22 @@ const FAULTS: &[Fault] = faults! {
     "copy-ends-before-it-began", "column.rs",
         "self.write | self.writing | self.copy | self.copying" =>
         "self.write | self.writing | (if super::fault::on(\"copy-ends-before-it-began\") { Strips::NONE } else { self.copy | self.copying })";
+
+    "nothing-copied-where-too-much-is-lost", "plan.rs",
+        "if replace && (impossible || to_store == 0) {" =>
+        "if replace && (impossible || to_store == 0) && !(impossible && super::fault::on(\"nothing-copied-where-too-much-is-lost\")) {";
+    "what-was-read-not-copied-where-too-much-is-lost", "work.rs",
+        "let some = impossible & any_to_store(columns);" =>
+        "let some = if super::fault::on(\"what-was-read-not-copied-where-too-much-is-lost\") { Strips::NONE } else { impossible & any_to_store(columns) };";
+    "all-members-lack-what-one-does", "work.rs",
+        "let lacks = unmade & ((column.lost - column.uptodate) | column.outdated);" =>
+        "let lacks = if super::fault::on(\"all-members-lack-what-one-does\") { unmade } else { unmade & ((column.lost - column.uptodate) | column.outdated) };";
+    "what-could-not-be-rebuilt-not-told", "work.rs",
+        "                    env.not_synced(member, lacks);" =>
+        "                    if !super::fault::on(\"what-could-not-be-rebuilt-not-told\") { env.not_synced(member, lacks); }";
+    "what-a-failed-job-left-counts-as-rebuilt", "work.rs",
+        "column.uptodate -= undone;" =>
+        "if !super::fault::on(\"what-a-failed-job-left-counts-as-rebuilt\") { column.uptodate -= undone; }";
 
     // While a job is under way elsewhere. Nothing comes of these but what is done again where an engine fails.
     "what-was-written-forgotten-under-way", "work.rs",

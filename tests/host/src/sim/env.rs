@@ -236,6 +236,10 @@ impl Env for World<'_> {
         self.sim.not_located(self.key, strips);
     }
 
+    fn not_synced(&mut self, member: usize, strips: Strips) {
+        self.sim.rebuild_failed(self.key, member, strips);
+    }
+
     fn corrected(&mut self, member: usize, strips: Strips) {
         self.sim.count(Event::Corrected);
         for owed in self.owed.iter_mut().filter(|owed| owed.member == member) {

@@ -6,6 +6,7 @@
 
 use super::code::Slots;
 use super::oracle::{row_end, row_of};
+use super::report::Event;
 use super::submit::changes;
 use super::sync::Action;
 use super::table::{Actor, SimPart};
@@ -105,6 +106,16 @@ impl Sim {
         }
     }
 
+    /// A rebuild says that it could not make a device's block of a row: nobody else in the slot has it.
+    pub(crate) fn check_unmade(&self, slot: usize, device: usize, row: usize) {
+        if self.has_other(slot, device, row) && !self.rows[row].undone {
+            self.fail(
+                &format!("a rebuild to give device {device} the block of row {row}, which the other one in slot {slot} holds"),
+                "it is recorded as bad".into(),
+            );
+        }
+    }
+
     /// The slots whose blocks of a strip a part writes.
     fn written_slots(&self, key: SpanKey, part: &Part, strip: u32) -> Slots {
         let geometry = &self.geometry;
@@ -124,15 +135,23 @@ impl Sim {
         self.devices.iter().map(|device| device.clock()).collect()
     }
 
-    /// A rebuild says that these strips are as they should be: each member that is being rebuilt has got its blocks since
-    /// the unit was begun, or knows that they are bad.
-    pub(crate) fn check_rebuilt(&mut self, key: SpanKey, part: &SimPart, strips: Strips) {
+    /// A unit of a rebuild has ended, well or not: each member that is being rebuilt has got its blocks since the unit was begun, or
+    /// knows that they are bad.
+    pub(crate) fn check_rebuilt(&mut self, key: SpanKey, part: &SimPart) {
         if self.sync_action() != Action::Recover {
             return;
         }
-        for strip in strips.iter() {
+        for strip in part.strips.iter() {
             let row = row_of(key, strip);
             let sector = row as u32 * STRIP_SECTORS;
+            let written = |d: usize| {
+                let since = part.since.get(d);
+                since.is_some_and(|&since| self.devices[d].written_since(sector, since))
+            };
+            let mut copied = self.md.replacements.iter().flatten();
+            if part.part.failed().meets(Strips::one(strip)) && copied.any(|&d| written(d)) {
+                self.count(Event::CopiedAlone);
+            }
             let passed_over = (0..self.md.slots.len()).find(|&slot| {
                 self.devices_of(slot).any(|d| {
                     let device = &self.devices[d];
@@ -141,8 +160,7 @@ impl Sim {
                         && device.recovery_offset <= sector
                         && !device.dead
                         && !device.knows_bad(row);
-                    let since = part.since.get(d);
-                    is_due && since.is_some_and(|&since| !device.written_since(sector, since))
+                    is_due && part.since.len() > d && !written(d)
                 })
             });
             if let Some(slot) = passed_over {

@@ -262,7 +262,9 @@ impl World<'_> {
 
     /// Where anything may go wrong, jobs fail now and then, and leave anything in memory.
     pub(crate) fn fail_some_job(&mut self, work: &mut Work) {
-        if !self.sim.config.reckless || !self.sim.troubles() || !self.sim.rng.chance(2) {
+        // With parity left to compare a sync may have made lost blocks before that.
+        let chance = if work.job == Job::Check { 60 } else { 2 };
+        if !self.sim.config.reckless || !self.sim.troubles() || !self.sim.rng.chance(chance) {
             return;
         }
         let strips: Vec<_> = work.strips.iter().collect();
@@ -270,7 +272,9 @@ impl World<'_> {
         self.sim.count(Event::JobUndone);
         self.sim
             .note(|| format!("span {}: but not for strip {strip}", self.key.sector));
-        self.sim.row_lossy(row_of(self.key, strip));
+        let row = row_of(self.key, strip);
+        self.sim.row_lossy(row);
+        self.sim.rows[row].undone = true;
         work.undone = Strips::one(strip);
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) excuse: Excuse,
     /// More of its blocks were lost at a time than parity stands for: requests may be refused.
     pub(crate) lossy: bool,
+    /// A job of its could not be done once, so that nothing in memory of it was used.
+    pub(crate) undone: bool,
     /// The check or repair under way has found it wrong.
     pub(crate) reported: bool,
     /// It looks for the wrong block, if there is one, and no block was lost when it compared them.
@@ -51,6 +53,7 @@ impl Row {
     pub(crate) const NEW: Self = Self {
         excuse: Excuse::None,
         lossy: false,
+        undone: false,
         reported: false,
         to_locate: false,
         located: None,
@@ -227,7 +230,7 @@ impl Sim {
     }
 
     /// Whether another device of the slot has the block that this one has lost.
-    fn has_other(&self, slot: usize, device: usize, row: usize) -> bool {
+    pub(crate) fn has_other(&self, slot: usize, device: usize, row: usize) -> bool {
         let good = |d: usize| d != device && self.has_on(d, row) && !self.is_bad_on(d, row);
         self.devices_of(slot).any(good)
     }

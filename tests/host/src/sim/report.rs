@@ -109,6 +109,7 @@ events! {
     ReadReplacement "blocks read from replacements",
     ReadInstead "of these, read from the member instead",
     ReplacementFailed "replacements taken out",
+    CopiedAlone "strips with too many blocks lost of which a replacement got its own",
     Replaced "members replaced",
     Inherited "of these, because they failed before the end",
     Resynced "resyncs completed",

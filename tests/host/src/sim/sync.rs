@@ -323,10 +323,12 @@ impl Sim {
         (0..self.md.slots.len()).filter(lacks).count()
     }
 
-    /// What could not be rebuilt is recorded as bad.
-    fn rebuild_failed(&mut self, key: SpanKey, failed: Strips) {
-        let members: Vec<_> = self.all_members().collect();
-        for device in members {
+    /// What of a slot's blocks could not be rebuilt is recorded as bad.
+    pub(crate) fn rebuild_failed(&mut self, key: SpanKey, slot: usize, failed: Strips) {
+        if self.sync.is_idle() || self.sync.action != Action::Recover {
+            return;
+        }
+        for device in self.devices_of(slot) {
             if self.devices[device].faulty.get() || self.devices[device].in_sync.get() {
                 continue;
             }
@@ -337,6 +339,7 @@ impl Sim {
                     continue;
                 }
                 self.count(Event::BadRebuild);
+                self.check_unmade(slot, device, row_of(key, strip));
                 if !self.record_bad(device, row_of(key, strip)) {
                     // md_sync_error()
                     self.md.interrupt.set(true);
@@ -360,7 +363,7 @@ impl Sim {
         }
         let check = matches!(part.part.kind, PartKind::Sync { check: true, .. });
         self.check_synced(key, part.strips - failed - writing, check);
-        self.check_rebuilt(key, part, part.strips - failed);
+        self.check_rebuilt(key, part);
         if !failed.is_empty() {
             self.count(Event::SyncFailed);
             let recorded = |strip| {
@@ -376,9 +379,6 @@ impl Sim {
                     "a sync to fail only when a member or a write does, or more blocks of a strip are lost than parity stands for",
                     format!("it failed for strips {failed:?} of span {}", key.sector),
                 );
-            }
-            if self.sync.action == Action::Recover {
-                self.rebuild_failed(key, part.part.failed());
             }
         }
         // With a member missing nothing was compared: should that one come back, its chunk must not be spared.
