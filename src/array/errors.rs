@@ -175,9 +175,8 @@ impl Faults {
 
     /// Takes note that a write to a member has failed: its blocks are recorded as bad, or the member fails. Any context.
     pub(super) fn write_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
-        if rdev.test(Flag::Replacement) && !rdev.test(Flag::InSync) {
-            // Nothing is lost with it but time, and it would be a bad member. (One that is in sync is the member, whose
-            // forerunner has failed and is still to be taken out: nobody else holds all of it.)
+        if is_beside_member(rdev) {
+            // Nothing is lost with it but time, and it would be a bad member.
             self.mddev.error(rdev);
             return;
         }
@@ -236,7 +235,8 @@ impl Faults {
         }
     }
 
-    /// Takes note that a block which could not be read was written again, and cannot be read still: it is bad. Any context.
+    /// Takes note that a block which could not be read was written again, and cannot be read still: it is bad, or the device fails as if
+    /// it had not taken the write. Any context.
     pub(super) fn rewrite_failed(&self, rdev: &Rdev, sector: u64, sectors: u32) {
         rdev.add_read_error();
         let at = sector.wrapping_add(rdev.data_offset());
@@ -244,7 +244,11 @@ impl Faults {
             "md/raid:{}: read error NOT corrected!! (sector {at} on {rdev}).\n",
             self.mddev.name()
         ));
-        self.record_bad_blocks(rdev, sector, sectors);
+        if is_beside_member(rdev) {
+            self.mddev.error(rdev);
+        } else {
+            self.record_bad_blocks(rdev, sector, sectors);
+        }
     }
 
     /// Records blocks as bad; if that cannot be done, md core fails the member. Returns whether it could.
@@ -260,6 +264,12 @@ impl Faults {
         self.mddev.wake_thread();
         recorded
     }
+}
+
+/// Whether a device is to replace a member that holds more than it. (One that is in sync is the member, whose forerunner has failed
+/// and is still to be taken out: nobody else holds all of it.)
+fn is_beside_member(rdev: &Rdev) -> bool {
+    rdev.test(Flag::Replacement) && !rdev.test(Flag::InSync)
 }
 
 impl Noted for Rdev {

@@ -105,7 +105,7 @@ impl Array {
     }
 
     /// The strips of the span at `sector` in which a member has bad blocks.
-    fn bad_strips(&self, rdev: &Rdev, sector: u64) -> Strips {
+    pub(super) fn bad_strips(&self, rdev: &Rdev, sector: u64) -> Strips {
         if rdev.bad_blocks(sector, self.geometry.span_sectors()) == BadBlocks::None {
             return Strips::NONE;
         }

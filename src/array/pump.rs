@@ -43,6 +43,7 @@ pub(super) fn collect(
         // What the port does is no answer: the bio may be under way again, for something else.
         let (reading, writing) = (column.reading(), column.writing());
         let copying = column.copying();
+        let (read_error, copies) = (column.read_error, column.copies_pending());
         // What failed is tried once more, each block alone: others of the same bio, or of what the block layer made of
         // several, are not to be taken for lost with it.
         let first = failed - port.last_try;
@@ -56,15 +57,20 @@ pub(super) fn collect(
             let elsewhere = of_replacement & env.array.readable(member, env.sector);
             port.reread |= elsewhere;
             lost -= elsewhere;
+            span.owe_copy(columns, member, elsewhere);
         }
         // What could not be read and is written again counts when it can be read. The block itself is what is read, so nobody
         // else may want it meanwhile.
         let proven = (good | failed) & port.proving;
         port.proving -= proven;
+        let written = good - proven;
         let mut proof = Strips::NONE;
         if port.healing.is_some() {
-            proof = (good - proven) & writing & column.read_error - column.copies_pending();
+            proof = written & writing & (read_error - copies);
         }
+        port.heirs.each(written & copying, |device, strips| {
+            proof |= strips & env.array.bad_strips(device, env.sector);
+        });
         port.proof |= proof;
         let good = good - proof;
         if let (Some(column), false) = (columns.get_mut(member), lost.is_empty()) {
@@ -200,7 +206,7 @@ enum Target {
     Reader,
     /// The member.
     Member,
-    /// The member that was written, to be read there.
+    /// The member that was written, or the one that is to replace it, to be read there.
     Proof,
     /// The one that is to replace it.
     Replacement,
@@ -310,7 +316,7 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
     let device = match target {
         Target::Reader => env.array.reader(slot, io.sector, sectors),
         Target::Member => slot.take(),
-        Target::Proof => working(port.healing.as_ref()),
+        Target::Proof => working(port.heirs.device(run.strips()).or(port.healing.as_ref())),
         Target::Replacement => working(port.heirs.device(run.strips())),
     };
     let Some(device) = device else {

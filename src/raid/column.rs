@@ -38,7 +38,7 @@ pub(crate) struct Column {
     pub(super) reading: Strips,
     /// Handed to the member, and not yet ended.
     pub(super) writing: Strips,
-    /// The member's replacement lacks the block, and this sync gives it one.
+    /// The member's replacement lacks the block, and gets it: from a sync, or as it could not be read there.
     pub(super) outdated: Strips,
     /// To be written to the member's replacement as well, once the member has ended, and not yet handed to it.
     pub(super) copy: Strips,

@@ -230,6 +230,17 @@ impl Span {
         }
     }
 
+    /// Takes note that the member's replacement could not be read, and the member is, instead: the replacement gets these blocks
+    /// again. It may be the member before long, and some other block of the strip be lost for good by then.
+    ///
+    /// Of reads and writes alone: a sync that replaces nobody would take it for one that does, and one that does sees to it by
+    /// itself.
+    pub(crate) fn owe_copy(&self, columns: &mut [Column], member: usize, strips: Strips) {
+        if let Some(column) = columns.get_mut(member) {
+            column.outdated |= strips & (self.reads | self.writes);
+        }
+    }
+
     /// Takes in that a pending job has ended; in `undone` it could not be done. To be followed by [`Self::step`].
     pub(crate) fn job_done<E: Env>(
         &mut self,

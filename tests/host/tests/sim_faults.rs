@@ -274,6 +274,9 @@ const FAULTS: &[Fault] = faults! {
         "self.write | self.writing | self.copy | self.copying" =>
         "self.write | self.writing | (if super::fault::on(\"copy-ends-before-it-began\") { Strips::NONE } else { self.copy | self.copying })";
 
+    "unreadable-copy-not-written-again", "span.rs",
+        "column.outdated |= strips & (self.reads | self.writes);" =>
+        "if !super::fault::on(\"unreadable-copy-not-written-again\") { column.outdated |= strips & (self.reads | self.writes); }";
     "nothing-copied-where-too-much-is-lost", "plan.rs",
         "if replace && (impossible || to_store == 0) {" =>
         "if replace && (impossible || to_store == 0) && !(impossible && super::fault::on(\"nothing-copied-where-too-much-is-lost\")) {";

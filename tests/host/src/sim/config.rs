@@ -132,6 +132,8 @@ pub(crate) struct Config {
     pub(crate) power_cuts: u32,
     /// A member gets a replacement, each time members are changed.
     pub(crate) replaces: u32,
+    /// A block that a replacement has taken cannot be read there after that.
+    pub(crate) weak_copies: u32,
     pub(crate) pace: Pace,
 }
 
@@ -248,6 +250,11 @@ impl Config {
                 replace.pick(&[100, 300, 700])
             } else {
                 0
+            },
+            weak_copies: if quiet {
+                0
+            } else {
+                replace.pick(&[0, 10, 100])
             },
             pace: Pace {
                 io: rng.pick(&slow) * 6,

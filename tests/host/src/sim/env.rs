@@ -39,6 +39,33 @@ pub(crate) struct World<'a> {
 }
 
 impl World<'_> {
+    /// A member's blocks have been written to the device that is to replace it. Where it could not be read before it is read now: it
+    /// fails if it still cannot be. Returns the strips for which that is so.
+    pub(crate) fn copied(&mut self, member: usize, device: usize, strips: Strips) -> Strips {
+        let mut unreadable = Strips::NONE;
+        for strip in strips.iter() {
+            let row = row_of(self.key, strip);
+            if self.sim.devices[device].knows_bad(row) && self.sim.is_bad_on(device, row) {
+                unreadable |= Strips::one(strip);
+            } else {
+                self.sim.clear_bad(device, row);
+            }
+        }
+        if !unreadable.is_empty() {
+            self.sim.count(Event::CopyUnreadable);
+            self.sim.fail_device(device);
+        }
+        let strips = strips - unreadable;
+        let owed = (self.owed.iter_mut()).filter(|owed| owed.is_copy && owed.member == member);
+        for owed in owed.filter(|owed| owed.device == Some(device)) {
+            if owed.strips.meets(strips) {
+                self.sim.count(Event::CopiedBack);
+            }
+            owed.strips -= strips;
+        }
+        unreadable
+    }
+
     /// Time passes with each question: a member may fail between any two of them.
     fn tick(&self) {
         for (fuse, victim) in &self.victims {
@@ -185,6 +212,7 @@ impl Env for World<'_> {
                         member,
                         device,
                         strips,
+                        is_copy: false,
                     });
                 }
             }
@@ -242,8 +270,10 @@ impl Env for World<'_> {
 
     fn corrected(&mut self, member: usize, strips: Strips) {
         self.sim.count(Event::Corrected);
-        for owed in self.owed.iter_mut().filter(|owed| owed.member == member) {
-            owed.strips -= strips;
+        for owed in self.owed.iter_mut() {
+            if owed.member == member && !owed.is_copy {
+                owed.strips -= strips;
+            }
         }
         if let Some(device) = self.sim.member(member) {
             for strip in strips.iter() {

@@ -184,9 +184,31 @@ impl Sim {
                 device.end_flush(snapshot);
                 device.bitmap = (**record).clone();
             }
-            Op::Read { .. } | Op::Write { .. } => {}
+            Op::Write { sector, data, .. } => {
+                // CAST: the simulated members are small.
+                let (sector, count) = (*sector, data.len() as u32);
+                self.weaken_copy(io.device, sector, count);
+            }
+            Op::Read { .. } => {}
         }
         true
+    }
+
+    /// What a replacement has taken may be unreadable there all the same. Not if nobody else holds it.
+    fn weaken_copy(&mut self, new: usize, sector: u32, count: u32) {
+        let slot = (self.md.replacements.iter()).position(|&device| device == Some(new));
+        let Some(old) = slot.and_then(|slot| self.member(slot)) else {
+            return;
+        };
+        if !self.troubles() || !self.replace_rng.chance(self.config.weak_copies) {
+            return;
+        }
+        let sector = sector + self.replace_rng.below(count);
+        let row = (sector / STRIP_SECTORS) as usize;
+        if self.has_on(old, row) && !self.is_bad_on(old, row) {
+            self.note(|| format!("device {new} cannot read sector {sector}, which it has taken"));
+            self.devices[new].spoil(sector);
+        }
     }
 
     fn perform_failing(&mut self, io: &mut Io) -> bool {

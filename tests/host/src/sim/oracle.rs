@@ -6,7 +6,7 @@ use super::code::{Code, Slots, Words};
 use super::device::ALL;
 use super::report::Event;
 use super::sync::Action;
-use super::table::{Actor, SimPart, SimParts};
+use super::table::{Actor, Owed, SimPart, SimParts};
 use super::Sim;
 use crate::raid::geometry::Role;
 use crate::raid::part::PartKind;
@@ -118,7 +118,7 @@ impl Sim {
     }
 
     /// Whether some sector of a device's block of a row cannot be read.
-    fn is_bad_on(&self, d: usize, row: usize) -> bool {
+    pub(crate) fn is_bad_on(&self, d: usize, row: usize) -> bool {
         self.devices[d].is_bad(row as u32 * STRIP_SECTORS, STRIP_SECTORS)
     }
 
@@ -430,7 +430,38 @@ impl Sim {
         }
     }
 
-    /// Blocks of strips that have become idle were written again if they could not be read and were recovered.
+    /// A member's replacement could not be read for these strips, and knows that. If it is the member next, nobody else has what the
+    /// member has.
+    pub(crate) fn note_owed(&self, actor: &mut Actor, member: usize, strips: Strips) {
+        let is_synced = |part: &&SimPart| matches!(part.part.kind, PartKind::Sync { .. });
+        let synced = (actor.parts.list.iter().filter(is_synced))
+            .fold(Strips::NONE, |all, part| all | part.part.active());
+        if !(strips - synced).is_empty() {
+            actor.owed.push(Owed {
+                member,
+                device: self.md.replacements[member],
+                strips: strips - synced,
+                is_copy: true,
+            });
+        }
+    }
+
+    /// Whether a replacement still lacks its block of a row, which the member holds.
+    fn is_still_owed(&self, owed: &Owed, row: usize) -> bool {
+        let (Some(old), Some(new)) = (self.member(owed.member), self.replacement(owed.member))
+        else {
+            return false;
+        };
+        owed.device == Some(new)
+            && self.devices[new].knows_bad(row)
+            && self.has_on(old, row)
+            && !self.is_bad_on(old, row)
+            && !self.rows[row].undone
+            // It was read for a write, perhaps, which was refused.
+            && !self.has_failed()
+    }
+
+    /// Blocks of strips that have become idle were written again if they could not be read and were recovered, or read elsewhere.
     pub(crate) fn check_owed(&mut self, key: SpanKey, actor: &mut Actor) {
         let busy = actor.span.phases().busy();
         for owed in &mut actor.owed {
@@ -438,6 +469,15 @@ impl Sim {
             owed.strips -= ended;
             for strip in ended.iter() {
                 let row = row_of(key, strip);
+                if owed.is_copy {
+                    if self.is_still_owed(owed, row) {
+                        self.fail(
+                            "what a replacement could not be read at, and its member could, to be written to it",
+                            format!("row {row}, member {}, was not", owed.member),
+                        );
+                    }
+                    continue;
+                }
                 let there = self.member(owed.member);
                 // A replacement may have got it instead.
                 let alone = self.md.replacements[owed.member].is_none();

@@ -109,6 +109,8 @@ events! {
     ReadReplacement "blocks read from replacements",
     ReadInstead "of these, read from the member instead",
     ReplacementFailed "replacements taken out",
+    CopiedBack "blocks of replacements that could not be read, and were written there again",
+    CopyUnreadable "replacements that could not be read after that either",
     CopiedAlone "strips with too many blocks lost of which a replacement got its own",
     Replaced "members replaced",
     Inherited "of these, because they failed before the end",

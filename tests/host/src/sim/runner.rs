@@ -77,6 +77,7 @@ impl Sim {
         let posted = std::mem::take(&mut slot.posted);
         let jobs = std::mem::take(&mut slot.jobs_ended);
         let ended: Vec<_> = slot.ended.iter_mut().map(std::mem::take).collect();
+        let elsewhere: Vec<_> = slot.elsewhere.iter_mut().map(std::mem::take).collect();
         let Some(key) = slot.key else {
             self.fail("a span with a place", format!("entry {entry} has none"));
             return;
@@ -86,6 +87,10 @@ impl Sim {
             actor.span.release();
         } else if events.has(Events::UNPLUG) {
             actor.span.unplug();
+        }
+        for (member, strips) in elsewhere.into_iter().enumerate() {
+            actor.span.owe_copy(&mut actor.columns, member, strips);
+            self.note_owed(&mut actor, member, strips);
         }
         let victims = self.draw_victims();
         let code = self.code(row_of(key, 0)).clone();
@@ -115,15 +120,19 @@ impl Sim {
         };
         for (member, (good, bad)) in ended.into_iter().enumerate() {
             let copied = good & columns[member].copying();
+            let mut unreadable = Strips::NONE;
             for (device, own) in world.sim.table.entries[entry].heirs[member].clone() {
+                unreadable |= world.copied(member, device, copied & own);
                 for strip in (copied & own).iter() {
-                    world.sim.clear_bad(device, row_of(key, strip));
                     let row = row_of(key, strip);
                     if world.sim.has_on(device, row) {
                         unheld[strip as usize].remove(member);
                     }
                 }
             }
+            // The block in memory is what was read.
+            columns[member].uptodate -= unreadable;
+            let (good, bad) = (good - unreadable, bad | unreadable);
             let written = good & columns[member].writing();
             if let (false, Some(device)) = (written.is_empty(), world.sim.member(member)) {
                 for strip in written.iter() {
@@ -425,6 +434,7 @@ impl Sim {
             let slot = &mut self.table.entries[entry];
             slot.ended[member].1 -= run.strips();
             slot.retry[member] |= run.strips();
+            slot.elsewhere[member] |= run.strips();
         }
     }
 

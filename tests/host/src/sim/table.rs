@@ -131,12 +131,15 @@ impl BitOrAssign for Events {
     }
 }
 
-/// Blocks that a member could not read and that were recovered: they have to be written there again.
+/// Blocks that a member could not read and that were recovered, or that its replacement could not: they have to be written there
+/// again.
 #[derive(Debug)]
 pub(crate) struct Owed {
     pub(crate) member: usize,
     pub(crate) device: Option<usize>,
     pub(crate) strips: Strips,
+    /// It is the replacement.
+    pub(crate) is_copy: bool,
 }
 
 /// What only a span's runner touches.
@@ -174,6 +177,8 @@ pub(crate) struct Entry {
     pub(crate) retry: Vec<Strips>,
     /// For each member, the strips of which a read has failed once.
     pub(crate) again: Vec<Strips>,
+    /// For each member, the strips that its replacement could not read, and that are read from it instead.
+    pub(crate) elsewhere: Vec<Strips>,
     /// For each member, the devices that are to replace it and are to be written. They may become members meanwhile.
     pub(crate) heirs: Vec<Vec<(usize, Strips)>>,
     /// Its place in the list of those that wait for kits.
@@ -231,6 +236,7 @@ impl Table {
             jobs_ended: Vec::new(),
             retry: vec![Strips::NONE; members],
             again: vec![Strips::NONE; members],
+            elsewhere: vec![Strips::NONE; members],
             heirs: vec![Vec::new(); members],
             place: Place::new(),
             bio_busy: vec![false; members],
