@@ -2,6 +2,7 @@
 
 //! Members that come and go, and what of a member can be read and written.
 
+use super::retry::{Lacking, Retry, Verdict};
 use super::Array;
 use crate::md::mddev::{Locked, SbFlag, Starting, MAX_SECTOR};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
@@ -207,6 +208,9 @@ impl Array {
             added.set_recovery_offset(0);
         }
         added.set_raid_disk(number);
+        if let Some(retry) = self.retries.get(usize::from(number)) {
+            retry.forget();
+        }
         self.full_sync.store(true, Ordering::Relaxed);
         Ok(Vacancy::Replacement(usize::from(number)))
     }
@@ -244,8 +248,8 @@ impl Array {
     /// Makes members that have been rebuilt full ones. Returns how many. md core writes the superblock next. Sleeps.
     pub(super) fn activate_spares(&self, locked: &Locked<'_>) -> u32 {
         let mut count = 0;
-        for slot in self.slots.iter() {
-            if !slot.replacement().is_empty() {
+        for (slot, retry) in self.slots.iter().zip(self.retries.iter()) {
+            if !slot.replacement().is_empty() && self.has_all(slot, retry) {
                 count += u32::from(self.activate_replacement(slot));
             }
             // Notifying does not sleep, so it may be done while the slot is looked at.
@@ -275,6 +279,52 @@ impl Array {
             }
         }
         count
+    }
+
+    /// Whether a replacement, if it has got everything, can be read wherever its member can. If it cannot, md core has a sync go over
+    /// it once more.
+    fn has_all(&self, slot: &Slot, retry: &Retry) -> bool {
+        let (Some(new), Some(old)) = (slot.replacement().take(), slot.take()) else {
+            return true;
+        };
+        if !is_rebuilt(&new) || new.test(Flag::InSync) {
+            return true;
+        }
+        let (new, old) = (&*new, &*old);
+        let lacking = self.lacking(new, old);
+        match retry.judge(&lacking) {
+            Verdict::Ready => return true,
+            Verdict::Again(sector) => {
+                let (mddev, blocks) = (&*self.mddev, lacking.count());
+                md_warn!(
+                    "md/raid:{}: {new} cannot be read in {blocks} places where {old} can, which it replaces: it is written again from sector {sector} on.\n",
+                    mddev.name()
+                );
+                // The bitmap knows nothing of that. And md core, which is about to write the superblocks, takes what the last sync
+                // has come to for what the device holds.
+                self.full_sync.store(true, Ordering::Relaxed);
+                mddev.set_curr_resync_completed(0);
+                new.set_recovery_offset(sector);
+            }
+            Verdict::Unfit => self.mddev.error(new),
+        }
+        false
+    }
+
+    /// What a replacement cannot be read at, and its member can, as far as is known.
+    fn lacking(&self, new: &Rdev, old: &Rdev) -> Lacking {
+        let mut lacking = Lacking::default();
+        let (mut at, end) = (0, self.mddev.dev_sectors());
+        while let Some(bad) = new.next_bad_blocks(at, end) {
+            at = bad.start - bad.start % u64::from(STRIP_SECTORS);
+            while at < bad.end {
+                if self.holds(old, at, STRIP_SECTORS) {
+                    lacking.add(at);
+                }
+                at = at.saturating_add(STRIP_SECTORS.into());
+            }
+        }
+        lacking
     }
 
     /// Makes a replacement that has got everything a full member, and has its member go. Returns whether there is one more

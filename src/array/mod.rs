@@ -45,6 +45,7 @@ mod part;
 mod pump;
 mod queue;
 mod resize;
+mod retry;
 mod run;
 mod sequence;
 mod settings;
@@ -67,6 +68,7 @@ use self::lanes::Lanes;
 use self::offload::Offload;
 use self::part::Item;
 use self::queue::IndexStack;
+use self::retry::Retry;
 use self::settings::Settings;
 use self::streams::{Streams, WatchThread};
 use self::submitters::Submitters;
@@ -136,6 +138,8 @@ pub(crate) struct Array {
     faults: Arc<Faults>,
     /// Some member was added that the bitmap does not know: a sync goes over everything.
     full_sync: AtomicBool,
+    /// What the replacement in each slot has lacked when it was to become the member.
+    retries: KVVec<Retry>,
     /// A sync has ended that went over everything for a new member.
     rebuilt: AtomicBool,
     /// Parity is known to be right below this sector, even if md core goes over it again: it takes a repair that was

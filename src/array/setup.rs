@@ -15,6 +15,7 @@ use super::lanes::Lanes;
 use super::members;
 use super::offload::{Mode, Offload, NO_ENGINES};
 use super::queue::IndexStack;
+use super::retry::Retry;
 use super::settings::{Settings, DEFAULT_STRIPS};
 use super::streams::{Streams, WatchThread};
 use super::submit::SUBMITTERS_PERIOD;
@@ -249,6 +250,10 @@ fn allocate(
         setup.flags(),
     )?;
     let streams = Streams::new(geometry, setup)?;
+    let mut retries = KVVec::with_capacity(usize::from(members), setup.flags())?;
+    for _ in 0..members {
+        retries.push(Retry::new(), setup.flags())?;
+    }
     let array = try_pin_init!(Array {
         mddev: handle,
         geometry,
@@ -277,6 +282,7 @@ fn allocate(
         unflushed <- new_irq_spinlock!((), "raid456 unflushed"),
         faults,
         full_sync: AtomicBool::new(full_sync),
+        retries,
         rebuilt: AtomicBool::new(false),
         trusted: AtomicU64::new(trusted),
         gaps: Gaps::new(),

@@ -321,6 +321,16 @@ mod tests {
         assert!(rdev.set_bad_blocks(16, 8));
         assert!(array.mddev().test_sb(SbFlag::Pending) && rdev.has_unrecorded_blocks());
         let table = [
+            (0, 16, None),
+            (0, 17, Some(16..17)),
+            (0, 1 << 35, Some(16..24)),
+            (20, 100, Some(20..24)),
+            (24, 1 << 35, None),
+        ];
+        for (sector, end, expected) in table {
+            assert_eq!(rdev.next_bad_blocks(sector, end), expected);
+        }
+        let table = [
             (0, 16, BadBlocks::None),
             (24, 8, BadBlocks::None),
             (0, 17, BadBlocks::Unrecorded),
@@ -340,6 +350,8 @@ mod tests {
         assert_eq!(rdev.bad_blocks(16, 8), BadBlocks::Recorded);
         assert!(!rdev.has_unrecorded_blocks());
         assert!(rdev.set_bad_blocks(1 << 40, 8) && rdev.has_unrecorded_blocks());
+        let far = Some(1 << 40..(1 << 40) + 8);
+        assert_eq!(rdev.next_bad_blocks(24, 1 << 41), far);
         rdev.clear_bad_blocks(1 << 40, 8);
         assert!(!rdev.has_unrecorded_blocks());
         rdev.clear_bad_blocks(16, 8);

@@ -4,6 +4,7 @@
 
 use super::mddev::{is_set, Mddev, MAX_SECTOR};
 use crate::bindings;
+use core::ops::Range;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::types::Opaque;
@@ -129,8 +130,8 @@ impl Rdev {
         unsafe { field.cast::<u64>().read_volatile() }
     }
 
-    /// Says below which sector it is in sync.
-    pub(super) fn set_recovery_offset(&self, sector: u64) {
+    /// Says below which sector it is in sync. For `run`, and whoever has `reconfig_mutex` while no sync is under way.
+    pub(crate) fn set_recovery_offset(&self, sector: u64) {
         let field = field!(self, __bindgen_anon_1);
         // SAFETY: The field is a word, by either name, that others may read.
         unsafe { field.cast::<u64>().write_volatile(sector) }
@@ -212,6 +213,33 @@ impl Rdev {
             1.. => BadBlocks::Recorded,
             _ => BadBlocks::Unrecorded,
         }
+    }
+
+    /// The first bad sectors from `sector` on, and before `end`. Any context.
+    pub(crate) fn next_bad_blocks(&self, sector: u64, end: u64) -> Option<Range<u64>> {
+        // C counts them in an int.
+        const MOST: u64 = 1 << 30;
+        let mut at = sector;
+        while at < end && load!(self, badblocks.count) != 0 {
+            let sectors = end.saturating_sub(at).min(MOST);
+            let (mut first, mut count) = (0, 0);
+            // SAFETY: The reference says that the device is valid; the others are ours.
+            let found = unsafe {
+                bindings::raid456_rdev_badblocks(self.as_ptr(), at, sectors, &mut first, &mut count)
+            };
+            if found != 0 {
+                // They may begin before the data, too, which is a large number then.
+                let behind = first.wrapping_add(count).min(end);
+                let first = if first > at && first < behind {
+                    first
+                } else {
+                    at
+                };
+                return Some(first..behind.max(first.saturating_add(1)));
+            }
+            at = at.saturating_add(sectors);
+        }
+        None
     }
 
     /// Whether it has a bad block that is not recorded yet, wherever that is. Any context.

@@ -264,6 +264,40 @@ def new_unreadable(level):
     settle(array, shadow)
 
 
+def only_the_old_one_has_it(level, known):
+    """The replacement cannot be read in places, and so many members fail that the old member alone has what is there: the replacement
+    gets it before it is the member. It was found out by readers, or is `known` when the copying is over, as after an assembly."""
+    if kernel.driver() == "c":
+        raise Skipped("the C module has the replacement fail")
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    dust, = dusty(rams(1, 5), [0])
+    new, lost = dust.path, disks[3:level - 1]
+    stops_at(array, 4096)
+    begin(array, disks[1], new)
+    wait_copied(array, new, 4096)
+    geometry = array.geometry()
+    places = [row for row in (40, 1000, 3000, 5000) if geometry.array_sector(1, row) is not None]
+    for row in places:
+        dust.spoil(array.data_offset(new) // SECTOR + row)
+        if known:
+            array.set(f"dev-{name_of(new)}/bad_blocks", f"{array.data_offset(new) // SECTOR + row} 8")
+    if not known:
+        shadow.verify("with a replacement that cannot be read in places")
+    for path in lost:
+        array.fail(path)
+    log = kernel.Log()
+    go_on(array)
+    finish(array, (disks[1], new), missing=len(lost))
+    if known:
+        expect_match("the log", rf"{name_of(new)} cannot be read in {len(places)} places where {name_of(disks[1])} can", log.text())
+    expect("bad blocks of the new member", "", array.member(new, "bad_blocks"))
+    expect("its sectors that cannot be read", 0, dust.count())
+    shadow.verify("what the old member alone had")
+    rebuild(array, lost)
+    settle(array, shadow)
+
+
 def too_much_lost(level):
     """In a row too many of the others' blocks are lost: the member's own is copied all the same, as that takes no parity. The C module
     has it be a bad block of the new member, and it is gone with the old one."""
@@ -552,6 +586,9 @@ def cases():
             (f"the old member fails, {name}", lambda level=level: old_fails(level)),
             (f"the replacement fails, {name}", lambda level=level: new_fails(level)),
             (f"the replacement cannot be read, {name}", lambda level=level: new_unreadable(level)),
+            (f"the replacement cannot be read where nobody makes up for it, {name}",
+             lambda level=level: only_the_old_one_has_it(level, False)),
+            (f"the replacement is known not to be readable there, {name}", lambda level=level: only_the_old_one_has_it(level, True)),
             (f"too many others have lost their blocks of a row, {name}", lambda level=level: too_much_lost(level)),
             (f"stopped half way, {name}", lambda level=level: interrupted(level)),
             (f"the power fails half way, {name}", lambda level=level: power_cut(level)),

@@ -47,6 +47,7 @@ pub mod array {
     pub(crate) mod flushes;
     pub(crate) mod gaps;
     pub(crate) mod queue;
+    pub(crate) mod retry;
     pub(crate) mod sequence;
     pub(crate) mod stock;
     pub(crate) mod submitters;

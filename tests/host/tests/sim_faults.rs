@@ -6,7 +6,8 @@
 //! `super::fault::on(name)` says so. One build has them all; the environment variable RAID456_FAULT switches one on. The
 //! sources themselves know nothing of this. A text that is no longer there fails the test: bring the table up to date.
 //!
-//! The logic is `src/raid`, and of the driver what the simulator shares with it: how many kits there are.
+//! The logic is `src/raid`, and of the driver what the simulator shares with it: how many kits there are, and when a replacement
+//! is the member.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -277,6 +278,9 @@ const FAULTS: &[Fault] = faults! {
     "unreadable-copy-not-written-again", "span.rs",
         "column.outdated |= strips & (self.reads | self.writes);" =>
         "if !super::fault::on(\"unreadable-copy-not-written-again\") { column.outdated |= strips & (self.reads | self.writes); }";
+    "member-replaced-by-who-lacks-its-blocks", "array/retry.rs",
+        "let Some(first) = lacking.first else {" =>
+        "let Some(first) = lacking.first.filter(|_| !crate::raid::fault::on(\"member-replaced-by-who-lacks-its-blocks\")) else {";
     "nothing-copied-where-too-much-is-lost", "plan.rs",
         "if replace && (impossible || to_store == 0) {" =>
         "if replace && (impossible || to_store == 0) && !(impossible && super::fault::on(\"nothing-copied-where-too-much-is-lost\")) {";

@@ -11,6 +11,7 @@ use super::silent::MismatchMethod;
 use super::sync::Action;
 use super::table::Events;
 use super::Sim;
+use crate::array::retry::{Lacking, Verdict};
 use crate::raid::job::RmwLevel;
 use crate::raid::phase::Phase;
 use crate::raid::strips::STRIP_SECTORS;
@@ -502,6 +503,7 @@ impl Sim {
         self.devices
             .push(Device::new(content, self.config.volatile));
         self.md.replacements[slot] = Some(d);
+        self.md.retries[slot].forget();
         self.sync.full = true;
         if let Some(bitmap) = &mut self.bitmap {
             bitmap.write_all();
@@ -514,18 +516,19 @@ impl Sim {
     /// A replacement that has got everything is the member from now on, and the member fails: until the superblocks say so no
     /// write that it misses may be acknowledged. Returns whether one more slot is in sync.
     pub(crate) fn activate_replacement(&mut self, slot: usize) -> bool {
-        let Some(d) = self.replacement(slot) else {
+        let Some(new) = self.replacement(slot) else {
             return false;
         };
-        let device = &self.devices[d];
-        if device.in_sync.get() || device.recovery_offset != ALL {
+        let device = &self.devices[new];
+        if device.in_sync.get() || device.recovery_offset != ALL || !self.has_all(slot, new) {
             return false;
         }
-        device.in_sync.set(true);
+        self.devices[new].in_sync.set(true);
         self.sync.failures = 0;
         let Some(d) = self.md.slots[slot] else {
             return true;
         };
+        self.check_replaced(slot, d, new);
         let member = &self.devices[d];
         let is_more = !member.in_sync.get();
         if !member.faulty.get() {
@@ -533,12 +536,43 @@ impl Sim {
             member.faulty.set(true);
             member.in_sync.set(false);
             member.blocked.set(true);
-            // What the other one cannot read by now is gone with it.
+            // What the other one cannot read, and does not know of, is gone with it.
             self.device_lost(d);
         }
         self.md.change_devs.set(true);
         self.md.change_pending.set(true);
         is_more
+    }
+
+    /// Whether a replacement can be read wherever its member can, as far as they know. If it cannot, a sync goes over it once more.
+    fn has_all(&mut self, slot: usize, new: usize) -> bool {
+        let Some(old) = self.member(slot) else {
+            return true;
+        };
+        let mut lacking = Lacking::default();
+        for &row in &self.devices[new].known_bad {
+            let old = &self.devices[old];
+            if old.covers(row_end(row)) && !old.knows_bad(row) {
+                lacking.add(u64::from(row_end(row) - STRIP_SECTORS));
+            }
+        }
+        match self.md.retries[slot].judge(&lacking) {
+            Verdict::Ready => return true,
+            Verdict::Again(sector) => {
+                self.count(Event::CopiedAgain);
+                self.note(|| {
+                    format!(
+                        "device {new} lacks {} blocks: again from {sector}",
+                        lacking.count()
+                    )
+                });
+                self.sync.full = true;
+                // CAST: the simulated members are small.
+                self.sync_again(new, sector as u32);
+            }
+            Verdict::Unfit => self.fail_device(new),
+        }
+        false
     }
 
     /// Puts a device into an empty slot: one that was there before, if the bitmap knows what it lacks, or a new one.

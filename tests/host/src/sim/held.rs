@@ -116,6 +116,20 @@ impl Sim {
         }
     }
 
+    /// A replacement becomes the member, which goes: it lacks nothing that is there in the member alone.
+    pub(crate) fn check_replaced(&self, slot: usize, old: usize, new: usize) {
+        let lacks = |row: usize| {
+            let known = self.devices[new].knows_bad(row);
+            known && self.has_on(old, row) && !self.is_bad_on(old, row) && !self.rows[row].undone
+        };
+        if let Some(row) = (0..self.rows.len()).find(|&row| lacks(row)) {
+            self.fail(
+                &format!("device {new} not to become the member in slot {slot} before it has the block of row {row}, which device {old} holds"),
+                "it knows that its own is bad".into(),
+            );
+        }
+    }
+
     /// The slots whose blocks of a strip a part writes.
     fn written_slots(&self, key: SpanKey, part: &Part, strip: u32) -> Slots {
         let geometry = &self.geometry;

@@ -9,6 +9,7 @@ use super::oracle::row_of;
 use super::report::Event;
 use super::silent::MismatchMethod;
 use super::Sim;
+use crate::array::retry::Retry;
 use crate::raid::job::{Replacement, RmwLevel};
 use crate::raid::span::SpanKey;
 use crate::raid::strips::{Strips, SPAN_STRIPS, STRIP_SECTORS};
@@ -21,6 +22,8 @@ pub(crate) struct Md {
     pub(crate) slots: Vec<Option<usize>>,
     /// The device that is to replace it.
     pub(crate) replacements: Vec<Option<usize>>,
+    /// What that one has lacked when it was to become the member.
+    pub(crate) retries: Vec<Retry>,
     pub(crate) events: u64,
     /// The superblocks say, or soon will, that no write is under way.
     pub(crate) clean: bool,
@@ -63,6 +66,7 @@ impl Md {
     pub(crate) fn new(slots: Vec<Option<usize>>, config: &Config) -> Self {
         Self {
             replacements: vec![None; slots.len()],
+            retries: slots.iter().map(|_| Retry::new()).collect(),
             slots,
             events: 1,
             clean: true,

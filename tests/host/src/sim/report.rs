@@ -112,6 +112,7 @@ events! {
     CopiedBack "blocks of replacements that could not be read, and were written there again",
     CopyUnreadable "replacements that could not be read after that either",
     CopiedAlone "strips with too many blocks lost of which a replacement got its own",
+    CopiedAgain "replacements that were gone over again before they became members",
     Replaced "members replaced",
     Inherited "of these, because they failed before the end",
     Resynced "resyncs completed",

@@ -426,6 +426,12 @@ impl Sim {
         }
     }
 
+    /// A device that has got everything is gone over again from some sector on.
+    pub(crate) fn sync_again(&mut self, device: usize, sector: u32) {
+        self.devices[device].recovery_offset = sector;
+        self.sync.completed = 0;
+    }
+
     fn sync_finish(&mut self) -> bool {
         if self.sync.active > 0 {
             return false;
@@ -532,6 +538,8 @@ impl Sim {
                 }
             }
         }
+        // What the superblocks say then.
+        self.note_recovery();
         self.md.change_devs.set(true);
         self.sync.state = State::Idle;
         true
