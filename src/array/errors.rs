@@ -14,7 +14,7 @@ use super::members::{count_degraded, count_without};
 use super::Array;
 use crate::block::reserve::FailedFlushes;
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
-use crate::md::rdev::{Flag, Rdev};
+use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::md::slots::{Seat, Slot};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
 use crate::ratelimited;
@@ -248,6 +248,19 @@ impl Faults {
             self.mddev.error(rdev);
         } else {
             self.record_bad_blocks(rdev, sector, sectors);
+        }
+    }
+
+    /// Takes blocks that were written off a device's record of bad ones. Any context.
+    pub(super) fn written(&self, rdev: &Rdev, sector: u64, sectors: u32) {
+        if rdev.bad_blocks(sector, sectors) == BadBlocks::None {
+            return;
+        }
+        rdev.clear_bad_blocks(sector, sectors);
+        if self.mddev.is_external() {
+            // Whoever keeps the metadata may not have taken note of them, and finds them gone when he looks.
+            hold_back(rdev);
+            self.mddev.wake_thread();
         }
     }
 

@@ -95,9 +95,7 @@ fn heal(member: &Member, written: Strips, env: &RunEnv<'_>) {
     for run in written.runs() {
         let sector = env.strip_sector(run.first);
         let sectors = run.count.wrapping_mul(STRIP_SECTORS);
-        if member.bad_blocks(sector, sectors) != BadBlocks::None {
-            member.clear_bad_blocks(sector, sectors);
-        }
+        env.array.faults.written(member, sector, sectors);
     }
 }
 
