@@ -230,6 +230,7 @@ impl Array {
                 return Err(EBUSY);
             }
             rdev.clear(Flag::WantReplacement);
+            rdev.set_recovery_offset(0);
             return Ok(());
         }
         // Where parity is made late md core's flag is off one member that lacks nothing: were it taken out of an array that has failed it

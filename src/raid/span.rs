@@ -386,6 +386,7 @@ mod tests {
 
         fn located(&mut self, _member: usize, _strips: Strips) {}
 
+        fn not_synced(&mut self, _: usize, _: Strips) {}
         fn unlocated(&mut self, _strips: Strips) {}
 
         fn corrected(&mut self, _member: usize, _strips: Strips) {}

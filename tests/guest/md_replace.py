@@ -582,40 +582,35 @@ def written_before_it_is_noted():
     expect("start", "", rawmd.start(disks, metadata="external:test", state="external_bbl", size=8192))
     array = Array(disks + [new], rawmd.NAME)
     array.set("safe_mode_delay", "0")
-    done = threading.Event()
-    threading.Thread(target=admit_writes, args=(array, done), daemon=True).start()
-    try:
-        with Shadow(array.path) as shadow:
-            shadow.fill()
-            array.set("sync_action", "frozen")
-            array.set(f"dev-{name_of(disks[1])}/state", "want_replacement")
-            number = os.stat(new).st_rdev
-            array.set("new_dev", f"{os.major(number)}:{os.minor(number)}")
-            array.set(f"dev-{name_of(new)}/state", "external_bbl")
-            array.set(f"dev-{name_of(new)}/slot", "1")
-            stops_at(array, 4096)
-            array.set("sync_action", "recover")
-            wait_copied(array, new, 4096)
-            geometry = array.geometry()
-            stripe = next(stripe for stripe in range(7, 20) if 1 in geometry.row(stripe).data)
-            row = stripe * geometry.chunk
-            dust.spoil(row)
-            at = geometry.array_sector(1, row) * SECTOR
-            log = kernel.Log()
-            shadow.verify("with a replacement that cannot be read in a place", at, 4096)
-            expect_match("the log", r"read error on replacement device", log.text())
-            wait_for("it can be read", lambda: dust.count() == 0 and not array.member(new, "unacknowledged_bad_blocks"), 10)
-            # Writes beside a lost block wait until all failures are recorded.
-            array.set(f"dev-{name_of(disks[3])}/state", "faulty")
-            array.set(f"dev-{name_of(disks[3])}/state", "-blocked")
-            writer = threading.Thread(target=lambda: shadow.write(at, pattern("new", 4096)), daemon=True)
-            writer.start()
-            writer.join(20)
-            expect("the write waits", False, writer.is_alive())
-            shadow.verify("what was written")
-            array.set("sync_action", "frozen")
-    finally:
-        done.set()
+    with rawmd.Keeper(array), Shadow(array.path) as shadow:
+        shadow.fill()
+        array.set("sync_action", "frozen")
+        array.set(f"dev-{name_of(disks[1])}/state", "want_replacement")
+        number = os.stat(new).st_rdev
+        array.set("new_dev", f"{os.major(number)}:{os.minor(number)}")
+        array.set(f"dev-{name_of(new)}/state", "external_bbl")
+        array.set(f"dev-{name_of(new)}/slot", "1")
+        stops_at(array, 4096)
+        array.set("sync_action", "recover")
+        wait_copied(array, new, 4096)
+        geometry = array.geometry()
+        stripe = next(stripe for stripe in range(7, 20) if 1 in geometry.row(stripe).data)
+        row = stripe * geometry.chunk
+        dust.spoil(row)
+        at = geometry.array_sector(1, row) * SECTOR
+        log = kernel.Log()
+        shadow.verify("with a replacement that cannot be read in a place", at, 4096)
+        expect_match("the log", r"read error on replacement device", log.text())
+        wait_for("it can be read", lambda: dust.count() == 0 and not array.member(new, "unacknowledged_bad_blocks"), 10)
+        # Writes beside a lost block wait until all failures are recorded.
+        array.set(f"dev-{name_of(disks[3])}/state", "faulty")
+        array.set(f"dev-{name_of(disks[3])}/state", "-blocked")
+        writer = threading.Thread(target=lambda: shadow.write(at, pattern("new", 4096)), daemon=True)
+        writer.start()
+        writer.join(20)
+        expect("the write waits", False, writer.is_alive())
+        shadow.verify("what was written")
+        array.set("sync_action", "frozen")
 
 
 def cases():
