@@ -272,14 +272,20 @@ def removal():
 
 
 def replace_under_load():
-    """A member is moved to another disk under a load that verifies what it wrote."""
-    volume = Volume("raid5_ls", spares=1)
-    load = Load(volume.path, 24 << 20, seconds=5, jobs=2, depth=16, largest="128k")
+    """A member is moved to another disk under a load that verifies what it wrote. The load writes all that it may so often that nothing is
+    left there of what the disk got by the rebuild: what lies behind it is seen in the end."""
+    loaded, kept = 24 << 20, pattern("kept", 12 << 20)
+    volume = Volume("raid5_ls", spares=1, size="36M")
+    with Disk(volume.path) as disk:
+        disk.write(loaded, kept)
+    load = Load(volume.path, loaded, seconds=5, jobs=2, depth=16, largest="128k")
     lvm("lvconvert", "-y", "--replace", "/dev/mapper/dies1", "vg/lv", "/dev/ram4")
     wait_synced()
     expect("the load goes on", True, load.running())
     load.finish()
     expect_match("where the volume lies", "ram4", lvm("lvs", "-a", "--noheadings", "-o", "devices", "vg")[1])
+    with Disk(volume.path) as disk:
+        expect("what lies behind the load is as written", True, disk.read(loaded, len(kept)) == kept)
     expect_no_mismatch()
 
 
