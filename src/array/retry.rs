@@ -134,7 +134,7 @@ mod tests {
     fn sets_of_blocks_are_told_apart() {
         let sets: Vec<_> = (0..1u64 << 12)
             .map(|set| {
-                let sectors: Vec<_> = (0..12).filter(|bit| set & 1 << bit != 0).collect();
+                let sectors: Vec<_> = (0..12).filter(|bit| set & (1 << bit) != 0).collect();
                 lacking(&sectors.iter().map(|bit| bit * 8).collect::<Vec<_>>()).sum
             })
             .collect();
