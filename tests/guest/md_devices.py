@@ -143,6 +143,8 @@ def drops():
     under = disks[1]
     disks[1] = dm("liar", linear(under))
     array = Array.create(disks, level=6, size=8)
+    # A superblock that says clean and does not arrive would leave the liar's, which says dirty, the newest.
+    array.set("safe_mode_delay", "0")
     with Shadow(array.path) as shadow:
         shadow.fill()
         dm("liar", f"0 {sectors_of(under)} flakey {under} 0 0 3600 1 drop_writes")
