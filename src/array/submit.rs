@@ -392,12 +392,11 @@ impl Array {
     /// `None` if none does. `more`: there are further ones for the request.
     fn enough(&self, kind: PartKind, strips: u32, more: bool) -> Option<u32> {
         if strips >= MUCH {
-            let taken = if self.members_end_later() {
-                MUCH_TAKEN_LATER
+            return if more || plug::active() {
+                self.enough_of_much(strips)
             } else {
-                MUCH_TAKEN
+                None
             };
-            return ((more || plug::active()) && self.lanes.may_help(taken)).then_some(taken);
         }
         // Writes wait until the plug is released, and it is known then how many there are. Reads come here when their block is
         // lost.
@@ -411,6 +410,17 @@ impl Array {
         };
         let before = plug::pass::<SpanObject>();
         (before >= many && self.helps_with_many()).then_some(MANY_TAKEN)
+    }
+
+    /// With how many spans a lane has enough to do that may take one with `strips` strips at work from whoever has more of them; `None`
+    /// if none does, or there is too little to do in it.
+    pub(super) fn enough_of_much(&self, strips: u32) -> Option<u32> {
+        let taken = if self.members_end_later() {
+            MUCH_TAKEN_LATER
+        } else {
+            MUCH_TAKEN
+        };
+        (strips >= MUCH && self.lanes.may_help(taken)).then_some(taken)
     }
 
     /// What all parts of a slice have in common. For a write, its bits in the bitmap have been set.

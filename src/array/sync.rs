@@ -3,7 +3,7 @@
 //! Resync, check, repair and rebuild, as md core's sync thread asks for them; and quiesce.
 
 use super::part::{Item, Origin, Unit};
-use super::run::run;
+use super::run::{give, run};
 use super::Array;
 use crate::md::mddev::{Locked, Recovery, MAX_SECTOR, SYNC_BEGUN};
 use crate::md::personality::Synced;
@@ -157,7 +157,11 @@ impl Array {
         };
         let span = pinned.span();
         if let Some(turn) = pinned.post(item, entry) {
-            run(span, turn);
+            // One thread asks for all of it; where bios are ended or copied as they are sent, that would be the work of one CPU.
+            match self.enough_of_much(strips.count()) {
+                Some(enough) => give(span, turn, enough),
+                None => run(span, turn),
+            }
         }
         Synced::Started(unit.sectors)
     }
