@@ -379,7 +379,7 @@ impl Array {
             if let Some(turn) = pinned.post(item, entry) {
                 match by {
                     By::Lanes => hand_over(span, turn),
-                    By::Submitter => match self.enough(kind, strips, more) {
+                    By::Submitter => match self.enough(span, kind, strips, more) {
                         Some(enough) => give(span, turn, enough),
                         None => run(span, turn),
                     },
@@ -388,9 +388,15 @@ impl Array {
         }
     }
 
-    /// With how many spans a lane has enough to do that may take from its submitter one with a part of `kind` in `strips` strips;
+    /// With how many spans a lane has enough to do that may take `span` from its submitter, with a part of `kind` in `strips` strips;
     /// `None` if none does. `more`: there are further ones for the request.
-    fn enough(&self, kind: PartKind, strips: u32, more: bool) -> Option<u32> {
+    fn enough(
+        &self,
+        span: &Arc<SpanObject>,
+        kind: PartKind,
+        strips: u32,
+        more: bool,
+    ) -> Option<u32> {
         if strips >= MUCH {
             return if more || plug::active() {
                 self.enough_of_much(strips)
@@ -408,7 +414,7 @@ impl Array {
         } else {
             MANY_READS
         };
-        let before = plug::pass::<SpanObject>();
+        let before = plug::pass(span);
         (before >= many && self.helps_with_many()).then_some(MANY_TAKEN)
     }
 

@@ -2,6 +2,8 @@
 
 //! Plugs: what a submitter holds back until it has sent all that it has, or sleeps.
 
+mod kunit;
+
 use crate::bindings;
 use core::mem::size_of;
 use kernel::prelude::*;
@@ -11,7 +13,7 @@ use kernel::types::Opaque;
 /// Most items that one plug holds; with one more, those before go.
 const CAPACITY: usize = 30;
 
-/// What can be held back by a plug.
+/// What can be held back by a plug. The module stays loaded while there is a reference.
 pub(crate) trait Plugged: Send + Sync + Sized + 'static {
     /// The submitter has released its plug, or has more than the plug holds; `more` others are released after this one. With
     /// `from_schedule` it is about to sleep: then nothing may be submitted from here.
@@ -24,6 +26,8 @@ struct Held<T> {
     cb: bindings::blk_plug_cb,
     /// Items that came and are not held.
     passed: usize,
+    /// The first of them, a reference, or null: a callback that holds nothing must find the module there as well.
+    kept: *const T,
     count: usize,
     items: [*const T; CAPACITY],
 }
@@ -55,12 +59,15 @@ fn held<T: Plugged>() -> *mut Held<T> {
 }
 
 /// Counts an item that is not held. Returns how many were counted before it, since the submitter's plug was started: 0 if there is
-/// none, or no memory. Process context.
-pub(crate) fn pass<T: Plugged>() -> usize {
+/// none, or no memory. The first is not dropped before the plug is released. Process context.
+pub(crate) fn pass<T: Plugged>(item: &Arc<T>) -> usize {
     // SAFETY: The structure is valid, was cleared when it was made, and only this task uses it.
     let Some(held) = (unsafe { held::<T>().as_mut() }) else {
         return 0;
     };
+    if held.kept.is_null() {
+        held.kept = Arc::into_raw(item.clone());
+    }
     let before = held.passed;
     held.passed = before.saturating_add(1);
     before
@@ -114,12 +121,16 @@ unsafe fn release<T: Plugged>(items: &[*const T], from_schedule: bool) {
 
 /// # Safety
 ///
-/// Called by the block layer for a callback that [`hold`] made for `T`, which is ours to free.
+/// Called by the block layer for a callback that was made here for `T`, which is ours to free.
 unsafe extern "C" fn unplug<T: Plugged>(cb: *mut bindings::blk_plug_cb, from_schedule: bool) {
     // SAFETY: By the requirement of this function.
-    let items = unsafe { (*cb.cast::<Held<T>>()).items };
+    let Held { items, kept, .. } = unsafe { cb.cast::<Held<T>>().read() };
     // SAFETY: The block layer allocated it with kmalloc, and nobody uses it any more.
     unsafe { bindings::kfree(cb.cast()) };
     // SAFETY: `hold` put the items there, and they are taken out once.
     unsafe { release(&items, from_schedule) };
+    if !kept.is_null() {
+        // SAFETY: `pass` put it there, and it is taken out once.
+        drop(unsafe { Arc::from_raw(kept) });
+    }
 }
