@@ -390,6 +390,19 @@ bool raid456_has_plug(void)
 	return current->plug;
 }
 
+/*
+ * Puts a callback that is being called, and not by schedule(), on the task's plug again: who flushes that looks until
+ * there is none left. Returns whether there is a plug.
+ */
+bool raid456_plug_again(struct blk_plug_cb *cb)
+{
+	struct blk_plug *plug = current->plug;
+
+	if (plug)
+		list_add(&cb->list, &plug->cb_list);
+	return plug;
+}
+
 unsigned int raid456_cpu(void)
 {
 	return raw_smp_processor_id();

@@ -157,6 +157,7 @@ bool raid456_may_run_inline(struct block_device *bdev);
 bool raid456_is_synchronous(struct block_device *bdev);
 bool raid456_is_copied(struct block_device *bdev);
 bool raid456_has_plug(void);
+bool raid456_plug_again(struct blk_plug_cb *cb);
 unsigned int raid456_cpu(void);
 unsigned int raid456_online_cpus(void);
 u64 raid456_jiffies(void);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Plugs: what a submitter holds back until it has sent all that it has, or sleeps.
+//!
+//! Who releases a plug may sleep as well: each item sends bios to members, and one of these may have to wait. So while one is
+//! released the others are still held, and the scheduler finds them.
 
 mod kunit;
 
@@ -20,7 +23,71 @@ pub(crate) trait Plugged: Send + Sync + Sized + 'static {
     fn unplugged(this: Arc<Self>, more: usize, from_schedule: bool);
 }
 
-/// A plug's callback, and what it holds.
+/// Items, in the order in which they came.
+///
+/// # Invariants
+///
+/// Those from `taken` to `count` are references.
+struct Items<T> {
+    taken: usize,
+    count: usize,
+    items: [*const T; CAPACITY],
+}
+
+impl<T: Plugged> Items<T> {
+    /// No items.
+    const NONE: Self = Self {
+        taken: 0,
+        count: 0,
+        items: [core::ptr::null(); CAPACITY],
+    };
+
+    /// Those that have not been taken out.
+    fn left(&self) -> &[*const T] {
+        self.items.get(self.taken..self.count).unwrap_or_default()
+    }
+
+    /// Whether `item` is among them. A stream comes to the same item many times in a row.
+    fn has(&self, item: &Arc<T>) -> bool {
+        let mut newest_first = self.left().iter().rev();
+        newest_first.any(|known| core::ptr::eq(*known, Arc::as_ptr(item)))
+    }
+
+    /// Adds an item. It comes back if there are as many as there can be.
+    fn push(&mut self, item: Arc<T>) -> Result<(), Arc<T>> {
+        if self.count == CAPACITY {
+            // What is added while others are released gets the places of these.
+            let taken = core::mem::take(&mut self.taken).min(CAPACITY);
+            self.items.copy_within(taken.., 0);
+            self.count = CAPACITY - taken;
+        }
+        let Some(place) = self.items.get_mut(self.count) else {
+            return Err(item);
+        };
+        // INVARIANT: the reference is given up here.
+        *place = Arc::into_raw(item);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Takes out the item that came first, and tells how many are left.
+    fn take(&mut self) -> Option<(Arc<T>, usize)> {
+        let (first, others) = self.left().split_first()?;
+        let (first, more) = (*first, others.len());
+        self.taken += 1;
+        // SAFETY: By the invariant it is a reference, which is ours as it was just taken out.
+        Some((unsafe { Arc::from_raw(first) }, more))
+    }
+
+    /// Tells the items that they are not held any more.
+    fn release(&mut self, from_schedule: bool) {
+        while let Some((item, more)) = self.take() {
+            T::unplugged(item, more, from_schedule);
+        }
+    }
+}
+
+/// A plug's callback, and what it holds. As it is made, with zeros, there is nothing.
 #[repr(C)]
 struct Held<T> {
     cb: bindings::blk_plug_cb,
@@ -28,8 +95,7 @@ struct Held<T> {
     passed: usize,
     /// The first of them, a reference, or null: a callback that holds nothing must find the module there as well.
     kept: *const T,
-    count: usize,
-    items: [*const T; CAPACITY],
+    items: Items<T>,
 }
 
 /// Whether the submitter has a plug.
@@ -83,52 +149,46 @@ pub(crate) fn hold<T: Plugged>(item: Arc<T>) -> Result<(), Arc<T>> {
     let Some(held) = (unsafe { held::<T>().as_mut() }) else {
         return Err(item);
     };
-    // A stream comes to the same item many times in a row.
-    let newest_first = held.items.iter().take(held.count).rev();
-    if newest_first
-        .copied()
-        .any(|known| core::ptr::eq(known, Arc::as_ptr(&item)))
-    {
+    if held.items.has(&item) {
         return Ok(());
     }
-    if held.count >= CAPACITY {
-        let items = core::mem::replace(&mut held.items, [core::ptr::null(); CAPACITY]);
-        held.count = 0;
-        // SAFETY: `hold` put the items there, and they are taken out once.
-        unsafe { release(&items, false) };
-        // What was released may have used the plug too.
-        return hold(item);
-    }
-    if let Some(place) = held.items.get_mut(held.count) {
-        *place = Arc::into_raw(item);
-        held.count += 1;
-    }
-    Ok(())
-}
-
-/// Tells the items that they are not held any more.
-///
-/// # Safety
-///
-/// Each is null or a reference, which is given up.
-unsafe fn release<T: Plugged>(items: &[*const T], from_schedule: bool) {
-    let count = items.iter().take_while(|item| !item.is_null()).count();
-    for (item, more) in items.iter().zip((0..count).rev()) {
-        // SAFETY: By the requirement of this function.
-        T::unplugged(unsafe { Arc::from_raw(*item) }, more, from_schedule);
-    }
+    let Err(item) = held.items.push(item) else {
+        return Ok(());
+    };
+    let mut before = core::mem::replace(&mut held.items, Items::NONE);
+    before.release(false);
+    // What was released may have used the plug too.
+    hold(item)
 }
 
 /// # Safety
 ///
-/// Called by the block layer for a callback that was made here for `T`, which is ours to free.
+/// Called by the block layer for a callback that was made here for `T`, which is ours: to free it, or to have it called again.
 unsafe extern "C" fn unplug<T: Plugged>(cb: *mut bindings::blk_plug_cb, from_schedule: bool) {
-    // SAFETY: By the requirement of this function.
-    let Held { items, kept, .. } = unsafe { cb.cast::<Held<T>>().read() };
+    let held = cb.cast::<Held<T>>();
+    // SAFETY: By the requirement of this function; it is on no list, so nobody else uses it.
+    let several = unsafe { &(*held).items }.left().len() > 1;
+    let again = several && !from_schedule && {
+        // SAFETY: As above, and the block layer is calling it.
+        unsafe { bindings::raid456_plug_again(cb) }
+    };
+    if again {
+        // SAFETY: The plug has it again, but is this task's, which has not slept since.
+        let items = unsafe { &mut (*held).items };
+        if let Some((item, more)) = items.take() {
+            // If this sleeps, the scheduler finds the others, and the callback is gone. If not, the block layer comes again. What
+            // this submits may be held beside them.
+            T::unplugged(item, more, false);
+        }
+        return;
+    }
+    // SAFETY: As above.
+    let Held {
+        mut items, kept, ..
+    } = unsafe { held.read() };
     // SAFETY: The block layer allocated it with kmalloc, and nobody uses it any more.
     unsafe { bindings::kfree(cb.cast()) };
-    // SAFETY: `hold` put the items there, and they are taken out once.
-    unsafe { release(&items, from_schedule) };
+    items.release(from_schedule);
     if !kept.is_null() {
         // SAFETY: `pass` put it there, and it is taken out once.
         drop(unsafe { Arc::from_raw(kept) });
