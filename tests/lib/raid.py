@@ -108,13 +108,13 @@ class Array:
 
     def set(self, attribute, value):
         """Stores an attribute; an OSError carries the kernel's errno. For a moment after each sync md looks for another one
-        to do, and is busy although it calls itself idle."""
+        to do, and is busy although it calls itself idle, or frozen."""
         end = time.monotonic() + 3 * patience()
         while True:
             try:
                 return self._store(attribute, value)
             except OSError as problem:
-                if problem.errno != errno.EBUSY or not self.idle() or time.monotonic() > end:
+                if problem.errno != errno.EBUSY or self.action() not in ("idle", "frozen") or time.monotonic() > end:
                     raise
             time.sleep(0.005)
 
