@@ -119,7 +119,7 @@ def lost_meanwhile():
         thread.start()
     for turn in range(6):
         time.sleep(0.2)
-        kernel.sh("mdadm", "--grow", array.path, f"--bitmap={'none' if turn % 2 else 'internal'}")
+        array.grow(f"--bitmap={'none' if turn % 2 else 'internal'}")
     expect("writers that have ended before", ([], []), (ended, errors))
     waited = parks(array)
     for path in array.members[:3]:

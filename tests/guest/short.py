@@ -75,7 +75,7 @@ def fail_and_rebuild(array, level):
         array.add(path)
     array.set("group_thread_cnt", 2)
     array.wait_rebuilt(200)
-    kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=none")
+    array.grow("--bitmap=none")
     array.set("group_thread_cnt", 0)
     work.finish(200)
     array.wait_idle()

@@ -269,6 +269,18 @@ class Array:
             self.add(path, how)
         self.set("sync_action", "idle")
 
+    def grow(self, *words):
+        """mdadm --grow. md refuses to change the bitmap until it has looked what there is to sync, after each sync and after a bitmap
+        has come; it calls itself idle then."""
+        end = time.monotonic() + 10 * patience()
+        while True:
+            status, text = sh("mdadm", "--grow", "--quiet", self.path, *words, check=False)
+            if status == 0:
+                return
+            if not self.idle() or time.monotonic() > end:
+                raise Failed(f"mdadm --grow {self.path} {' '.join(words)} ended with {status}: {text}")
+            time.sleep(0.05)
+
     # The bitmap
 
     def dirty_bits(self, path=None):
