@@ -86,7 +86,8 @@ def jobs(array):
 
 
 def array_on(mode, members=5, **shape):
-    """An array whose jobs go to engines from the beginning."""
+    """An array whose jobs go to engines from the beginning. What a busy machine takes its time for is not late."""
     array = Array.create(rams(members), size=SIZE, **shape)
+    array.set("offload_late_ms", 60000)
     array.set("offload", mode)
     return array
