@@ -14,7 +14,7 @@ from blocktrace import BlockTrace
 from disk import Disk, SECTOR
 from mapper import broken, dm, need_target, sectors_of
 from raid import name_of, rams, stop_all
-from report import expect, expect_range, run, wait_for
+from report import expect, expect_range, note, run, wait_for
 import generator
 import kernel
 
@@ -93,22 +93,47 @@ def completed(path):
         return int(file.read().split()[0])
 
 
+def first_lot(device):
+    """How many reads a slow device completes at about the same time, and after how many seconds at most that was looked."""
+    before = completed(device)
+    none = time.monotonic()
+
+    def some():
+        nonlocal none
+        now = time.monotonic()
+        if completed(device) > before:
+            return True
+        none = now
+        return False
+
+    wait_for("a read completed", some, 30)
+    time.sleep(0.3 * kernel.SLOW)
+    return completed(device) - before, time.monotonic() - none
+
+
 def depth():
     """As many I/Os as asked for are in flight, no more: so many come back from a slow device at once, and again."""
     path = zeroed()
-    device = delayed(path, 1500 * kernel.SLOW)
-    with generator.running(device, "rw=randread depth=7 jobs=3 seconds=30"):
-        wait_for("a read completed", lambda: completed(device), 30)
-        time.sleep(0.3 * kernel.SLOW)
-        expect("reads that came back together, 3 jobs with 7 each", 21, completed(device))
-    expect("reads that are told of, ended while the second lot was in flight", 42, generator.result()["reads"])
+    delay = 1.5 * kernel.SLOW
+    device = delayed(path, int(delay * 1000))
+    for _ in range(5):
+        before = completed(device)
+        with generator.running(device, "rw=randread depth=7 jobs=3 seconds=30"):
+            came, after = first_lot(device)
+        expect("reads that are told of, all that have completed", completed(device) - before, generator.result()["reads"])
+        if after < delay:
+            break
+        note(f"this machine stood still: the count is {after:.1f} s old, and the next lot may be in it")
+    expect("reads that came back together, 3 jobs with 7 each", 21, came)
+    expect_range("reads in all, the second lot among them", 22, 1 << 20, generator.result()["reads"])
 
 
 def times():
     """Time, rate and latencies fit each other."""
     path = zeroed()
+    begin = time.monotonic()
     got = generator.load(path, "rw=randread bs=4k depth=4 seconds=0.3")
-    expect_range("ns that it took", 300e6, 1500e6 * kernel.SLOW, got["elapsed_ns"])
+    expect_range("ns that it took, of those that passed here", 300e6, (time.monotonic() - begin) * 1e9, got["elapsed_ns"])
     rate = got["reads"] / got["elapsed_ns"] * 1e9
     expect_range("I/Os per second", rate - 1, rate + 1, got["iops"])
     expect_range("CPU time of all processors, ns", 0.02 * got["elapsed_ns"], 1.05 * got["cpus"] * got["elapsed_ns"], got["cpu_ns"])
@@ -118,7 +143,7 @@ def times():
     expect_range("the mean, between the least and the most", 1, got["max_ns"], got["mean_ns"])
     device = delayed(path, 50)
     median = generator.load(device, "rw=randread bs=4k depth=4 ios=8")["p50_ns"]
-    expect_range("median of a device that takes 50 ms, ns", 50e6 * 31 / 32, 1e9, median)
+    expect_range("median of a device that takes 50 ms, ns", 50e6 * 31 / 32, 10e9, median)
 
 
 def failures():
