@@ -97,9 +97,9 @@ class External:
             lambda: self.array.get("degraded") == "0" and self.array.idle()), 60)
 
     def stop(self):
-        """Stops everything."""
+        """Stops everything. mdmon hears of that, and goes by itself."""
         stop_all()
-        expect("mdmon's socket is there", False, os.path.exists(f"/run/mdadm/{CONTAINER}.sock"))
+        wait_for("mdmon's socket is gone", lambda: not os.path.exists(f"/run/mdadm/{CONTAINER}.sock"), 20)
 
     def assemble(self):
         """Assembles what the disks say."""
@@ -163,6 +163,16 @@ def without_memory(form, percent):
     subject.expect_whole()
 
 
+def pause(process):
+    """Stops a process. A signal only asks its threads for that: one that is in a system call ends that before."""
+    os.kill(process, signal.SIGSTOP)
+
+    def stopped(task):
+        with open(f"/proc/{process}/task/{task}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+    wait_for("all threads have stopped", lambda: all(stopped(task) for task in os.listdir(f"/proc/{process}/task")), 20)
+
+
 def ended():
     """How many writes of the array have ended."""
     with open(f"/sys/block/{VOLUME}/stat", encoding="ascii") as file:
@@ -192,8 +202,8 @@ def unrecorded(form):
     lost = array.slots()[1]
     subject.load(reads=0, jobs=2, depth=32, fua=0)
     wait_for_writes()
-    os.kill(manager, signal.SIGSTOP)
     try:
+        pause(manager)
         array.set(f"dev-{name_of(lost)}/state", "faulty")
         expect("the lost member is blocked", True, "blocked" in array.state(lost))
         # What lies on others alone may end, and md core lets no other begin: at least the two in which the two jobs stand.
@@ -223,8 +233,8 @@ def busy(form):
 
     array.set("safe_mode_delay", "0.1")
     wait_for("clean", lambda: array.get("array_state") == "clean", 20)
-    os.kill(manager, signal.SIGSTOP)
     try:
+        pause(manager)
         expect("the size is set at rest", "", set_size())
         expect("the array is clean still", "clean", array.get("array_state"))
     finally:
@@ -234,8 +244,8 @@ def busy(form):
     wait_for_writes()
     # Those that came while the array was clean have waited for mdmon; from here on as many as may be are under way.
     time.sleep(0.3 * kernel.SLOW)
-    os.kill(manager, signal.SIGSTOP)
     try:
+        pause(manager)
         # Some writes are to be on their way, with what they read, when the member fails: md core lets none begin then.
         for path in subject.disks.paths:
             subject.disks.tell(path, "hold", 1)
