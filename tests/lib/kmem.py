@@ -214,12 +214,16 @@ class Reclaims:
         self.others = -self._stalls()
         return self
 
+    def seen(self):
+        """Whether somebody had to, while it lasts."""
+        return self.others + self._stalls() > 0
+
     def wait(self, take):
         """Until somebody had to. As long as nobody has, because more was free than the kernel said or because it frees as fast as
         others ask, `take()` has less be there every few seconds."""
         for _ in range(12):
             try:
-                return wait_for("somebody has to look for memory", lambda: self.others + self._stalls() > 0, 5, 0.2)
+                return wait_for("somebody has to look for memory", self.seen, 5, 0.2)
             except Failed:
                 take()
         raise Failed("nobody had to look for memory within a minute, with less and less of it")
