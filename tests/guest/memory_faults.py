@@ -345,9 +345,9 @@ def smaller_while_busy():
         for path in subject.disks.paths:
             subject.disks.tell(path, "hold", on)
 
-    # After this one, writes need no superblock written first, once the timer of those before it is over.
+    # After this one, writes need no superblock written first, once the timer of those before it has made the array clean.
     array.set("safe_mode_delay", "0")
-    time.sleep(1)
+    wait_for("clean", lambda: array.get("array_state") == "clean", 20)
     write(begun)
     writers = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(begun)]
     hold(1)
