@@ -190,6 +190,11 @@ class Array:
 
     # Synchronisation
 
+    def sync_speed(self, speed=FULL_SPEED):
+        """How fast this array may be synced, in KiB/s of each member. md holds nothing back below the lower limit."""
+        for limit in ("max", "min"):
+            self.set(f"sync_speed_{limit}", speed)
+
     def action(self):
         """What the sync thread does now."""
         return self.get("sync_action")
