@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from load import Load
 from raid import Array, rams, stop_all
-from report import Failed, Skipped, expect, expect_range, note, run
+from report import Failed, Skipped, expect, note, run
 import kernel
 
 SECONDS = 12
@@ -37,7 +37,8 @@ def under_load(level):
     cpus = others()
     disks, spare = rams(4), rams(1, 4)[0]
     array = Array.create(disks, level=level, size=8, bitmap="internal")
-    load = Load(array.path, array.size(), seconds=SECONDS, jobs=2, depth=16, largest="64k")
+    words = {"seconds": SECONDS, "jobs": 2, "depth": 16, "largest": "64k"}
+    load = Load(array.path, array.size(), **words)
     turns, stop, trouble = [], threading.Event(), []
 
     def switch():
@@ -64,13 +65,15 @@ def under_load(level):
         array.set("group_thread_cnt", 2)
         array.wait_rebuilt(SECONDS * 5)
         load.finish(SECONDS * 5)
+        while len(turns) < 2 and not trouble:
+            # On a slow machine that is not enough for two turns.
+            Load(array.path, array.size(), **words).finish(SECONDS * 5)
     finally:
         stop.set()
         switching.join()
     if trouble:
         raise Failed(f"a CPU could not be switched: {trouble[0]}")
     note(f"{len(cpus)} CPUs were switched off and on {len(turns)} times")
-    expect_range("times", 2, 10000, len(turns))
     array.expect_clean()
     expect("lanes", "2", array.get("group_thread_cnt"))
     uncounted(array, cpus)

@@ -278,7 +278,8 @@ def replace_under_load():
     volume = Volume("raid5_ls", spares=1, size="36M")
     with Disk(volume.path) as disk:
         disk.write(loaded, kept)
-    load = Load(volume.path, loaded, seconds=5, jobs=2, depth=16, largest="128k")
+    # It is to outlast LVM, which takes its time.
+    load = Load(volume.path, loaded, seconds=20, jobs=2, depth=16, largest="128k")
     lvm("lvconvert", "-y", "--replace", "/dev/mapper/dies1", "vg/lv", "/dev/ram4")
     wait_synced()
     expect("the load goes on", True, load.running())
