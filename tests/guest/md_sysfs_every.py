@@ -15,7 +15,7 @@ from compare import differences, drivers, under_each
 from disk import Disk, errno_of, pattern
 from md_llbitmap import lockless
 from raid import Array, rams, stop_all
-from report import Failed, expect, note, run, within
+from report import Failed, expect, note, run, wait_for, within
 
 VALUES = ("0", "1", "2", "-1", "8", "4096", "none", "abc", "", " ", "0x10", "1 2", "99999999999999999999", "1" * 300)
 # Beside those: what some files know; of array_state's nothing that stops the array.
@@ -65,7 +65,36 @@ def whole(level, bitmap):
     """A new array, in sync, but with a lockless bitmap, with which parity is made later."""
     if bitmap == "lockless":
         return lockless(rams(4), level, size=2)
-    return Array.create(rams(4), level=level, size=2, chunk=64, bitmap=bitmap)
+    array = Array.create(rams(4), level=level, size=2, chunk=64, bitmap=bitmap)
+    if bitmap == "internal":
+        # The daemon, which changes can_clear, does not come.
+        array.set("bitmap/time_base", 600)
+    return array
+
+
+def state_of(array, number):
+    """The state of the task of this number, a letter, if it is the array's own thread."""
+    try:
+        with open(f"/proc/{number}/stat", encoding="ascii", errors="replace") as file:
+            name, _, rest = file.read().rpartition(")")
+    except OSError:
+        return ""
+    return rest.split()[0] if f"({array.name}_raid" in name else ""
+
+
+# The number of the thread that was found last: to look through all of /proc for each store takes long.
+_own = {}
+
+
+def has_looked(array):
+    """Whether md has looked if there is something to sync: its thread has, which then marks a sync as running, and a work item that takes the
+    mark back. Until then some files are busy, and md calls itself idle."""
+    state = state_of(array, _own.get("thread"))
+    if not state:
+        # Each array has another one, and gets one with another level.
+        _own["thread"] = next((number for number in os.listdir("/proc") if number.isdigit() and state_of(array, number)), None)
+        state = state_of(array, _own["thread"])
+    return state in ("S", "I", "") and array.get("sync_completed") == "none"
 
 
 def used(array, turn):
@@ -90,6 +119,7 @@ def every(level, bitmap, folders, writes):
         # The array's own level comes first, which changes nothing: after the others it has another one under C.
         words = sorted(WORDS.get(name, WORDS.get(short, ())), key=lambda word: name == "level" and word != f"raid{level}")
         for turn, value in enumerate((*VALUES, *words)):
+            wait_for("md has looked for something to sync", lambda array=array: has_looked(array), 60)
             problem = within(60, lambda name=name, value=value: array.try_set(name, value))
             if array.action() != "frozen":
                 array.wait_idle()
