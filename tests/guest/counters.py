@@ -14,7 +14,7 @@ from disk import Disk
 from mapper import broken, dm, linear, need_target, sectors_of
 from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
-from report import expect, expect_range, run
+from report import expect, expect_range, run, wait_for
 import generator
 
 KIB = 1024
@@ -154,7 +154,10 @@ def reads_that_end_later():
 def without_parity():
     """A strip whose parity member is lost is written without."""
     array = fresh()
-    array.fail(array.slots()[5])
+    lost = array.slots()[5]
+    array.fail(lost)
+    # Until then a write waits, which is counted.
+    wait_for("that is on record", lambda: "blocked" not in array.state(lost), 10)
     with Disk(array.path) as disk, Counted(array) as counted:
         disk.write(0, os.urandom(4 * KIB))
     counted.expect("a block of the first row", parts=1, strips_data_only=1, jobs_cpu=1, member_writes=1, member_write_sectors=8)

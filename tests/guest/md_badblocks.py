@@ -56,6 +56,8 @@ def with_errors(level, limit, errors):
         for stripe in stripes:
             shadow.verify("", geometry.array_sector(1, stripe * geometry.chunk) * SECTOR, geometry.chunk * SECTOR)
         shadow.verify("with the unreadable sectors")
+    # Nobody waits until the last one has been written again, and read.
+    array.expect_at_rest()
     return array, dust, log
 
 
@@ -111,6 +113,8 @@ def stays_unreadable():
         wait_for("bad blocks on record", lambda: array.member(disks[1], "bad_blocks") == f"{bad} {2 * STRIP}", 10)
         expect_match("the log", rf"read error NOT corrected!! \(sector {bad} on {name_of(disks[1])}\)", log.text())
         expect("corrected sectors", "0", array.member(disks[1], "errors"))
+        # Until then md calls it faulty and blocked.
+        wait_for("the superblock tells of them", lambda: "blocked" not in array.state(disks[1]), 10)
         expect("the member", {"in_sync", "want_replacement"}, array.state(disks[1]) | {"want_replacement"})
         # Also what is read through the cache is what was written, and so is what a write leaves.
         shadow.verify("again")

@@ -181,7 +181,8 @@ def lost_blocks(shape):
     missing = look(array, shadow, shape, rows, "unreadable sectors")
     expect("members", shape.disks - len(shape.new), len(array.slots()))
     for source in sources:
-        expect("the member's state", set(), array.state(source) & {"faulty", "blocked"})
+        # md calls it both until its bad blocks are on record.
+        wait_for(f"{source} neither faulty nor blocked", lambda source=source: not array.state(source) & {"faulty", "blocked"}, 10)
         # Where no more members can be lost whoever is asked for a lost block has its member's recorded as bad, whatever its role is.
         # Otherwise it may be made of the others and written again some day.
         recorded = strips_of(rows) if len(shape.new) == shape.level - 4 else []
