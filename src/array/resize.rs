@@ -108,7 +108,9 @@ impl Array {
     ///
     /// `EINVAL`: it would have to be reshaped.
     pub(super) fn check_reshape(&self, locked: &Locked<'_>) -> Result {
-        if locked.delta_disks() == 0
+        // dm-raid asks only for a reshape, and at first does not say how many members come or go.
+        if !locked.is_dm()
+            && locked.delta_disks() == 0
             && locked.new_layout() == locked.layout()
             && [0, locked.chunk_sectors()].contains(&locked.new_chunk_sectors())
         {
