@@ -24,7 +24,7 @@ DEFAULT = {"group_thread_cnt": 0, "stripe_cache_size": 256, "skip_copy": 0}
 TUNED = {**DEFAULT, "stripe_cache_size": 4096}
 # What is kept of a measurement.
 KEPT = ("iops", "mb_per_s", "cpu_ns_per_io", "mean_ns", "p50_ns", "p99_ns", "p999_ns", "p9999_ns", "rebuild_mb_per_s",
-        "member_reads_per_mib")
+        "member_reads_per_mib", "bytes_of_one", "bytes_of_sixteen")
 
 
 class Run:
@@ -55,6 +55,8 @@ class Run:
             return stands.sync(array, row.load)
         if row.how == "rebuild":
             return stands.rebuild_beside(array, row.load)
+        if row.how == "memory":
+            return stands.memory(array)
         if row.how == "fio":
             return stands.fio(array.path, row.load, seconds)
         if row.stand.kind != "delay":
@@ -62,11 +64,12 @@ class Run:
             generator.load(array.path, f"{row.load} seconds={seconds / 6:.3f} seed={seed + 500}")
             return generator.load(array.path, f"{row.load} seconds={seconds:.3f} seed={seed}")
         # Each row has a place of its own, so that no block is in memory since another row, or since the first few writes.
-        place, tail = seed % 1000 * 64, 8
-        generator.load(array.path, f"{row.load} offset={place + 64 - tail}m size={tail}m seconds={seconds / 6:.3f} seed={seed}")
+        room, tail = array.size() // sum(one.stand == row.stand for one in table.rows()) >> 20, 8
+        place = seed % 1000 * room
+        generator.load(array.path, f"{row.load} offset={place + room - tail}m size={tail}m seconds={seconds / 6:.3f} seed={seed}")
         before = stands.reads_of(members.present)
         got = generator.load(array.path,
-                             f"{row.load} offset={place}m size={64 - tail}m seconds={max(seconds, 0.5):.3f} seed={seed}")
+                             f"{row.load} offset={place}m size={room - tail}m seconds={max(seconds, 0.5):.3f} seed={seed}")
         written = got["mb_per_s"] * 1e6 * got["elapsed_ns"] / 1e9 / (1 << 20)
         return {**got, "member_reads_per_mib": (stands.reads_of(members.present) - before) / max(written, 1e-9)}
 
@@ -112,7 +115,7 @@ class Run:
         plain = {"skip_copy": 0, "group_thread_cnt": 0}
         ours = [("rust", lambda row: plain), ("rust-skip-copy", skipping), ("rust-threads", threads)]
         theirs = [("c", lambda row: self.best[row.name]),
-                  ("c-default", lambda row: DEFAULT if row.how == "load" and row.group == "table" else None)]
+                  ("c-default", lambda row: DEFAULT if row.how != "memory" and row.group == "table" else None)]
         found = [("rust", ours), ("c", theirs)]
         if group[0].stand.level == 6 and any(row.parity for row in group):
             found.append(("rust-kernel", [("rust-kernel", lambda row: plain if row.parity else None)]))

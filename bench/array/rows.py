@@ -10,6 +10,8 @@ METRICS = {
     "mean_us": ("µs per I/O, mean", False),
     "member_reads_per_mib": ("member reads per MiB written", False),
     "rebuild_mb_per_s": ("MB/s rebuilt", True),
+    "bytes_of_one": ("bytes beyond pages, one strip in use", False),
+    "bytes_of_sixteen": ("bytes beyond pages, sixteen strips in use", False),
 }
 
 
@@ -64,10 +66,11 @@ class Stand:
 class Row:
     """A load on a stand.
 
-    how: load (the generator's words are `load`), fio, sync (`load` is the action), rebuild (with the load beside it).
+    how: load (the generator's words are `load`), fio, sync (`load` is the action), rebuild (with the load beside it), memory.
     metrics: what counts, the first of them first; aims: for each the ratio to tuned C that is aimed at (0: none).
     cpu, tail: most of C's CPU time for an I/O, and of its p99.9. share, skipping: least of raid0's speed, with and without
-    copies; floor, member: least of the floor (summary.py), and of one member's own sequential writes. 0: nothing is aimed at.
+    copies; floor, member: least of the floor (summary.py), and of one member's own sequential writes; either: of the better one of the
+    ratios to C. 0: nothing is aimed at. none: the first metric has to be 0.
     group: table, or the name of the growth plot that the row is a point of, at `x`.
     """
 
@@ -82,6 +85,8 @@ class Row:
     skipping: float = 0
     floor: float = 0
     member: float = 0
+    either: float = 0
+    none: bool = False
     how: str = "load"
     ceiling: bool = False
     parity: bool = False
@@ -98,7 +103,7 @@ class Row:
     @property
     def title(self):
         """For people: what the load is."""
-        if self.how == "sync":
+        if self.how in ("sync", "memory"):
             return self.load
         if self.how == "rebuild":
             return "rebuild under 4 KiB random writes"
@@ -185,7 +190,7 @@ def _sync(stand):
         yield Row(stand, action, action, MB, (3.0 if ram else 0.0,), member=0.8 if alone else 0, how="sync", ceiling=alone,
                   parity=True, quick=stand == Stand() and action != "check")
     yield Row(stand, "rebuild-under-randwrite-4k", "rw=randwrite bs=4k depth=16", ("rebuild_mb_per_s", "iops"), (1.0, 1.0),
-              how="rebuild")
+              either=2.0, how="rebuild")
 
 
 def _coalesce(stand):
@@ -195,7 +200,7 @@ def _coalesce(stand):
         for rows, name in ((2, "deep"), (1, "row"), (0.5, "shallow")):
             depth = max(1, int(rows * stand.row_kib / kib))
             yield Row(stand, f"write-{kib}k-{name}", f"rw=write bs={kib}k depth={depth}",
-                      ("member_reads_per_mib", "mb_per_s"), (1.0 if rows < 1 else 0, 0))
+                      ("member_reads_per_mib", "mb_per_s"), (1.0 if rows < 1 else 0, 0), none=rows >= 1)
 
 
 def _growth(level):
@@ -225,15 +230,17 @@ def rows():
         for level in (5, 6):
             stand = Stand(kind=kind, level=level)
             yield from _whole(stand)
-            if kind == "ram":
-                yield from _fio(stand)
+            yield from _fio(stand)
             yield from _sync(stand)
+            if kind == "ram":
+                yield Row(stand, "memory", "memory of strips", ("bytes_of_one", "bytes_of_sixteen"), (1.5, 0.25), how="memory")
             yield from _degraded(replace(stand, lost=1))
-    for level in (5, 6):
-        wide = Stand(level=level, members=10, chunk=512)
-        yield Row(wide, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True, parity=True)
-        yield Row(wide, "write-row", f"rw=write bs={wide.row_kib}k depth=4", MB, (3.5,), ceiling=True, parity=True)
-        yield Row(wide, "randwrite-4k-d64-j1", "rw=randwrite bs=4k depth=64", aims=(1.2,), ceiling=True)
+    for kind in ("ram", "null"):
+        for level in (5, 6):
+            wide = Stand(kind=kind, level=level, members=10, chunk=512)
+            yield Row(wide, "write-1m", "rw=write bs=1m depth=16", MB, (3.5,), ceiling=True, parity=True)
+            yield Row(wide, "write-row", f"rw=write bs={wide.row_kib}k depth=4", MB, (3.5,), ceiling=True, parity=True)
+            yield Row(wide, "randwrite-4k-d64-j1", "rw=randwrite bs=4k depth=64", aims=(1.2,), ceiling=True)
     for bitmap in (False, True):
         stand = Stand(bitmap=bitmap)
         yield Row(stand, "bitmap-compared-d1", "rw=randwrite bs=4k depth=1", ("mean_us",), quick=True)

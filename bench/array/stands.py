@@ -7,7 +7,7 @@ import time
 
 import generator
 import nullblk
-from kernel import insert_module, sh, use_driver
+from kernel import driver, insert_module, sh, use_driver
 from mapper import dm, need_target, sectors_of
 from raid import Array, speed_limit, name_of, rams, stop_all
 from report import Failed
@@ -137,6 +137,37 @@ def sync(array, action):
     else:
         seconds = _timed(array, action)
     return {"mb_per_s": array.data_size() / 1e6 / seconds}
+
+
+def _slabs():
+    """Bytes of objects in the caches that have what an array has beside its pages, C's of stripes among them."""
+    caches = re.compile(r"kmalloc-|raid5-")
+    for name in filter(caches.match, os.listdir("/sys/kernel/slab")):
+        with open(f"/sys/kernel/slab/{name}/shrink", "w", encoding="ascii") as file:
+            file.write("1")
+    with open("/proc/slabinfo", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return sum(int(words[1]) * int(words[3]) for words in lines if caches.match(words[0]))
+
+
+def memory(array, few=256, many=2304):
+    """Bytes beside pages of what 16 strips of a row need, if one of them is in use, and if all are. Under C each is a stripe. Ours is a
+    span and a kit for each strip: a smaller cache frees kits alone."""
+    ours = driver() == "rust"
+
+    def now(strips):
+        array.set("stripe_cache_size", strips)
+        text = array.get("memory") if ours else ""
+        numbers = {name: int(value) for name, value in (line.split() for line in text.splitlines())}
+        return _slabs(), numbers.get("kits", strips), numbers.get("spans", 0)
+    first, more, less = now(few), now(many), now(few)
+    strip = (more[0] - less[0]) / (more[1] - less[1])
+    if not ours:
+        return {"bytes_of_one": strip, "bytes_of_sixteen": 16 * strip}
+    if more[2] == first[2]:
+        raise Failed("a larger cache made no spans: their memory cannot be told")
+    span = (more[0] - first[0] - strip * (more[1] - first[1])) / (more[2] - first[2])
+    return {"bytes_of_one": span + strip, "bytes_of_sixteen": span + 16 * strip}
 
 
 def rebuild_beside(array, load):

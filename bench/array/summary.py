@@ -123,6 +123,11 @@ def table_lines(results):
             reached = f"{'≤' if less else '≥'} {aim:g}" if aim else "(less is better)" if less else ""
             if aim and found:
                 reached += mark(round(found[0], 2) <= aim if less else round(found[0], 2) >= aim)
+            if row.none and metric == row.metrics[0] and median["rust"] is not None:
+                reached = f"0{mark(round(median['rust'], 1) == 0)}"
+            if row.either and metric == row.metrics[0]:
+                ratios = [found[0] for found in (results.ratio_to_c(name, "rust", one) for one in row.metrics) if found]
+                reached += f"; one of them ≥ {row.either:g}{mark(round(max(ratios, default=0), 2) >= row.either)}"
             share = percent(median["rust"] / median["raid0"], row.share) if median["rust"] and median["raid0"] else ""
             floor = results.floor(row)
             if floor and median["rust"]:
@@ -163,7 +168,7 @@ def bitmap_lines(results):
             added[contender] = with_it - without
         else:
             yield (f"- Added by a write-intent bitmap to a 4 KiB random write, {depth}: "
-                   f"Rust {added['rust']:.1f} µs, C {added['c']:.1f} µs.")
+                   f"Rust {added['rust']:.1f} µs, C {added['c']:.1f} µs; aim: half{mark(added['rust'] <= added['c'] / 2)}.")
 
 
 def cliffs(results):
