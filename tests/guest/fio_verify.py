@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=7 disk-size=40 timeout=400
+# guest: kernels=uml disks=7 disk-size=40 timeout=400 least=also
 """Random requests of 512 bytes to 1 MiB from several jobs, all read back and compared, while members fail and are
 rebuilt, and checks run; every layout of level 6. With ALL=1 each load runs longer."""
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=9 disk-size=8 timeout=240
+# guest: kernels=uml disks=9 disk-size=8 timeout=240 least=also
 """An array's life for each layout of level 6: create, resync, write, lose a member, lose another one, read and write
 without them, rebuild both in one pass, check, stop, assemble, read again."""
 
