@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml mem=400 timeout=300
+# guest: kernels=uml mem=400 timeout=400
 """Memory that is really short: programs whose memory is on the array, more dirty pages than memory holds, and a cache that is
 asked to give back what it has; members fail and are rebuilt meanwhile."""
 
@@ -160,6 +160,119 @@ def swap_on_array(level):
     array.expect_clean()
 
 
+def swap_beside_files(level):
+    """A file system on the array, and on it the swap: a program whose memory is there for the most part, files that are written meanwhile,
+    more than may be dirty, and a member that is lost. Rebuilt is afterwards, as in swap_on_array()."""
+    needs.file_system("ext4")
+    array, spare = create(level)
+    lost, sums, ended = array.members[1], {}, []
+    kernel.sh("mkfs.ext4", "-q", "-F", array.path)
+    os.makedirs("/tmp/fs", exist_ok=True)
+    kernel.sh("mount", array.path, "/tmp/fs")
+    size = array.size() // 2 // MIB * MIB
+    with open("/tmp/fs/swap", "wb") as file:
+        os.chmod("/tmp/fs/swap", 0o600)
+        for _ in range(size // MIB):
+            file.write(bytes(MIB))
+        os.fsync(file.fileno())
+
+    def content(number):
+        return hashlib.sha256(str(number).encode()).digest() * (MIB // 32)
+
+    def write_files():
+        try:
+            for number in range(array.size() // 5 // MIB):
+                with open(f"/tmp/fs/{number}", "wb") as file:
+                    file.write(content(number))
+                sums[number] = hashlib.sha256(content(number)).digest()
+            ended.append("written")
+        except Exception as problem:  # To be told by the case itself.
+            ended.append(repr(problem))
+    writer = threading.Thread(target=write_files, daemon=True)
+
+    def midway():
+        writer.start()
+        array.set(f"dev-{name_of(lost)}/state", "faulty")
+    try:
+        with swapping("/tmp/fs/swap", size) as memory:
+            with Reclaims("md0") as reclaims:
+                memory.write(midway=midway)
+                wrong = memory.wrong()
+                writer.join(100 * kernel.patience())
+            if kernel.driver() == "rust":
+                reclaims.expect_never(f"md0_raid{level}")
+            expect("the writer of files", ["written"], ended)
+            expect("the failure is recorded", (True, False), ("faulty" in array.state(lost), "blocked" in array.state(lost)))
+            with open("/proc/swaps", encoding="ascii") as file:
+                used = int(file.read().splitlines()[1].split()[3]) * 1024
+            expect_range("bytes swapped to the array", 4 << 20, size, used)
+            expect("pages that are not as they were written", [], wrong[:5])
+    finally:
+        kernel.sh("umount", "/tmp/fs")
+    status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
+    if status:
+        raise Failed(f"fsck: expected no fault, it ended with {status}:\n{text}")
+    kernel.sh("mount", "-o", "ro", array.path, "/tmp/fs")
+    try:
+        for number, value in sums.items():
+            with open(f"/tmp/fs/{number}", "rb") as file:
+                expect(f"file {number} as it was written", True, hashlib.sha256(file.read()).digest() == value)
+    finally:
+        kernel.sh("umount", "/tmp/fs")
+    array.remove(lost)
+    array.add(spare)
+    array.wait_rebuilt()
+    array.members.remove(lost)
+    array.expect_clean()
+
+
+def bitmap_waits(level):
+    """While the members end no write of the bitmap, a write to a place that is not marked waits for it, and nobody else does: what was
+    on the member that is lost is read, by a lane."""
+    if kernel.driver() != "rust":
+        raise Skipped("the C module has one thread for both")
+    disks = Disks(6, 8, late=True)
+    array = Array.create(disks.paths[:5], level=level, size=6, bitmap="internal", bitmap_chunk="16K")
+    lost, *others = disks.paths[:5]
+    geometry = array.geometry()
+    stripe = geometry.chunk * geometry.data
+    place = next(at for at in range(8 * stripe, 12 * stripe, geometry.chunk) if array.slots()[geometry.locate(at)[0]] == lost)
+    with Disk(array.path) as disk:
+        disk.write(place * SECTOR, pattern("lost", 4096))
+    # Nothing is in memory then, and no bit is set.
+    array = array.reassemble()
+    array.fail(lost)
+    disk = Disk(array.path)
+    # From here on the superblock says that the array is written, and nobody says otherwise.
+    array.set("safe_mode_delay", "0")
+    disk.write(14 * stripe * SECTOR, pattern("first", 4096))
+    wait_for("rest", lambda: memory_of(array)["spans_active"] == 0, 20)
+
+    def write():
+        # With memory of its own: the other file's is read into meanwhile.
+        with Disk(array.path) as other:
+            other.write(20 * stripe * SECTOR, pattern("late", 4096))
+    writer = threading.Thread(target=write, daemon=True)
+    for path in others:
+        disks.tell(path, "hold", 2)
+    try:
+        writer.start()
+        wait_for("the write waits for the bitmap", lambda: memory_of(array)["parked_bitmap"] == 1, 20)
+        before = {name: array.counter(name) for name in ("member_reads", "runs_lane")}
+        came = within(20, lambda: disk.read(place * SECTOR, 4096))
+        expect("what was on the lost member, as it was written", True, came == pattern("lost", 4096))
+        expect("reads of the others for it", 4, array.counter("member_reads") - before["member_reads"])
+        expect_range("spans that a lane has run for it", 1, 100, array.counter("runs_lane") - before["runs_lane"])
+        expect("writes that wait for the bitmap still", (1, True), (memory_of(array)["parked_bitmap"], writer.is_alive()))
+    finally:
+        for path in others:
+            disks.tell(path, "hold", 0)
+    writer.join(20 * kernel.patience())
+    expect("the write has ended", False, writer.is_alive())
+    expect("what it wrote", True, disk.read(20 * stripe * SECTOR, 4096) == pattern("late", 4096))
+    disk.close()
+
+
 def stat_of(task):
     """A task's state, and whether it is marked as one that frees memory (PF_MEMALLOC)."""
     with open(f"/proc/{task}/stat", encoding="ascii", errors="replace") as file:
@@ -305,6 +418,8 @@ if __name__ == "__main__":
         ("a cache that is to be larger than memory, raid5", lambda: larger_than_memory(5)),
         ("the thread that records failures looks for no memory, and lanes work meanwhile, raid5", lambda: marked_while_recording(5)),
         ("swap on raid6", lambda: swap_on_array(6)),
+        ("swap beside files, raid5", lambda: swap_beside_files(5)),
+        ("lanes work while the bitmap is written, raid5", lambda: bitmap_waits(5)),
         ("dirty pages, raid5", lambda: dirty_pages(5)),
         ("dirty pages, raid6", lambda: dirty_pages(6)),
     ], cleanup=cleanup)
