@@ -4,6 +4,7 @@
 """Bad input is refused with a message in the log and the errno of the kernel's own driver, and nothing is lost."""
 
 import errno
+import fcntl
 import os
 import re
 import sys
@@ -18,6 +19,8 @@ from report import Failed, Skipped, expect, expect_match, note, run
 import kernel
 import rawmd
 
+# <linux/raid/md_u.h>
+SET_BITMAP_FILE = 0x4004092b
 OURS = re.compile(r"md/raid\S*?:\S+: .*|md: .*|md9: .*")
 
 
@@ -250,6 +253,15 @@ def unsupported():
         expect(f"rust: {name}: refused", True, ours[name] != "starts")
 
 
+def large_block():
+    """A logical block of 8 KiB, where the kernel takes some that are larger than a page; the C module starts there."""
+    names = drivers()
+    if "rust" not in names:
+        raise Skipped("the C module does not listen to md core about it")
+    found = edited({"8 KiB": all_members(logical_block_size=8192)})
+    expect("rust: errno", "EINVAL", found[names.index("rust")]["8 KiB"])
+
+
 def dirty_and_degraded():
     """An array that was not stopped cleanly and lacks a member starts only by force."""
     disks = rams(4)
@@ -278,6 +290,32 @@ def dirty_and_degraded():
         return {"dirty and degraded": problem}
 
     expect_same("errnos", *under_each(each), drivers())
+
+
+def bitmap_in_a_file():
+    """A bitmap in a file: md core takes one only for an array that has a bitmap, and then says that there is one."""
+    disks = rams(4)
+
+    def asked(array):
+        with open(array.path, "rb") as device, open("/tmp/bitmap", "w+b") as file:
+            file.truncate(1 << 20)
+            try:
+                fcntl.ioctl(device, SET_BITMAP_FILE, file.fileno())
+            except OSError as problem:
+                return errno.errorcode[problem.errno]
+        return "taken"
+
+    def each(_):
+        found = {}
+        for bitmap in ("none", "internal"):
+            array = Array.create(disks, size=2, bitmap=bitmap)
+            found[f"bitmap={bitmap}"] = asked(array)
+            array.stop()
+        return found
+
+    first, *others = under_each(each)
+    expect("refused", False, "taken" in first.values())
+    expect_same("errnos", first, *others, drivers())
 
 
 def smaller_member():
@@ -349,6 +387,7 @@ if __name__ == "__main__":
         ("superblocks that ask for what cannot be", superblocks),
         ("features that are not supported", unsupported),
         ("dirty and degraded", dirty_and_degraded),
+        ("a bitmap in a file", bitmap_in_a_file),
         ("a member on a smaller device", smaller_member),
         ("I/O beyond the end", beyond_the_end),
     ], cleanup=lambda: (rawmd.clear(), stop_all()))

@@ -81,6 +81,26 @@ def none_allowed():
     wait_for("the member to fail", lambda: "faulty" in array.state(dust.path), 10)
 
 
+def wrong_checksums():
+    """They say nothing of the medium: mended, and not counted, also where no error is allowed."""
+    disks = Disks(4, 12)
+    member = disks.paths[1]
+    array = Array.create(disks.paths, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+        shadow.close()
+        array = array.reassemble()
+        array.set("max_read_errors", 0)
+        disks.tell(member, "rot", 1)
+        geometry, low = array.geometry(), array.data_offset(member) // SECTOR
+        for stripe in [stripe for stripe in range(60) if 1 in geometry.row(stripe).data][:5]:
+            disks.tell(member, "unreadable", low + stripe * geometry.chunk + 40, 1)
+        shadow.reopen()
+        shadow.verify("with wrong checksums")
+        wait_for("mended blocks", lambda: array.member(member, "errors") == str(5 * STRIP), 10)
+        expect("the member", {"in_sync"}, array.state(member))
+
+
 def default():
     """If nobody says how many, as many are forgiven as under the C module: those in a row that the cache has strips."""
     array, dust, log = with_errors(6, None, 30)
@@ -270,6 +290,7 @@ if __name__ == "__main__":
         ("raid5: as many read errors as are allowed, and one more", lambda: allowed(5)),
         ("raid6: as many read errors as are allowed, and one more", lambda: allowed(6)),
         ("no read error is allowed", none_allowed),
+        ("wrong checksums are not counted", wrong_checksums),
         ("read errors, where nobody has said how many are allowed", default),
         ("blocks that stay unreadable when they are written again", stays_unreadable),
         *[(f"raid{level}: a block that is being written again {title} while the array is stopped",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 # guest: kernels=uml more=debian disks=7 disk-size=48 timeout=150 debian.timeout=300
-"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; removal under load; the two numbers that dm-raid
+"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; growth and removal under load; the two numbers that dm-raid
 reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
 What LVM makes of it is in md_lvm.py."""
 
@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from disk import Disk, Shadow, errno_of
+from disk import Disk, Shadow, errno_of, pattern
 from load import Load
 from mapper import broken, dm, need_target
 from raid import name_of, rams, speed_limit, stop_all
@@ -78,6 +78,16 @@ class Volume:
         """From now on everything fails that is asked of a member."""
         dm(f"data{slot}", broken(f"/dev/mapper/data{slot}"))
 
+    def grow(self, size):
+        """Has it use so many MiB of each member, as lvextend does."""
+        words, length = self._table.split(), int(self._slices[0].split()[1])
+        words[1] = str(int(words[1]) // length * size * 2048)
+        self._slices = [" ".join(["0", str(size * 2048), *line.split()[2:]]) for line in self._slices]
+        for number, line in enumerate(self._slices):
+            dm(f"data{number}", line)
+        self._table = " ".join(words)
+        dm(NAME, self._table)
+
     def find(self, slot):
         """It answers again, with what it held."""
         dm(f"data{slot}", self._slices[slot])
@@ -109,6 +119,32 @@ def life(kind, parities):
         shadow.verify("without others")
         shadow.random_writes(seed=9, count=20)
         shadow.verify("written without others")
+
+
+def grown(kind, parities):
+    """Made larger under load: what was there stays, and what is new gets parity, though members hold garbage there."""
+    disks = rams(3 + parities)
+    volume = Volume(kind, disks, parities)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        kept, old = bytes(shadow.bytes[8 * MIB:]), shadow.length
+    for disk in disks:
+        with Disk(disk) as raw:
+            raw.write(8 * MIB, pattern(disk, 4 * MIB))
+    load = Load(volume.path, 8 * MIB, seconds=4 * kernel.patience(), jobs=2, depth=16, largest="128k")
+    volume.grow(12)
+    expect("the load goes on", True, load.running())
+    wait_synced()
+    load.finish()
+    with Shadow(volume.path) as shadow:
+        expect("its size", old // 8 * 12, shadow.length)
+        expect("what was there stays", True, shadow.disk.read(8 * MIB, len(kept)) == kept)
+        expect_no_mismatch()
+        shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+        shadow.random_writes(seed=1, count=40, begin=old, end=shadow.length)
+        for slot in range(1, 1 + parities):
+            volume.lose(slot)
+        shadow.verify("without members")
 
 
 def too_many_lost(kind, parities):
@@ -205,6 +241,8 @@ if __name__ == "__main__":
         ("raid6", lambda: life("raid6_zr", 2)),
         ("raid5: more members lost than there are parities", lambda: too_many_lost("raid5_ls", 1)),
         ("raid6: more members lost than there are parities", lambda: too_many_lost("raid6_zr", 2)),
+        ("raid5: made larger under load", lambda: grown("raid5_ls", 1)),
+        ("raid6: made larger under load", lambda: grown("raid6_zr", 2)),
         ("removal under load", removal),
         ("the cache's size", stripes),
         ("requests of 512 rows", large_requests),

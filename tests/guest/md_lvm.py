@@ -335,6 +335,7 @@ if __name__ == "__main__":
         run([
             ("raid5", lambda: life("raid5_ls")),
             ("raid5: a member vanishes and comes back", lambda: transient("raid5_ls")),
+            ("raid6", lambda: life("raid6_zr", 2)),
             ("mismatches in lvs", mismatches),
             ("raid5: integrity", lambda: integrity("raid5_ls")),
             ("raid6: integrity", lambda: integrity("raid6_zr", 2)),

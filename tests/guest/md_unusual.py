@@ -528,17 +528,17 @@ if __name__ == "__main__":
         ("raid5: a slot given by hand to what is half rebuilt", lambda: half_rebuilt_by_hand(5)),
         ("raid5: slots given by hand under load", lambda: slots_under_load(5)),
         ("raid5: another member dies during a rebuild", lambda: dies_meanwhile(5)),
+        ("an array that looks smaller", array_size),
+        ("more bad blocks than a list holds", too_many_bad_blocks),
     ]
     if os.environ.get("ALL"):
         cases += [
             ("raid5 with its parity last becomes raid0", lambda: taken_over(5, 4, "parity-last", "raid0")),
             ("raid5 of two members becomes raid1", lambda: taken_over(5, 2, None, "raid1")),
-            ("an array that looks smaller", array_size),
             ("partitions", partitions),
             ("raid5: a file system is trimmed", lambda: trimmed(5)),
             ("raid6: a file system is trimmed", lambda: trimmed(6)),
             ("raid5: members of 9 TiB", lambda: large_members(5)),
-            ("more bad blocks than a list holds", too_many_bad_blocks),
             ("raid6: a slot given by hand", lambda: slot_by_hand(6)),
             ("raid6: a slot given by hand to what is half rebuilt", lambda: half_rebuilt_by_hand(6)),
             ("raid6: slots given by hand under load", lambda: slots_under_load(6)),

@@ -378,6 +378,7 @@ def too_many_lost(level):
         array.fail(disks[slot], anyway=slot == lost[-1])
     expect("missing members", str(len(lost)), array.get("degraded"))
     expect_match("the log", rf"Cannot continue operation \({len(lost)}/{len(disks)} failed\)", log.text())
+    wait_for("array_state says broken", lambda: array.get("array_state") == "broken", 10)
     expect("write of 4 KiB", "EIO", within(20, lambda: errno_of(lambda: shadow.disk.write(0, bytes(4096)))))
     expect("write of 1 MiB", "EIO", within(20, lambda: errno_of(lambda: shadow.disk.write(1 << 20, bytes(1 << 20)))))
     survived = 0

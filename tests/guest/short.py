@@ -9,6 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from compare import drivers
+import bad_input
 import driver_swap
 from disk import SECTOR, Shadow
 from load import Load
@@ -128,6 +129,8 @@ DEBIAN = [
     ("raid6, ddf-N-continue", lambda: life({"level": 6, "layout": "ddf-N-continue", "chunk": 4})),
     ("fio while a member fails", under_load),
     ("ext4", file_system),
+    # It has huge pages: logical blocks may be larger than a page.
+    ("a logical block of 8 KiB", bad_input.large_block),
     ("both drivers", both_drivers),
     ("both drivers, raid6", lambda: both_drivers(6)),
 ]

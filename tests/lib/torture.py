@@ -86,7 +86,7 @@ class Disks:
 
     def heal(self, path):
         """A disk that does what it should, but for sectors that are still unreadable."""
-        for what in ("dead 0", "hold 0", "slow 0", "reject 0", "refuse 0 0"):
+        for what in ("dead 0", "hold 0", "slow 0", "reject 0", "rot 0", "refuse 0 0"):
             self.tell(path, *what.split())
 
 

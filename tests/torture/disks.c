@@ -20,6 +20,7 @@
  *   hold N 0|1|2       1: nothing ends on disk N until it is let go again; 2: no write does (late disks only)
  *   slow N 0|1         disk N takes much longer than others (late disks only)
  *   unreadable N S C   C sectors from S on cannot be read until they are written
+ *   rot N 0|1          what cannot be read ends as a wrong checksum does (BLK_STS_PROTECTION)
  *   reject N 0|1       flushes of disk N, alone or before a write, end with BLK_STS_TARGET, as on a SCSI disk with a hardware error
  *   refuse N S C       C sectors from S on take no writes; C = 0: all are taken again
  *   lose N             N bytes of memory are taken, say "lost on purpose", and are forgotten: who looks for leaks has to find them
@@ -60,7 +61,7 @@ struct frail {
 	unsigned long *unflushed;	/* sectors that differ there */
 	unsigned long *unreadable;
 	sector_t refused, refused_end;
-	bool dead, slow, rejects;
+	bool dead, slow, rejects, rots;
 	u8 held;
 	struct bio_list waiting;
 	u64 reads, writes, errors;
@@ -166,7 +167,7 @@ static blk_status_t transfer(struct frail *disk, struct bio *bio)
 	case REQ_OP_READ:
 		disk->reads++;
 		if (find_next_bit(disk->unreadable, end, begin) < end)
-			return BLK_STS_MEDIUM;
+			return disk->rots ? BLK_STS_PROTECTION : BLK_STS_MEDIUM;
 		copy(disk, bio, NULL);
 		return BLK_STS_OK;
 	case REQ_OP_DISCARD:
@@ -371,6 +372,8 @@ static int set(struct frail *disk, const char *what, u64 first, u64 second)
 		disk->held = first;
 	} else if (!strcmp(what, "slow")) {
 		disk->slow = first;
+	} else if (!strcmp(what, "rot")) {
+		disk->rots = first;
 	} else if (!strcmp(what, "reject")) {
 		disk->rejects = first;
 	} else if (!strcmp(what, "unreadable") && first < sectors && second <= sectors - first) {
