@@ -209,11 +209,11 @@ class Array:
 
     def wait_synced(self, timeout=120):
         """Waits until parity is known to be right everywhere and no member is being rebuilt."""
-        def done():
-            return self.idle() and self.get("resync_start") == "none" and not any(
-                "spare" in self.state(path) for path in self.slots().values())
+        def known():
+            return self.get("resync_start") == "none" and not any("spare" in self.state(path) for path in self.slots().values())
         try:
-            wait_for(f"{self.name}: resync or recovery done", done, timeout)
+            # md calls itself idle before a sync, too: one that has come to its end since then may not have been seen to.
+            wait_for(f"{self.name}: resync or recovery done", lambda: known() and self.idle() and known(), timeout)
         except Failed as problem:
             raise Failed(f"{problem}\n{self.mdstat()}") from None
 
@@ -223,10 +223,19 @@ class Array:
 
     def scan(self, action="check", timeout=120):
         """Runs check or repair over the whole array and returns mismatch_cnt (sectors)."""
-        self.wait_idle()
-        self.set("sync_action", action)
+        self.begin(action)
         self.wait_idle(timeout)
         return int(self.get("mismatch_cnt"))
+
+    def begin(self, action):
+        """Begins a check or repair; md may do something else before, which it had not begun when it was idle."""
+        def begun():
+            self.wait_idle()
+            problem = self.try_set("sync_action", action)
+            if problem not in ("", "EBUSY"):
+                raise Failed(f"{self.name}: sync_action = {action}: {problem}")
+            return not problem
+        wait_for(f"{self.name}: {action} begun", begun, 120)
 
     def expect_clean(self):
         """Ends the case unless a check finds no mismatch, and the array is at rest before and after it."""
