@@ -156,7 +156,7 @@ def half_a_member():
     stopped meanwhile. md core takes it for an old member, which lacks no more than the bitmap tells: nothing."""
     array, shadow = filled("none")
     gone, spare = array.members[2], rams(1, 4)[0]
-    kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=internal", "--bitmap-chunk=64K")
+    array.grow("--bitmap=internal", "--bitmap-chunk=64K")
     array.clear_bits()
     array.fail(gone)
     array.remove(gone)
@@ -428,11 +428,11 @@ def added_later():
     """A bitmap that is added to a running array and taken away again."""
     array, shadow = filled("none")
     for turn in range(2):
-        kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=internal", "--bitmap-chunk=64K")
+        array.grow("--bitmap=internal", "--bitmap-chunk=64K")
         array.clear_bits()
         shadow.write(turn * 4096, pattern(turn, 4096))
         expect("bits", 1, array.dirty_bits())
-        kernel.sh("mdadm", "--grow", "--quiet", array.path, "--bitmap=none")
+        array.grow("--bitmap=none")
         shadow.write(turn * 8192, pattern(turn, 4096))
     log = kernel.Log()
     expect_no_match("complaints", r"WARN|BUG", log.text())

@@ -228,8 +228,8 @@ def under_load(level, bitmap):
 def refusals():
     """More than the members have, and any size during a sync, are refused; what does not fill a chunk is left out."""
     array = Array.create(rams(4), size=8)
-    expect("more than there is", "ENOSPC", array.try_set("component_size", 64 * MIB // KIB))
-    expect("not whole chunks", "", array.try_set("component_size", 8 * MIB // KIB + 63))
+    expect("more than there is", "ENOSPC", array.outcome("component_size", 64 * MIB // KIB))
+    expect("not whole chunks", "", array.outcome("component_size", 8 * MIB // KIB + 63))
     expect("size", 3 * 8 * MIB, array.size())
     # It waits there.
     array.set("sync_max", 4 * MIB // 512)
@@ -239,7 +239,7 @@ def refusals():
     array.set("sync_action", "idle")
     array.wait_idle()
     array.set("sync_max", "max")
-    kernel.sh("mdadm", "--grow", array.path, "--size=max")
+    array.grow("--size=max")
     expect("all that there is", True, array.size() > 3 * 24 * MIB)
     array.wait_synced()
     array.expect_clean()

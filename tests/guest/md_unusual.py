@@ -57,7 +57,7 @@ def taken_over(level, count, layout, by):
                 array.remove(disks[-1])
                 array.wait_idle()
             shadow.random_writes(seed=1, count=30)
-            problem = array.try_set("level", by)
+            problem = array.outcome("level", by)
             expect("level", ("", by), (problem, array.get("level")))
             left = [name for name in ("stripe_cache_size", "rmw_level") if os.path.exists(f"{array.md}/{name}")]
             expect("files that are left", [], left)

@@ -135,6 +135,14 @@ class Array:
             return errno.errorcode[problem.errno]
         return ""
 
+    def outcome(self, attribute, value):
+        """Stores an attribute as set() does, and returns the errno's name, "" for success."""
+        try:
+            self.set(attribute, value)
+        except OSError as problem:
+            return errno.errorcode[problem.errno]
+        return ""
+
     def counter(self, name):
         """One of the numbers of the file `counters`."""
         return int(dict(line.split() for line in self.get("counters").splitlines())[name])
