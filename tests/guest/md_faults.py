@@ -183,7 +183,11 @@ class Schedule:
 
     def may_not_interrupt(self):
         """Whether something is synced, or about to be, that the C module must not begin again."""
-        return self.writing_c() and (self.array.action() != "idle" or "rebuilds" in self.lost.values())
+        return self.writing_c() and (not self.at_rest() or "rebuilds" in self.lost.values())
+
+    def at_rest(self):
+        """Whether nothing is synced, and no resync is due: md calls itself idle before it has begun that."""
+        return self.array.action() == "idle" and self.array.get("resync_start") == "none"
 
     # What may happen. Each returns False if it cannot happen now.
 
@@ -469,7 +473,7 @@ class Schedule:
         rng = self.rng
         # Under load the C module copies to replacements, now and then, what it has not read: it warns of it (raid5.c,
         # handle_stripe(): WARN_ON(!R5_UPTODATE)), and then goes on.
-        if self.writing_c() or self.lost or self.metadata == "0.90" or self.array.action() != "idle":
+        if self.writing_c() or self.lost or self.metadata == "0.90" or not self.at_rest():
             return False
         count = rng.randint(1, len(self.spares))
         pairs = list(zip(rng.sample(self.members, count), rng.sample(self.spares, count)))
@@ -598,7 +602,8 @@ class Schedule:
         """Waits until parity is right everywhere."""
         def done():
             self.check.expect_right()
-            return self.array.idle() and self.array.get("resync_start") == "none"
+            # A resync may begin or end between two looks, and a repair that is interrupted become one.
+            return self.array.get("resync_start") == "none" and self.at_rest()
         wait_for("resync done", done, 60)
         self.say("in sync")
 
@@ -652,7 +657,7 @@ class Schedule:
         """Makes parity right everywhere."""
         self.wait_idle()
         self.say("repair")
-        self.array.set("sync_action", "repair")
+        self.array.begin("repair")
         self.wait_idle()
         self.needs_repair = False
 
@@ -663,7 +668,8 @@ class Schedule:
                 self.disks.tell(path, *what.split())
         while self.lost:
             if any(how == "unreadable" for how in self.lost.values()):
-                # What is in memory hides from a check: assembled anew the array finds all.
+                # What is in memory hides from a check: assembled anew the array finds all. As in restart(), no resync may be due.
+                self.resynced()
                 self.stop()
                 members = [path for path in self.members if self.lost.get(path) != "faulty"]
                 self.assemble_keeping(members)
