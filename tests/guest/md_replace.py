@@ -255,8 +255,8 @@ def new_unreadable(level):
     shadow.verify("with a replacement that cannot be read in places")
     if kernel.driver() == "rust":
         expect_match("the log", rf"read error on replacement device \(sector \d+ on {name_of(dust.path)}\)", log.text())
-        wait_for("no bad blocks of the replacement", lambda: not array.member(dust.path, "bad_blocks"), 10)
-        expect("its sectors that cannot be read", 0, dust.count())
+        # The reader has its data before that.
+        wait_for("all of it can be read, and is known to", lambda: dust.count() == 0 and not array.member(dust.path, "bad_blocks"), 10)
     go_on(array)
     if kernel.driver() == "rust":
         finish(array, (disks[1], dust.path))
@@ -381,8 +381,11 @@ def power_cut(level):
     stops_at(array, 4096)
     begin(array, disks[1], new)
     wait_copied(array, new, 4096)
+    # On a busy machine it would be clean before all members are copied.
+    array.set("safe_mode_delay", "600")
     shadow.random_writes(seed=11, count=40)
     # The superblock says that writes are under way; one has got to the old member alone.
+    expect("the array is active, not clean", "active", array.get("array_state"))
     images = snapshot(array.members)
     place = array.geometry().locate(2048)
     offset = array.data_offset(disks[1])
@@ -607,7 +610,7 @@ def written_before_it_is_noted():
         array.set(f"dev-{name_of(disks[3])}/state", "-blocked")
         writer = threading.Thread(target=lambda: shadow.write(at, pattern("new", 4096)), daemon=True)
         writer.start()
-        writer.join(20)
+        writer.join(20 * kernel.patience())
         expect("the write waits", False, writer.is_alive())
         shadow.verify("what was written")
         array.set("sync_action", "frozen")
