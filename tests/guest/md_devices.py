@@ -319,9 +319,10 @@ def cleanup():
 
 if __name__ == "__main__":
     cases = [
+        # The first one: of errors of all disks the kernel logs ten in 5 s.
+        ("timeouts of null_blk", timeouts),
         ("raid5: bad blocks of null_blk", lambda: bad_blocks(5)),
         ("raid6: bad blocks of null_blk", lambda: bad_blocks(6)),
-        ("timeouts of null_blk", timeouts),
         ("raid5: a member that changes what it reads", lambda: lies(5)),
         ("raid6: a member that changes what it reads", lambda: lies(6)),
         ("a member that drops writes", drops),
