@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=5 disk-size=12 timeout=240
+# guest: kernels=uml disks=5 disk-size=12 timeout=400
 """The write-intent bitmap: set before the data, cleared when idle, kept while degraded, and used by re-add."""
 
 import os

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=24 timeout=300
+# guest: kernels=uml disks=6 disk-size=24 timeout=500
 """The lockless bitmap (llbitmap): a state for each chunk of it. Of a new array nothing is synced but what is written, and
 that later; a rebuild passes over what was never written; what was dirty at a power cut is synced, and nothing else.
 

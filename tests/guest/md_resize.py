@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=6 disk-size=32 timeout=200
+# guest: kernels=uml disks=6 disk-size=32 timeout=300
 """Arrays that are made larger and smaller under load: what stays is kept, only what is new is synced, and nothing is written
 to what is gone once the array is smaller."""
 
