@@ -100,9 +100,7 @@ impl RunEnv<'_> {
         if !self.array.mddev.bitmap_synced(self.sector) {
             return Strips::NONE;
         }
-        let strips = sector.saturating_sub(self.sector) / u64::from(STRIP_SECTORS);
-        let below = Strips::first_n(u32::try_from(strips).unwrap_or(u32::MAX));
-        below & self.array.geometry.all_strips()
+        self.array.strips_below(self.sector, sector)
     }
 
     /// The first sector of a strip on its members.

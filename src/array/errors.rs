@@ -145,7 +145,7 @@ impl Array {
                 let start = span_sector.wrapping_add(first);
                 let end = start.saturating_add(u64::from(run.count.wrapping_mul(STRIP_SECTORS)));
                 // What it holds already was rebuilt before: this may be for the sake of the other one that has the slot.
-                let start = start.max(member.recovery_offset());
+                let start = start.max(self.synced_to(&member));
                 // CAST: a span's sectors at most.
                 let sectors = end.saturating_sub(start) as u32;
                 if sectors != 0 && !self.faults.record_bad_blocks(&member, start, sectors) {

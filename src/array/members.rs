@@ -43,7 +43,14 @@ impl Array {
         if seat.is_empty() {
             return None;
         }
-        let holds = look_at(seat, |rdev| self.held(rdev, sector));
+        let holds = look_at(seat, |rdev| {
+            let held = self.held(rdev, sector);
+            if rdev.test(Flag::InSync) {
+                held
+            } else {
+                held & self.strips_below(sector, rdev.recovery_offset())
+            }
+        });
         let takes = self.taken(seat, sector);
         Some(Replacement { takes, holds })
     }
@@ -76,10 +83,30 @@ impl Array {
     fn held(&self, rdev: &Rdev, sector: u64) -> Strips {
         let mut strips = self.geometry.all_strips();
         if !rdev.test(Flag::InSync) {
-            let synced = rdev.recovery_offset().saturating_sub(sector) / u64::from(STRIP_SECTORS);
-            strips &= Strips::first_n(u32::try_from(synced).unwrap_or(u32::MAX));
+            strips &= self.strips_below(sector, self.synced_to(rdev));
         }
         strips - self.bad_strips(rdev, sector)
+    }
+
+    /// The strips of the span at `sector` that end at or below `end`.
+    pub(super) fn strips_below(&self, sector: u64, end: u64) -> Strips {
+        let strips = end.saturating_sub(sector) / u64::from(STRIP_SECTORS);
+        let below = Strips::first_n(u32::try_from(strips).unwrap_or(u32::MAX));
+        below & self.geometry.all_strips()
+    }
+
+    /// Below which sector a device of a slot that is not in sync holds everything but its bad blocks. What the metadata says of one that
+    /// gets some blocks once more is less: see [`super::retry`]. Any context.
+    pub(super) fn synced_to(&self, rdev: &Rdev) -> u64 {
+        // In this order: see `Retry::keep_whole()`.
+        let synced = rdev.recovery_offset();
+        let slot = usize::try_from(rdev.raid_disk()).ok();
+        let retry = slot.and_then(|slot| self.retries.get(slot));
+        if retry.is_some_and(|retry| retry.is_whole(address(rdev))) {
+            MAX_SECTOR
+        } else {
+            synced
+        }
     }
 
     /// The strips of the span at `sector` that a device can be written at.
@@ -101,7 +128,7 @@ impl Array {
     /// Whether one member holds all of a range of its sectors for certain, so that it can be read without a span.
     pub(super) fn holds(&self, rdev: &Rdev, sector: u64, sectors: u32) -> bool {
         let synced = rdev.test(Flag::InSync)
-            || rdev.recovery_offset() >= sector.saturating_add(u64::from(sectors));
+            || self.synced_to(rdev) >= sector.saturating_add(u64::from(sectors));
         synced && rdev.bad_blocks(sector, sectors) == BadBlocks::None
     }
 
@@ -162,6 +189,9 @@ impl Array {
             return self.add_replacement(added, allowed);
         };
 
+        if let Some(retry) = self.retries.get(usize::from(slot)) {
+            retry.comes(address(&added));
+        }
         added.clear(Flag::InSync);
         let is_new = added.saved_raid_disk() != i32::from(slot) || self.bitmap_lacks_rebuilt();
         // dm-raid says so only after this, and who gives it a slot by hand need not say anything: then what it was before
@@ -210,6 +240,7 @@ impl Array {
         added.set_raid_disk(number);
         if let Some(retry) = self.retries.get(usize::from(number)) {
             retry.forget();
+            retry.comes(address(&added));
         }
         self.full_sync.store(true, Ordering::Relaxed);
         Ok(Vacancy::Replacement(usize::from(number)))
@@ -305,6 +336,7 @@ impl Array {
                 // has come to for what the device holds.
                 self.full_sync.store(true, Ordering::Relaxed);
                 mddev.set_curr_resync_completed(0);
+                retry.keep_whole(address(new));
                 new.set_recovery_offset(sector);
             }
             Verdict::Unfit => self.mddev.error(new),
@@ -361,7 +393,7 @@ impl Array {
     /// nothing to compare there.
     pub(super) fn lacking_at(&self, sector: u64) -> u16 {
         let holds = |rdev: &Rdev| {
-            !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || rdev.recovery_offset() > sector)
+            !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || self.synced_to(rdev) > sector)
         };
         let lacking = self.slots.iter().filter(|slot| {
             slot.seats()
@@ -389,6 +421,11 @@ fn look_at(seat: &Seat, look: impl FnOnce(&Rdev) -> Strips) -> Strips {
         }
     });
     strips.unwrap_or(Strips::NONE)
+}
+
+/// Where a device is in memory, to tell it from others.
+fn address(rdev: &Rdev) -> usize {
+    rdev.as_ptr() as usize
 }
 
 /// Whether a device has got everything that it lacked.

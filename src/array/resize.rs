@@ -46,6 +46,10 @@ impl Array {
             // Parity of what is new was never made. No sync ends meanwhile that could raise this; a repair that was interrupted has
             // left all parity trusted, and the sync to begin before the old end.
             self.trusted.fetch_min(old, Ordering::Relaxed);
+            // Nor has a replacement that holds all but its bad blocks got what its member has there.
+            for retry in self.retries.iter() {
+                retry.forget_whole();
+            }
             // The bitmap may have lowered it further, to where its chunk begins.
             locked.set_resync_offset(locked.resync_offset().min(old));
             locked.set_recovery(Recovery::Needed);

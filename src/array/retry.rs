@@ -6,8 +6,12 @@
 //! sync has gone over these. What it lacks after that as well the member could not give either: else it would have been copied, or the
 //! replacement have failed, as it does if it does not take a block or cannot be read there after that. So it becomes the member
 //! without. Each round is about other blocks than the one before, and there are only so many of them.
+//!
+//! For md core, and in the metadata, it lacks all that lies behind the first such block meanwhile. It does not: it has all but its bad
+//! blocks, and gets each write. What it was given in the first place its member may not have, and nobody be there any more to make up for
+//! it. So that is remembered, in memory.
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{fence, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// How often a replacement gets what it lacks once more.
 const ROUNDS: u32 = 8;
@@ -48,12 +52,14 @@ pub(crate) enum Verdict {
     Unfit,
 }
 
-/// What a slot's replacement has lacked before. For whoever has `reconfig_mutex`.
+/// What a slot's replacement has lacked before. It changes with `reconfig_mutex` held.
 #[derive(Debug)]
 pub(crate) struct Retry {
     rounds: AtomicU32,
     /// [`Lacking::sum`] of the last round.
     sum: AtomicU64,
+    /// The device of the slot that has got everything, and gets some of that again: its address, which is only compared. 0: there is none.
+    whole: AtomicUsize,
 }
 
 impl Retry {
@@ -62,10 +68,36 @@ impl Retry {
         Self {
             rounds: AtomicU32::new(0),
             sum: AtomicU64::new(0),
+            whole: AtomicUsize::new(0),
         }
     }
 
-    /// Another device is to replace the member.
+    /// A device is put into the slot: whatever was at its address before, it has no more than it says itself. Before it is seen there.
+    pub(crate) fn comes(&self, device: usize) {
+        if self.whole.load(Ordering::Relaxed) == device {
+            self.forget_whole();
+        }
+    }
+
+    /// A device of the slot that has got everything is to count as one that lacks something. Before it does.
+    pub(crate) fn keep_whole(&self, device: usize) {
+        self.whole.store(device, Ordering::Relaxed);
+        // Whoever sees that it lacks something sees this as well.
+        fence(Ordering::Release);
+    }
+
+    /// No device of the slot has more than it says: there is something new, of which none has got anything.
+    pub(crate) fn forget_whole(&self) {
+        self.whole.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a device that is in the slot has all but its bad blocks, whatever it says. For whoever has seen what that is. Any context.
+    pub(crate) fn is_whole(&self, device: usize) -> bool {
+        fence(Ordering::Acquire);
+        self.whole.load(Ordering::Relaxed) == device
+    }
+
+    /// Another device is to replace the member. The member may be one that is whole.
     pub(crate) fn forget(&self) {
         self.rounds.store(0, Ordering::Relaxed);
         self.sum.store(0, Ordering::Relaxed);
@@ -128,6 +160,23 @@ mod tests {
         let rounds = (0..100).map(|sector| retry.judge(&lacking(&[sector * 8])));
         let again = rounds.filter(|verdict| *verdict != Verdict::Unfit).count();
         assert_eq!(again as u32, ROUNDS - 3);
+    }
+
+    #[test]
+    fn who_has_got_everything_is_remembered_until_the_address_is_used_again() {
+        let retry = Retry::new();
+        assert!(!retry.is_whole(80));
+        retry.keep_whole(80);
+        assert!(retry.is_whole(80) && !retry.is_whole(96));
+        // It is the member, and another one is to replace it.
+        retry.forget();
+        retry.comes(96);
+        assert!(retry.is_whole(80));
+        retry.comes(80);
+        assert!(!retry.is_whole(80));
+        retry.keep_whole(80);
+        retry.forget_whole();
+        assert!(!retry.is_whole(80));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) enum Job {
 pub(crate) struct Replacement {
     /// The strips that it can be written at: none if it has failed.
     pub(crate) takes: Strips,
-    /// The strips that it can be read at.
+    /// The strips that a sync does not give it: it can be read there, and would count as holding them after an assembly too.
     pub(crate) holds: Strips,
 }
 

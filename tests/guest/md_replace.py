@@ -328,6 +328,58 @@ def too_much_lost(level):
     settle(array, shadow)
 
 
+def whole_but_for_a_block(level, fails):
+    """The replacement alone has a block: its member never got it, and the others have lost since what it was computed from. It lacks
+    another one before that, and gets another round for it: in that, if the member `fails` too, and after it, it still has the first."""
+    if kernel.driver() == "c":
+        raise Skipped("the C module knows no other round")
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    (new,), old, others = rams(1, 5), disks[1], disks[0:1] if level == 5 else disks[0:3:2]
+    geometry = array.geometry()
+    fits = lambda stripe: {0, 1} <= set(geometry.row(stripe).data)
+    lacks, has = (next(stripe for stripe in range(low, low + 20) if fits(stripe)) * geometry.chunk + 40 for low in (1, 40))
+    record = lambda path, row: array.set(f"dev-{name_of(path)}/bad_blocks", f"{array.data_offset(path) // SECTOR + row} 8")
+    # So that it is not mended there when the new one gets it.
+    array.set(f"dev-{name_of(old)}/state", "write_error")
+    record(old, has)
+    # Almost all of a member.
+    copied = array.data_size() // 1024 - 128
+    stops_at(array, copied)
+    begin(array, old, new)
+    wait_copied(array, new, copied)
+    expect("bad blocks of the new member", "", array.member(new, "bad_blocks"))
+    record(new, lacks)
+    for path in others:
+        record(path, has)
+    known = [array.member(path, "bad_blocks") for path in others]
+    log = kernel.Log()
+    if fails:
+        # The other round is not to come to that block, 2.5 MiB behind its beginning, before all has been looked at.
+        array.set("sync_speed_min", 50)
+        array.set("sync_speed_max", 100)
+    go_on(array)
+    at = geometry.array_sector(1, has) * SECTOR
+    if fails:
+        wait_for("another round", lambda: "it is written again from sector" in log.text() and array.action() == "recover", 60)
+        shadow.verify("the block that the new one alone has", at, 4096)
+        array.fail(old)
+        shadow.verify("the same, without the old one", at, 4096)
+        expect("bad blocks of the others, which the other round has not come to", known,
+               [array.member(path, "bad_blocks") for path in others])
+        for limit in ("sync_speed_min", "sync_speed_max"):
+            array.set(limit, "system")
+        array.wait_rebuilt()
+        array.remove(old)
+        array.members.remove(old)
+    else:
+        finish(array, (old, new))
+    expect_match("the log", rf"{name_of(new)} cannot be read in 1 places where {name_of(old)} can", log.text())
+    expect("bad blocks of the new member in the end", "", array.member(new, "bad_blocks"))
+    shadow.verify("the block that the new one alone had", at, 4096)
+    settle(array, shadow)
+
+
 def new_stays_unreadable():
     """What the replacement cannot be read at it takes again, and cannot be read there after that either: it fails, as it would if it had
     not taken it."""
@@ -634,6 +686,8 @@ def cases():
             (f"the replacement cannot be read where nobody makes up for it, {name}",
              lambda level=level: only_the_old_one_has_it(level, False)),
             (f"the replacement is known not to be readable there, {name}", lambda level=level: only_the_old_one_has_it(level, True)),
+            (f"the replacement alone has a block, and lacks another one, {name}", lambda level=level: whole_but_for_a_block(level, False)),
+            (f"the same, and the old member fails, {name}", lambda level=level: whole_but_for_a_block(level, True)),
             (f"too many others have lost their blocks of a row, {name}", lambda level=level: too_much_lost(level)),
             (f"stopped half way, {name}", lambda level=level: interrupted(level)),
             (f"the power fails half way, {name}", lambda level=level: power_cut(level)),
