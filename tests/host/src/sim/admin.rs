@@ -4,6 +4,7 @@
 
 use super::device::{Device, ALL};
 use super::io::Owner;
+use super::md::device_address;
 use super::oracle::{row_end, row_of, Excuse};
 use super::reboot::Reboot;
 use super::report::Event;
@@ -567,6 +568,7 @@ impl Sim {
                     )
                 });
                 self.sync.full = true;
+                self.md.retries[slot].keep_whole(device_address(new));
                 // CAST: the simulated members are small.
                 self.sync_again(new, sector as u32);
             }
@@ -594,6 +596,8 @@ impl Sim {
                 device.faulty.set(false);
                 device.was_in_sync.set(false);
                 device.recovery_offset = 0;
+                device.whole = false;
+                self.md.retries[slot].comes(device_address(d));
                 device.known_bad = device.superblock.bad.clone();
                 device.write_error_seen = false;
                 self.md.slots[slot] = Some(d);

@@ -74,6 +74,9 @@ pub(crate) struct Device {
     pub(crate) fault_recorded: bool,
     /// Rebuilt up to here, if not in sync.
     pub(crate) recovery_offset: u32,
+    /// It has got everything since it was put into its slot, and is rebuilt from there on once more: it holds all but its bad blocks. The
+    /// metadata does not tell.
+    pub(crate) whole: bool,
     /// Member I/O that has not ended.
     pub(crate) pending: u32,
     pub(crate) superblock: SuperRecord,
@@ -103,6 +106,7 @@ impl Device {
             was_in_sync: Cell::new(false),
             fault_recorded: false,
             recovery_offset: 0,
+            whole: false,
             pending: 0,
             superblock: SuperRecord::default(),
             bitmap: BitmapRecord::default(),
@@ -239,9 +243,14 @@ impl Device {
         self.version[sector as usize] > since
     }
 
-    /// Whether the device holds what the array holds up to `end`, as far as md knows.
+    /// Whether the device holds what the array holds up to `end`, as far as the array knows.
     pub(crate) fn covers(&self, end: u32) -> bool {
-        !self.faulty.get() && (self.in_sync.get() || end <= self.recovery_offset)
+        !self.faulty.get() && (self.whole || self.is_synced_to(end))
+    }
+
+    /// Whether its superblock says so, or soon will.
+    fn is_synced_to(&self, end: u32) -> bool {
+        self.in_sync.get() || end <= self.recovery_offset
     }
 
     /// Whether an assembly after a power cut now would take the block of a row, which ends at `end`, for good.
@@ -249,7 +258,7 @@ impl Device {
         let holds = if self.faulty.get() {
             self.blocked.get() && self.was_in_sync.get()
         } else {
-            self.covers(end)
+            self.is_synced_to(end)
         };
         holds && self.superblock.bad.binary_search(&row).is_err()
     }

@@ -169,7 +169,9 @@ impl Sim {
             let passed_over = (0..self.md.slots.len()).find(|&slot| {
                 self.devices_of(slot).any(|d| {
                     let device = &self.devices[d];
+                    // One that is whole gets what it lacks alone, and does not become the member before it has.
                     let is_due = !device.in_sync.get()
+                        && !device.whole
                         && !device.faulty.get()
                         && device.recovery_offset <= sector
                         && !device.dead

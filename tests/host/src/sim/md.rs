@@ -183,8 +183,8 @@ impl Sim {
         let end = (sector + count).next_multiple_of(STRIP_SECTORS);
         let holds = |d: &usize| {
             let mut rows = sector / STRIP_SECTORS..end / STRIP_SECTORS;
-            self.devices[*d].covers(end)
-                && !rows.any(|row| self.devices[*d].knows_bad(row as usize))
+            let synced = self.devices[*d].in_sync.get() || end <= self.synced_to(*d);
+            synced && !rows.any(|row| self.devices[*d].knows_bad(row as usize))
         };
         let replacement = self.replacement(slot).filter(holds);
         replacement.or_else(|| self.member(slot).filter(holds))
@@ -205,7 +205,17 @@ impl Sim {
         match device {
             None => Strips::NONE,
             Some(d) if self.devices[d].in_sync.get() => Strips(u16::MAX) - self.bad_strips(d, key),
-            Some(d) => strips_below(key, self.devices[d].recovery_offset) - self.bad_strips(d, key),
+            Some(d) => strips_below(key, self.synced_to(d)) - self.bad_strips(d, key),
+        }
+    }
+
+    /// Below which sector a device of a slot that is not in sync holds everything but its bad blocks.
+    pub(crate) fn synced_to(&self, device: usize) -> u32 {
+        let slot = self.slot_of(device);
+        if slot.is_some_and(|slot| self.md.retries[slot].is_whole(device_address(device))) {
+            ALL
+        } else {
+            self.devices[device].recovery_offset
         }
     }
 
@@ -217,9 +227,15 @@ impl Sim {
     /// What can be read and written of the device that is to replace a member.
     pub(crate) fn replacement_at(&self, slot: usize, key: SpanKey) -> Option<Replacement> {
         self.md.replacements[slot]?;
+        let mut holds = self.held(self.replacement(slot), key);
+        if let Some(d) = self.replacement(slot) {
+            if !self.devices[d].in_sync.get() {
+                holds &= strips_below(key, self.devices[d].recovery_offset);
+            }
+        }
         Some(Replacement {
             takes: self.taken(self.replacement(slot), key),
-            holds: self.held(self.replacement(slot), key),
+            holds,
         })
     }
 
@@ -335,6 +351,11 @@ impl Sim {
         }
         self.md.inflight -= 1;
     }
+}
+
+/// What the driver has as a device's address: not 0.
+pub(crate) fn device_address(device: usize) -> usize {
+    device + 1
 }
 
 /// The strips of a span that end at or below `limit`.

@@ -206,7 +206,7 @@ impl Sim {
         };
         let rebuilt = {
             let state = &self.devices[device];
-            if state.in_sync.get() || state.was_in_sync.get() {
+            if state.in_sync.get() || state.was_in_sync.get() || state.whole {
                 ALL
             } else {
                 state.recovery_offset

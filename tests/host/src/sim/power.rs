@@ -116,6 +116,7 @@ impl Sim {
             device.in_sync.set(false);
             device.was_in_sync.set(false);
             device.recovery_offset = 0;
+            device.whole = false;
             device.known_bad = device.superblock.bad.clone();
             device.write_error_seen = false;
             if let (true, Some(slot)) = (usable, role) {

@@ -313,10 +313,7 @@ impl Sim {
 
     /// How many members lack what they should hold at a sector.
     fn lacking_at(&self, sector: u32) -> usize {
-        let holds = |d: usize| {
-            let device = &self.devices[d];
-            device.in_sync.get() || device.recovery_offset > sector
-        };
+        let holds = |d: usize| self.devices[d].in_sync.get() || self.synced_to(d) > sector;
         let lacks = |slot: &usize| {
             !self.member(*slot).is_some_and(holds) && !self.replacement(*slot).is_some_and(holds)
         };
@@ -335,7 +332,7 @@ impl Sim {
             for strip in failed.iter() {
                 // CAST: the simulated members are small.
                 let sector = key.sector as u32 + strip * STRIP_SECTORS;
-                if self.devices[device].recovery_offset > sector {
+                if self.synced_to(device) > sector {
                     continue;
                 }
                 self.count(Event::BadRebuild);
@@ -429,6 +426,7 @@ impl Sim {
     /// A device that has got everything is gone over again from some sector on.
     pub(crate) fn sync_again(&mut self, device: usize, sector: u32) {
         self.devices[device].recovery_offset = sector;
+        self.devices[device].whole = true;
         self.sync.completed = 0;
     }
 
