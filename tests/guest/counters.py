@@ -243,8 +243,8 @@ def shared_flushes():
     members(20)
     with Counted(array) as counted:
         generator.load(array.path, "rw=randwrite bs=4k depth=32 ios=320")
-    # Of 512 bits 320 writes set some 240; each for itself would be as many flushes.
-    expect_range("writes that waited for the bitmap", 150, 320, counted.grown["parks_bitmap"])
+    # Of 512 bits 320 writes set some 240; each for itself would be as many flushes. A span that gets another one while it waits may wait again.
+    expect_range("waits for the bitmap", 150, 640, counted.grown["parks_bitmap"])
     expect_range("flushes of the bitmap", 1, 160, counted.grown["bitmap_flushes"])
     members(0)
 
