@@ -141,7 +141,7 @@ def sync(array, action):
 
 def _slabs():
     """Bytes of objects in the caches that have what an array has beside its pages, C's of stripes among them."""
-    caches = re.compile(r"kmalloc-|raid5-")
+    caches = re.compile(r"kmalloc-|raid\d-")
     for name in filter(caches.match, os.listdir("/sys/kernel/slab")):
         with open(f"/sys/kernel/slab/{name}/shrink", "w", encoding="ascii") as file:
             file.write("1")
