@@ -68,7 +68,7 @@ impl Later {
 }
 
 /// Sends a read to the one member that holds it, if it is so; else gives it back. A native array's read is cut at the end
-/// of its chunk before. May sleep.
+/// of its chunk before, or at the end of its stripe, if it is for a span to read all of that. May sleep.
 pub(super) fn read<'a>(
     array: &Array,
     entry: Entry<Array>,
@@ -80,6 +80,11 @@ pub(super) fn read<'a>(
     let nowait = request.flags().contains(Flags::NOWAIT);
     if nowait && to_end < u64::from(request.sectors()) {
         // Cutting may wait for memory.
+        return Some((entry, request));
+    }
+    let end = sector.saturating_add(request.sectors().into());
+    if let Some(beside) = array.beside_lost(sector, end) {
+        let request = request.cut(beside, &array.reserve, may_block)?;
         return Some((entry, request));
     }
     let most = u32::try_from(to_end).unwrap_or(u32::MAX);
@@ -142,6 +147,29 @@ impl Array {
         let slot = self.slots.get(usize::from(location.member))?;
         let member = self.reader(slot, location.member_sector, sectors)?;
         Some((member, location.member_sector))
+    }
+
+    /// How many sectors of a read of `sector..end` are for a span, though members hold some of the chunks: all up to the end of the stripe,
+    /// if it has there a chunk that no member holds. That is made of the others, which would be read twice. Where members copy from memory and
+    /// are done, to read twice is no more than to copy from the span, which is another CPU's work then.
+    fn beside_lost(&self, sector: u64, end: u64) -> Option<u32> {
+        let end = end.min(self.geometry.stripe_end(sector));
+        if self.mddev.degraded() == 0
+            || self.geometry.chunk_end(sector) >= end
+            || !self.members_end_later()
+        {
+            return None;
+        }
+        let mut at = sector;
+        while at < end {
+            let next = self.geometry.chunk_end(at).min(end);
+            let sectors = u32::try_from(next.saturating_sub(at)).ok()?;
+            if self.may_bypass(at, sectors).is_none() {
+                return u32::try_from(end.saturating_sub(sector)).ok();
+            }
+            at = next;
+        }
+        None
     }
 
     /// Leaves to the array's thread a write that is in `item`. Any context.

@@ -151,6 +151,26 @@ def reads_that_end_later():
     expect_range("spans that their submitter ran", 1, 64 - 7, counted.grown["runs_inline"])
 
 
+def read_once(level):
+    """Rows with a chunk that nobody holds, where members end their bios by an interrupt: of each member a chunk is read once, also where it is
+    both asked for and needed for the lost one. What of a request is in rows or parts of them without such a chunk goes past the spans."""
+    members = [nullb(f"once{n}", 16, irqmode=2, completion_nsec=20000) for n in range(6)]
+    array = Array.create(members, level=level, size=8, chunk=64).reassemble()
+    slot = 1
+    array.fail(array.slots()[slot])
+    geometry = array.geometry()
+    data = geometry.data
+    rows = range(16)
+    lost = [row for row in rows if slot in geometry.row(row).data]
+    expect("rows that have lost data, and that have not", True, 0 < len(lost) < len(rows))
+    with Counted(array) as counted, Disk(array.path) as disk:
+        for row in rows:
+            disk.read(row * data * 64 * KIB, data * 64 * KIB)
+    whole = len(rows) - len(lost)
+    counted.expect("counters", parts=len(lost), member_reads=len(lost) * data, member_read_sectors=len(lost) * data * 128,
+                   cache_misses=len(lost) * data * 16, jobs_cpu=counted.grown["jobs_cpu"], direct_reads=whole * data)
+
+
 def without_parity():
     """A strip whose parity member is lost is written without."""
     array = fresh()
@@ -293,6 +313,8 @@ if __name__ == "__main__":
         ("reads", reads),
         ("reads that fail", failed_reads),
         ("reads of lost blocks that end later", reads_that_end_later),
+        ("level 5: rows with a lost chunk are read once", lambda: read_once(5)),
+        ("level 6: rows with a lost chunk are read once", lambda: read_once(6)),
         ("without parity", without_parity),
         ("joins", joins),
         ("waits", waits),
