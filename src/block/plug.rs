@@ -188,9 +188,10 @@ unsafe extern "C" fn unplug<T: Plugged>(cb: *mut bindings::blk_plug_cb, from_sch
     } = unsafe { held.read() };
     // SAFETY: The block layer allocated it with kmalloc, and nobody uses it any more.
     unsafe { bindings::kfree(cb.cast()) };
-    items.release(from_schedule);
     if !kept.is_null() {
+        // Before anything that may sleep: it may be another array's, which may be about to stop.
         // SAFETY: `pass` put it there, and it is taken out once.
         drop(unsafe { Arc::from_raw(kept) });
     }
+    items.release(from_schedule);
 }

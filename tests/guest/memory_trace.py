@@ -86,6 +86,5 @@ def cleanup():
 if __name__ == "__main__":
     run([
         ("raid5 with a bitmap", lambda: traced(5, bitmap="internal")),
-        ("raid6", lambda: traced(6)),
         ("raid6 on DMA engines", lambda: on_engines(6)),
     ], cleanup=cleanup)
