@@ -273,8 +273,16 @@ def in_background(work, *arguments):
     """A process that does that for ever; its number."""
     pid = os.fork()
     if not pid:
+        killable(os.getpid(), True)
         work(*arguments)
     return pid
+
+
+def killable(pid, yes):
+    """Whether the kernel may kill a process for want of memory. It does so when it has looked in vain some times, and all that it finds waits
+    for the failure to be recorded, which takes a moment on a busy machine."""
+    with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("0" if yes else "-1000")
 
 
 def write_for_ever(array):
@@ -305,6 +313,8 @@ def short_of_pages(form, level, members):
     with open(f"/proc/{manager}/status", encoding="ascii") as file:
         locked = int(re.search(r"VmLck:\s*(\d+)", file.read())[1])
     expect_range("KiB that mdmon has locked", 1000, 1 << 30, locked)
+    killable(manager, False)
+    killable(os.getpid(), False)
     with dirty_limit(min_free_kbytes=None):
         hog = mmap.mmap(-1, max(4096, max(available(), free()) - 24 * MIB))
         for at in range(0, len(hog), 4096):
@@ -329,6 +339,7 @@ def short_of_pages(form, level, members):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             hog.close()
+            killable(os.getpid(), True)
     array.expect_at_rest()
     expect("mismatch_cnt after check", 0, array.scan())
     array.expect_parity()
