@@ -182,10 +182,9 @@ unsafe extern "C" fn unplug<T: Plugged>(cb: *mut bindings::blk_plug_cb, from_sch
         }
         return;
     }
-    // SAFETY: As above.
-    let Held {
-        mut items, kept, ..
-    } = unsafe { held.read() };
+    // SAFETY: As above; what is read is used in its place, as the callback goes.
+    let held = unsafe { held.read() };
+    let (mut items, kept) = (held.items, held.kept);
     // SAFETY: The block layer allocated it with kmalloc, and nobody uses it any more.
     unsafe { bindings::kfree(cb.cast()) };
     if !kept.is_null() {

@@ -160,6 +160,22 @@ def swap_on_array(level):
     array.expect_clean()
 
 
+def expect_files(array, sums):
+    """Ends the case unless fsck finds nothing wrong on an array, and each file is as it was written. sums: {its number: digest}."""
+    status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
+    if status:
+        raise Failed(f"fsck: expected no fault, it ended with {status}:\n{text}")
+    kernel.sh("mount", "-o", "ro", array.path, "/tmp/fs")
+    try:
+        for number, value in sums.items():
+            with open(f"/tmp/fs/{number}", "rb") as file:
+                if hashlib.sha256(file.read()).digest() != value:
+                    raise Failed(f"file {number}: expected what was written, came something else")
+        note(f"ok: {len(sums)} files are as they were written")
+    finally:
+        kernel.sh("umount", "/tmp/fs")
+
+
 def swap_beside_files(level):
     """A file system on the array, and on it the swap: a program whose memory is there for the most part, files that are written meanwhile,
     more than may be dirty, and a member that is lost. Rebuilt is afterwards, as in swap_on_array()."""
@@ -209,16 +225,7 @@ def swap_beside_files(level):
             expect("pages that are not as they were written", [], wrong[:5])
     finally:
         kernel.sh("umount", "/tmp/fs")
-    status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
-    if status:
-        raise Failed(f"fsck: expected no fault, it ended with {status}:\n{text}")
-    kernel.sh("mount", "-o", "ro", array.path, "/tmp/fs")
-    try:
-        for number, value in sums.items():
-            with open(f"/tmp/fs/{number}", "rb") as file:
-                expect(f"file {number} as it was written", True, hashlib.sha256(file.read()).digest() == value)
-    finally:
-        kernel.sh("umount", "/tmp/fs")
+    expect_files(array, sums)
     array.remove(lost)
     array.add(spare)
     array.wait_rebuilt()
@@ -386,18 +393,7 @@ def dirty_pages(level):
             hog.close()
     finally:
         kernel.sh("umount", "/tmp/fs")
-    status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
-    if status:
-        raise Failed(f"fsck: expected no fault, it ended with {status}:\n{text}")
-    kernel.sh("mount", "-o", "ro", array.path, "/tmp/fs")
-    try:
-        for number, value in sums.items():
-            with open(f"/tmp/fs/{number}", "rb") as file:
-                if hashlib.sha256(file.read()).digest() != value:
-                    raise Failed(f"file {number}: expected what was written, came something else")
-        note(f"ok: {len(sums)} files of 4 MiB as they were written")
-    finally:
-        kernel.sh("umount", "/tmp/fs")
+    expect_files(array, sums)
     array.expect_clean()
 
 
