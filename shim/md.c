@@ -360,6 +360,39 @@ int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors)
 	return mddev->bitmap_ops->resize(mddev, sectors, 0);
 }
 
+/* The superblock */
+
+/*
+ * As md_allow_write(), up to where that waits: it marks the array active, where it was not, and says whether the
+ * superblock is to be written for it, or for a member that has failed, or for a resync that has ended. What is asked
+ * for at any time can be done by nobody while the caller holds reconfig_mutex, so waiting for it may never end.
+ */
+bool raid456_mark_active(struct mddev *mddev)
+{
+	bool was_clean;
+
+	if (!mddev->pers || !md_is_rdwr(mddev))
+		return false;
+	if (mddev->external) {
+		/* Who writes such metadata answers without the mutex. */
+		md_allow_write(mddev);
+		return false;
+	}
+	spin_lock(&mddev->lock);
+	was_clean = mddev->in_sync;
+	if (was_clean) {
+		/* In this order: who finds the array active waits while the flag is set. */
+		set_mask_bits(&mddev->sb_flags, 0, BIT(MD_SB_CHANGE_CLEAN) | BIT(MD_SB_CHANGE_PENDING));
+		WRITE_ONCE(mddev->in_sync, 0);
+		if (mddev->safemode_delay && !mddev->safemode)
+			mddev->safemode = 1;
+	}
+	spin_unlock(&mddev->lock);
+	if (was_clean)
+		sysfs_notify_dirent_safe(mddev->sysfs_state);
+	return test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags);
+}
+
 /* Queue limits */
 
 /*

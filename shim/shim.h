@@ -78,6 +78,7 @@ bool raid456_bitmap_is_whole(struct mddev *mddev);
 void raid456_bitmap_all_synced(struct mddev *mddev);
 const void *raid456_classic_bitmap(struct mddev *mddev, unsigned int *shift);
 int raid456_bitmap_resize(struct mddev *mddev, sector_t sectors);
+bool raid456_mark_active(struct mddev *mddev);
 
 struct md_rdev *raid456_rdev_get(struct md_rdev **slot);
 void raid456_rdev_hold(struct md_rdev *rdev);

@@ -507,9 +507,14 @@ impl<'a> Locked<'a> {
     }
 
     /// Makes the array active, so that allocations may write to it without waiting for the superblock. Sleeps.
+    ///
+    /// Who writes waits for the superblock, too, if a member failed or a resync ended just now, and only who holds the mutex can have
+    /// it written; so it is, until nobody waits. `md_allow_write` would wait for that with the mutex held, for ever.
     pub(crate) fn allow_write(&self) {
         // SAFETY: The array is valid, and the mutex is held as the function requires.
-        unsafe { bindings::md_allow_write(self.as_ptr()) }
+        while unsafe { bindings::raid456_mark_active(self.as_ptr()) } {
+            self.update_sb();
+        }
     }
 
     /// Writes the superblock. Sleeps.

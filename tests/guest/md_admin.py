@@ -265,6 +265,28 @@ def cleanup():
     remove_all()
 
 
+def stored_as_syncs_end():
+    """Settings are stored as syncs end, in an array that has just become clean: who stores holds the lock without which nobody
+    records that a sync has ended, so he must not wait for the record. (The C module does, in md_allow_write(), and hangs.)"""
+    array = Array.create(rams(4), size=1)
+    enough = threading.Event()
+
+    def checks():
+        while not enough.is_set():
+            array.try_set("sync_action", "check")
+
+    syncs = threading.Thread(target=checks, daemon=True)
+    syncs.start()
+    for count in range(200):
+        array.try_set("array_state", "clean")
+        setting, value = (("stripe_cache_size", 256 + count), ("group_thread_cnt", count // 2 % 3))[count % 2]
+        within(30, lambda to=setting, what=value: (array.set(to, what), True))
+    enough.set()
+    syncs.join()
+    array.wait_idle()
+    array.expect_clean()
+
+
 if __name__ == "__main__":
     run([
         ("raid5: read-auto", lambda: read_auto(5)),
@@ -278,4 +300,5 @@ if __name__ == "__main__":
         ("sectors of 512 bytes and 4 KiB", mixed_sectors),
         ("arrays upon arrays", upon_arrays),
         ("a bitmap with other chunks", other_chunks),
+        ("settings are stored as syncs end", stored_as_syncs_end),
     ], cleanup=cleanup)
