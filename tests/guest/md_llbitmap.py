@@ -221,9 +221,12 @@ def readd():
     data = [pattern(("stripe", bit), stripe) for bit in range(12)]
     content = lambda bit, number=0: data[bit][number * 4096:] + data[bit][:number * 4096]
     with Disk(array.path) as disk:
-        # One at a time: two at once have their neighbours' states changed with theirs.
+        # One at a time, and synced no sooner than its state is on the members: two changes at once have their neighbours' states
+        # changed with theirs.
         for bit in (2, 3, 5):
+            array.set("sync_action", "frozen")
             disk.write(bit * stripe, content(bit))
+            array.set("sync_action", "idle")
             settle(array)
             all_clean(array)
         expect("states that are clean", 3, counts(array)["clean"])
