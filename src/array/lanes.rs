@@ -100,7 +100,7 @@ impl Lanes {
 
     /// Sees that `count` lanes are in use, at most one for each CPU; for 0 as many, up to eight. Sleeps.
     ///
-    /// Only one caller at a time: the array's configuration is locked.
+    /// Only one caller at a time: `Array::changing` is held, or the array is not running yet.
     ///
     /// # Errors
     ///

@@ -92,7 +92,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::seq_print;
-use kernel::sync::{Arc, SetOnce};
+use kernel::sync::{Arc, Mutex, SetOnce};
 
 /// A running array.
 #[pin_data]
@@ -105,6 +105,9 @@ pub(crate) struct Array {
     slots: Slots,
     engine: &'static dyn Engine,
     settings: Settings,
+    /// Whether the array is being stopped. Held while somebody gets or gives back what takes memory; see [`settings`].
+    #[pin]
+    changing: Mutex<bool>,
     counters: Counters,
     lanes: Arc<Lanes>,
     #[pin]
@@ -173,6 +176,8 @@ impl Personality for Array {
     fn free(array: Arc<Gate<Self>>, locked: &Locked<'_>) {
         // What is still under way are blocks that are rewritten for nobody; nobody records failures of that any more.
         array.closing.store(true, Ordering::Relaxed);
+        // Threads that are started from now on would not be stopped.
+        *array.changing.lock() = true;
         sync::quiesce(&array, Some(locked));
         array.stop_shrinking();
         array.offload.stop(locked);
@@ -283,7 +288,7 @@ impl Personality for Array {
     }
 
     fn set_cache_size(&self, locked: &Locked<'_>, size: i32) -> Result {
-        self.resize_cache(locked, u32::try_from(size).map_err(|_| EINVAL)?)
+        self.resize_cache(u32::try_from(size).map_err(|_| EINVAL)?, &locked.setup())
     }
 
     fn cache_strips(&self) -> (i32, i32) {

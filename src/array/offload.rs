@@ -300,9 +300,9 @@ impl Offload {
         })
     }
 
-    /// Sets the mode. Sleeps.
+    /// Sets the mode; then the period is to be set. Sleeps.
     ///
-    /// Only one caller at a time: the array's configuration is locked.
+    /// Only one caller at a time: `Array::changing` is held, or the array is not running yet.
     ///
     /// # Errors
     ///
@@ -312,7 +312,7 @@ impl Offload {
         mode: Mode,
         slab: &Arc<Slab>,
         mddev: &Handle,
-        locked: &Locked<'_>,
+        setup: &Setup,
     ) -> Result {
         if mode != Mode::Cpu && !channel::is_supported() {
             return Err(NO_ENGINES);
@@ -322,13 +322,12 @@ impl Offload {
         }
         self.record().forget();
         if mode != Mode::Cpu {
-            self.prepare(slab, mddev, &locked.setup())?;
+            self.prepare(slab, mddev, setup)?;
         }
         if mode == Mode::Auto {
-            self.measure(&locked.setup());
+            self.measure(setup);
         }
         self.mode.store(mode as u32, Ordering::Relaxed);
-        self.set_period(locked);
         Ok(())
     }
 
@@ -381,7 +380,7 @@ impl Offload {
     }
 
     /// Has jobs looked at as often as they may be late.
-    fn set_period(&self, locked: &Locked<'_>) {
+    pub(super) fn set_period(&self, locked: &Locked<'_>) {
         if let Some(watch) = self.watch.as_ref() {
             let often = self.late().clamp(40, 4000) / 4;
             watch.set_period(locked, self.is_on().then_some(often));

@@ -8,7 +8,6 @@ use super::offload::{Mode, MOST_LATE};
 use super::table::{Reclaimed, MAX_SPANS};
 use super::Array;
 use crate::md::limits;
-use crate::md::mddev::Locked;
 use crate::md::sysfs::{Attribute, Store, Suspended, Text};
 use crate::md_attributes;
 use crate::mem::Setup;
@@ -169,10 +168,13 @@ struct StripeCacheSize;
 impl Attribute for StripeCacheSize {
     type Of = Array;
     const NAME: &'static CStr = c"stripe_cache_size";
-    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
-        let size = u32::try_from(number(text)?).map_err(|_| EINVAL)?;
-        array.resize_cache(locked, size)
-    });
+    const STORE: Store<Array> = Store::Unlocked(
+        |array, setup, text| {
+            let size = u32::try_from(number(text)?).map_err(|_| EINVAL)?;
+            array.resize_cache(size, setup)
+        },
+        |_, _| {},
+    );
 
     fn check(text: &str) -> Result {
         number(text).map(drop)
@@ -231,16 +233,18 @@ struct GroupThreadCnt;
 impl Attribute for GroupThreadCnt {
     type Of = Array;
     const NAME: &'static CStr = c"group_thread_cnt";
-    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
-        let count = small_number(text)?;
-        // Starting a thread takes memory, for which pages may have to be written to this very array.
-        locked.allow_write();
-        array
-            .lanes
-            .set_count(count, array.table.slab(), &array.mddev, &locked.setup())?;
-        array.settings.threads.store(count, Ordering::Relaxed);
-        Ok(())
-    });
+    const STORE: Store<Array> = Store::Unlocked(
+        |array, setup, text| {
+            let count = small_number(text)?;
+            array.change(|| {
+                let slab = array.table.slab();
+                array.lanes.set_count(count, slab, &array.mddev, setup)?;
+                array.settings.threads.store(count, Ordering::Relaxed);
+                Ok(())
+            })
+        },
+        |_, _| {},
+    );
 
     fn check(text: &str) -> Result {
         if small_number(text)? > MAX_THREADS {
@@ -363,12 +367,13 @@ struct OffloadMode;
 impl Attribute for OffloadMode {
     type Of = Array;
     const NAME: &'static CStr = c"offload";
-    const STORE: Store<Array> = Store::Locked(|array, locked, text| {
-        // Memory for the engines' pages may have to come from pages that are written to this very array.
-        locked.allow_write();
-        let (mode, slab) = (Mode::from_name(text)?, array.table.slab());
-        array.offload.set_mode(mode, slab, &array.mddev, locked)
-    });
+    const STORE: Store<Array> = Store::Unlocked(
+        |array, setup, text| {
+            let (mode, slab) = (Mode::from_name(text)?, array.table.slab());
+            array.change(|| array.offload.set_mode(mode, slab, &array.mddev, setup))
+        },
+        |array, locked| array.offload.set_period(locked),
+    );
 
     fn check(text: &str) -> Result {
         Mode::from_name(text).map(drop)
@@ -476,21 +481,37 @@ impl Attribute for PplWriteHint {
 }
 
 impl Array {
+    /// Calls `act`, which gets or gives back what takes memory, while nobody else does, and the array is not stopped. Sleeps.
+    ///
+    /// Lock order: `reconfig_mutex`, then `changing`. Who waits for memory holds only the latter.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the array has been stopped. What `act` says.
+    fn change(&self, act: impl FnOnce() -> Result) -> Result {
+        let stopped = self.changing.lock();
+        if *stopped {
+            return Err(ENODEV);
+        }
+        act()
+    }
+
     /// Changes how many strips may have their blocks in memory. Sleeps.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: too few or too many. `ENOMEM`: there is no memory; the size stays what it was, or what it could be made.
-    pub(super) fn resize_cache(&self, locked: &Locked<'_>, size: u32) -> Result {
+    /// `EINVAL`: too few or too many. `ENOMEM`: there is no memory; the size stays what it was, or what it could be made. As for
+    /// [`Self::change`].
+    pub(super) fn resize_cache(&self, size: u32, setup: &Setup) -> Result {
         if !(MIN_STRIPS..=MAX_SPANS).contains(&size) {
             return Err(EINVAL);
         }
-        // Allocating may write pages to this very array, which must not wait for its superblock then.
-        locked.allow_write();
-        let result = self.allot_cache(size, &locked.setup());
-        // Kits that are there now may be waited for, and some that were there have gone.
-        self.see_to_waiting();
-        result
+        self.change(|| {
+            let result = self.allot_cache(size, setup);
+            // Kits that are there now may be waited for, and some that were there have gone.
+            self.see_to_waiting();
+            result
+        })
     }
 
     /// Sees that there are span objects and kits for `size` strips. Sleeps.

@@ -39,6 +39,7 @@ use crate::sync::gate::Gate;
 use crate::{md_crit, md_info, md_notice, md_warn};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64};
+use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SetOnce};
 use kernel::time::msecs_to_jiffies;
@@ -261,6 +262,7 @@ fn allocate(
         slots,
         engine: engine::selected(),
         settings: Settings::new(),
+        changing <- new_mutex!(false, "raid456 settings"),
         counters: Counters::new(setup)?,
         lanes: Arc::new(Lanes::new(cpus, setup)?, setup.flags())?,
         offload <- Offload::new(members),
@@ -347,7 +349,11 @@ fn offload(array: &Gate<Array>, mddev: &Locked<'_>) {
     };
     let set = |mode| {
         let slab = array.table.slab();
-        array.offload.set_mode(mode, slab, &array.mddev, mddev)
+        let set = array
+            .offload
+            .set_mode(mode, slab, &array.mddev, &mddev.setup());
+        array.offload.set_period(mddev);
+        set
     };
     match set(mode) {
         Ok(()) => {}

@@ -63,8 +63,8 @@ pub(crate) trait Personality: Send + Sync + Sized + 'static {
     /// What the one who starts the array gets.
     fn run(mddev: Handle, starting: &Starting<'_>) -> Result<Arc<Gate<Self>>>;
 
-    /// Stops what runs for the array. No request is under way, and its thread has ended; afterwards `array` must be the
-    /// last reference. Locked.
+    /// Stops what runs for the array. No request is under way, and its thread has ended; afterwards only who stores an attribute
+    /// without a lock may have another reference. Locked.
     fn free(array: Arc<Gate<Self>>, locked: &Locked<'_>);
 
     /// The work of the array's own thread, which is woken by `Mddev::wake_thread`.
@@ -624,7 +624,7 @@ impl<P: Personality> Driver<P> {
         // md core holds no lock here, so the array may be about to go.
         from_result(|| {
             sysfs::suspended(mddev, |suspended| {
-                sysfs::with_locked::<P>(suspended.locked(), |array| {
+                sysfs::with_locked::<P, _>(suspended.locked(), |array| {
                     P::set_consistency_policy(array, suspended, policy)
                 })
             })

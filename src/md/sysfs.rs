@@ -2,7 +2,8 @@
 
 //! Attributes of an array in sysfs, beside those of md core.
 //!
-//! Reading one holds `mddev->lock`, writing one `reconfig_mutex`; under either, an array that is found is not freed. An
+//! Reading one holds `mddev->lock`, writing one `reconfig_mutex`, at least while the array is looked for; under either, an array that
+//! is found is not freed. An
 //! array whose level has changed to one that we do not run has no attributes of ours any more, even if the files are
 //! still there.
 
@@ -10,10 +11,12 @@ use super::mddev::{Locked, Mddev};
 use super::personality::{Personality, Running};
 use super::private::{self, Private};
 use crate::bindings;
+use crate::mem::Setup;
 use core::fmt;
 use core::marker::PhantomData;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// The proof that an array takes no requests, and that `reconfig_mutex` is held. Not what a driver may wait for memory by: that may
 /// come free by a write to this very array.
@@ -55,6 +58,13 @@ pub(crate) enum Store<P> {
     No,
     /// With `reconfig_mutex` held.
     Locked(fn(Running<'_, P>, &Locked<'_>, &str) -> Result),
+    /// Without any lock, for what waits for memory: that may come free by a write to this very array, which waits where others stop
+    /// requests, or want the superblock written, and wait for `reconfig_mutex` themselves. The array may be stopped meanwhile: the
+    /// function has to look. What needs the mutex is done by the second one, if the array is still there.
+    Unlocked(
+        fn(Running<'_, P>, &Setup, &str) -> Result,
+        fn(Running<'_, P>, &Locked<'_>),
+    ),
     /// With `reconfig_mutex` held, and while the array takes no requests.
     Suspended(fn(Running<'_, P>, &Suspended<'_>, &str) -> Result),
 }
@@ -250,10 +260,26 @@ unsafe extern "C" fn store<A: Attribute>(
         match A::STORE {
             Store::No => return Err(EIO),
             Store::Locked(store) => locked(mddev, |locked| {
-                with_locked::<A::Of>(locked, |array| store(array, locked, text))
+                with_locked::<A::Of, _>(locked, |array| store(array, locked, text))
             })?,
+            Store::Unlocked(store, settle) => {
+                let array = locked(mddev, |locked| {
+                    with_locked::<A::Of, _>(locked, |array| Ok(Arc::from(array)))
+                })?;
+                // SAFETY: No lock is held, and no request is this task's.
+                store(array.as_arc_borrow(), &unsafe { Setup::assume() }, text)?;
+                // Who frees the array waits for this.
+                drop(array);
+                // If it is gone, or a signal came, nothing is lost but how soon something is looked at.
+                let _ = locked(mddev, |locked| {
+                    with_locked::<A::Of, _>(locked, |array| {
+                        settle(array, locked);
+                        Ok(())
+                    })
+                });
+            }
             Store::Suspended(store) => suspended(mddev, |suspended| {
-                with_locked::<A::Of>(suspended.locked(), |array| store(array, suspended, text))
+                with_locked::<A::Of, _>(suspended.locked(), |array| store(array, suspended, text))
             })?,
         }
         isize::try_from(len).map_err(|_| EINVAL)
@@ -261,7 +287,7 @@ unsafe extern "C" fn store<A: Attribute>(
 }
 
 /// Calls `act` with `reconfig_mutex` held. Sleeps, interruptibly.
-fn locked(mddev: &Mddev, act: impl FnOnce(&Locked<'_>) -> Result) -> Result {
+fn locked<T>(mddev: &Mddev, act: impl FnOnce(&Locked<'_>) -> Result<T>) -> Result<T> {
     // SAFETY: The array is valid.
     to_result(unsafe { bindings::raid456_mddev_lock(mddev.as_ptr()) })?;
     // SAFETY: The mutex was just taken.
@@ -285,10 +311,10 @@ pub(super) fn suspended(mddev: &Mddev, act: impl FnOnce(&Suspended<'_>) -> Resul
 }
 
 /// Calls `act` with the array, if it is there.
-pub(super) fn with_locked<P: Personality>(
+pub(super) fn with_locked<P: Personality, T>(
     mddev: &Locked<'_>,
-    act: impl FnOnce(Running<'_, P>) -> Result,
-) -> Result {
+    act: impl FnOnce(Running<'_, P>) -> Result<T>,
+) -> Result<T> {
     // SAFETY: The mutex is held.
     let private = unsafe { private::of(mddev) }.ok_or(ENODEV)?;
     // SAFETY: The private data is valid while the mutex is held.

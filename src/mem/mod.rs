@@ -107,8 +107,8 @@ impl Ask for NoWait {
     }
 }
 
-/// May block and start I/O: the module is being loaded, or an array is set up or changed with its `reconfig_mutex` held. Not
-/// while I/O to it is stopped, for that could be waited for.
+/// May block and start I/O: the module is being loaded, or an array is set up with its `reconfig_mutex` held, or changed without it.
+/// Not while I/O to it is stopped, for that could be waited for.
 #[derive(Debug)]
 pub(crate) struct Setup(PhantomData<*mut ()>);
 

@@ -266,8 +266,8 @@ def cleanup():
 
 
 def stored_as_syncs_end():
-    """Settings are stored as syncs end, in an array that has just become clean: who stores holds the lock without which nobody
-    records that a sync has ended, so he must not wait for the record. (The C module does, in md_allow_write(), and hangs.)"""
+    """Settings are stored as syncs end, in an array that has just become clean: who holds the lock without which nobody
+    records that a sync has ended must not wait for the record. (The C module does, in md_allow_write(), and hangs.)"""
     array = Array.create(rams(4), size=1)
     enough = threading.Event()
 

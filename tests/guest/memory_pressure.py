@@ -160,6 +160,45 @@ def swap_on_array(level):
     array.expect_clean()
 
 
+def settings_while_swapping(level):
+    """A program whose memory is on the array for the most part, and an administrator who changes settings that take memory, as syncs
+    end: memory comes free by writes to this very array, and those wait for the superblock, which nobody can write while another one
+    holds md's lock. (The C module's settings hold it: all wait for ever.)"""
+    if kernel.driver() != "rust":
+        raise Skipped("it may hang under the C module")
+    array, _ = create(level, 18)
+    ended, outcomes = threading.Event(), []
+
+    def checks():
+        while not ended.is_set():
+            array.try_set("sync_action", "check")
+            time.sleep(0.01)
+
+    def settings():
+        turn = 0
+        while not ended.is_set():
+            turn += 1
+            array.try_set("array_state", "clean")
+            outcomes.append(array.try_set("stripe_cache_size", 32 if turn % 2 else 600))
+            outcomes.append(array.try_set("group_thread_cnt", turn % 3))
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (checks, settings)]
+    with swapping(array.path, array.size()) as memory:
+        for thread in threads:
+            thread.start()
+        within(120, lambda: (memory.write(midway=lambda: None), True))
+        wrong = within(120, lambda: [memory.wrong()])[0]
+        ended.set()
+        for thread in threads:
+            thread.join(60)
+        expect("who checks and who changes settings has ended", [False, False], [thread.is_alive() for thread in threads])
+        expect("pages that are not as they were written", [], wrong[:5])
+    note(f"{len(outcomes)} settings were stored, {sum(map(bool, outcomes))} of them refused: {sorted(set(outcomes))}")
+    expect("refused for another reason than that there is no memory", set(), set(outcomes) - {"", "ENOMEM"})
+    array.wait_idle()
+    array.expect_clean()
+
+
 def expect_files(array, sums):
     """Ends the case unless fsck finds nothing wrong on an array, and each file is as it was written. sums: {its number: digest}."""
     status, text = kernel.sh("fsck.ext4", "-f", "-n", array.path, check=False)
@@ -417,6 +456,7 @@ if __name__ == "__main__":
         ("the thread that records failures looks for no memory, and lanes work meanwhile, raid5", lambda: marked_while_recording(5)),
         ("swap on raid6", lambda: swap_on_array(6)),
         ("swap beside files, raid5", lambda: swap_beside_files(5)),
+        ("settings change, with swap on raid5", lambda: settings_while_swapping(5)),
         ("lanes work while the bitmap is written, raid5", lambda: bitmap_waits(5)),
         ("dirty pages, raid5", lambda: dirty_pages(5)),
         ("dirty pages, raid6", lambda: dirty_pages(6)),
