@@ -102,11 +102,7 @@ impl Array {
         let synced = rdev.recovery_offset();
         let slot = usize::try_from(rdev.raid_disk()).ok();
         let retry = slot.and_then(|slot| self.retries.get(slot));
-        if retry.is_some_and(|retry| retry.is_whole(address(rdev))) {
-            MAX_SECTOR
-        } else {
-            synced
-        }
+        synced.max(retry.map_or(0, |retry| retry.held_to(address(rdev))))
     }
 
     /// The strips of the span at `sector` that a device can be written at.

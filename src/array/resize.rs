@@ -48,7 +48,7 @@ impl Array {
             self.trusted.fetch_min(old, Ordering::Relaxed);
             // Nor has a replacement that holds all but its bad blocks got what its member has there.
             for retry in self.retries.iter() {
-                retry.forget_whole();
+                retry.keep_to(old);
             }
             // The bitmap may have lowered it further, to where its chunk begins.
             locked.set_resync_offset(locked.resync_offset().min(old));

@@ -60,6 +60,8 @@ pub(crate) struct Retry {
     sum: AtomicU64,
     /// The device of the slot that has got everything, and gets some of that again: its address, which is only compared. 0: there is none.
     whole: AtomicUsize,
+    /// Below which sector it has. Behind that is what is new since then.
+    end: AtomicU64,
 }
 
 impl Retry {
@@ -69,32 +71,43 @@ impl Retry {
             rounds: AtomicU32::new(0),
             sum: AtomicU64::new(0),
             whole: AtomicUsize::new(0),
+            end: AtomicU64::new(0),
         }
     }
 
     /// A device is put into the slot: whatever was at its address before, it has no more than it says itself. Before it is seen there.
     pub(crate) fn comes(&self, device: usize) {
         if self.whole.load(Ordering::Relaxed) == device {
-            self.forget_whole();
+            self.whole.store(0, Ordering::Relaxed);
         }
     }
 
     /// A device of the slot that has got everything is to count as one that lacks something. Before it does.
     pub(crate) fn keep_whole(&self, device: usize) {
         self.whole.store(device, Ordering::Relaxed);
+        // Release: whoever finds this finds whose it is. The one before may have had less.
+        self.end.store(u64::MAX, Ordering::Release);
         // Whoever sees that it lacks something sees this as well.
         fence(Ordering::Release);
     }
 
-    /// No device of the slot has more than it says: there is something new, of which none has got anything.
-    pub(crate) fn forget_whole(&self) {
-        self.whole.store(0, Ordering::Relaxed);
+    /// From `end` on there is something new: no device of the slot has more there than it says.
+    pub(crate) fn keep_to(&self, end: u64) {
+        // Only one changes this at a time.
+        let before = self.end.load(Ordering::Relaxed);
+        self.end.store(before.min(end), Ordering::Relaxed);
     }
 
-    /// Whether a device that is in the slot has all but its bad blocks, whatever it says. For whoever has seen what that is. Any context.
-    pub(crate) fn is_whole(&self, device: usize) -> bool {
+    /// Below which sector a device that is in the slot has all but its bad blocks, whatever it says: `u64::MAX` if everywhere, 0 if it has no
+    /// more than it says. For whoever has seen what that is. Any context.
+    pub(crate) fn held_to(&self, device: usize) -> u64 {
         fence(Ordering::Acquire);
-        self.whole.load(Ordering::Relaxed) == device
+        let end = self.end.load(Ordering::Acquire);
+        if self.whole.load(Ordering::Relaxed) == device {
+            end
+        } else {
+            0
+        }
     }
 
     /// Another device is to replace the member. The member may be one that is whole.
@@ -165,18 +178,34 @@ mod tests {
     #[test]
     fn who_has_got_everything_is_remembered_until_the_address_is_used_again() {
         let retry = Retry::new();
-        assert!(!retry.is_whole(80));
+        assert_eq!(retry.held_to(80), 0);
         retry.keep_whole(80);
-        assert!(retry.is_whole(80) && !retry.is_whole(96));
+        assert_eq!((retry.held_to(80), retry.held_to(96)), (u64::MAX, 0));
         // It is the member, and another one is to replace it.
         retry.forget();
         retry.comes(96);
-        assert!(retry.is_whole(80));
+        assert_eq!(retry.held_to(80), u64::MAX);
         retry.comes(80);
-        assert!(!retry.is_whole(80));
+        assert_eq!(retry.held_to(80), 0);
+    }
+
+    #[test]
+    fn of_what_is_new_nobody_has_anything_until_it_has_got_everything_again() {
+        let retry = Retry::new();
+        retry.keep_to(4096);
         retry.keep_whole(80);
-        retry.forget_whole();
-        assert!(!retry.is_whole(80));
+        assert_eq!(retry.held_to(80), u64::MAX);
+        retry.keep_to(2048);
+        // It was made smaller, and larger again.
+        retry.keep_to(1024);
+        retry.keep_to(4096);
+        assert_eq!((retry.held_to(80), retry.held_to(96)), (1024, 0));
+        retry.keep_whole(80);
+        assert_eq!(retry.held_to(80), u64::MAX);
+        retry.keep_to(2048);
+        // What another one has is its own.
+        retry.keep_whole(96);
+        assert_eq!((retry.held_to(80), retry.held_to(96)), (0, u64::MAX));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml disks=8 disk-size=16 timeout=500
+# guest: kernels=uml disks=8 disk-size=16 timeout=700
 """Members are replaced while they still work (mdadm --replace): the new device gets what the old one holds, or what the
 others make up for; writes go to both; at the end the new one is the member. Either may fail on the way, and the array may be
 stopped, or lose its power. No member is ever missing meanwhile."""
@@ -50,9 +50,51 @@ def wait_copied(array, new, kib):
     wait_for(f"{kib} KiB copied to {new}", copied, 20)
 
 
+def copy_almost_all(array, old, new):
+    """Has `new` replace `old`, and pause shortly before the end."""
+    copied = array.data_size() // 1024 - 128
+    stops_at(array, copied)
+    begin(array, old, new)
+    wait_copied(array, new, copied)
+    expect("bad blocks of the new member", "", array.member(new, "bad_blocks"))
+
+
 def go_on(array):
     """Lets the sync go to its end."""
     array.set("sync_max", "max")
+
+
+def go_on_to_other_round(array):
+    """Lets the sync go to its end, and waits for the round that follows, which is slow: it is not to come to what lies some MiB behind its
+    beginning before all has been looked at. Returns the log of that."""
+    log = kernel.Log()
+    array.set("sync_speed_min", 50)
+    array.set("sync_speed_max", 100)
+    go_on(array)
+    wait_for("another round", lambda: "it is written again from sector" in log.text() and array.action() == "recover", 60)
+    return log
+
+
+def full_speed(array):
+    """Ends the slowness."""
+    for limit in ("sync_speed_min", "sync_speed_max"):
+        array.set(limit, "system")
+
+
+def row_with_data(geometry, slots, low):
+    """A row, in a stripe from number `low` on, in which these slots hold data."""
+    stripe = next(stripe for stripe in range(low, low + 20) if set(slots) <= set(geometry.row(stripe).data))
+    return stripe * geometry.chunk + 40
+
+
+def bad_block(array, path, row):
+    """A member's block of a row as the list of its bad blocks has it."""
+    return f"{array.data_offset(path) // SECTOR + row} 8"
+
+
+def know_bad(array, path, row):
+    """Has a member's block of a row be known to be bad."""
+    array.set(f"dev-{name_of(path)}/bad_blocks", bad_block(array, path, row))
 
 
 def finish(array, *pairs, missing=0):
@@ -328,55 +370,85 @@ def too_much_lost(level):
     settle(array, shadow)
 
 
+def has_a_block_alone(array, old, new, others):
+    """Almost all is copied to the replacement, which alone has a block: its member never got it, and the others have lost since what it was
+    computed from. It lacks another one before that. Returns the row that it alone has."""
+    geometry = array.geometry()
+    lacks, has = (row_with_data(geometry, (0, 1), low) for low in (1, 40))
+    # So that it is not mended there when the new one gets it.
+    array.set(f"dev-{name_of(old)}/state", "write_error")
+    know_bad(array, old, has)
+    copy_almost_all(array, old, new)
+    know_bad(array, new, lacks)
+    for path in others:
+        know_bad(array, path, has)
+    return has
+
+
 def whole_but_for_a_block(level, fails):
-    """The replacement alone has a block: its member never got it, and the others have lost since what it was computed from. It lacks
-    another one before that, and gets another round for it: in that, if the member `fails` too, and after it, it still has the first."""
+    """The replacement gets another round for a block that it lacks, while it alone has another one: in that, if the member `fails` too, and
+    after it, it still has that."""
     if kernel.driver() == "c":
         raise Skipped("the C module knows no other round")
     disks = rams(5)
     array, shadow = filled(disks, level=level)
     (new,), old, others = rams(1, 5), disks[1], disks[0:1] if level == 5 else disks[0:3:2]
-    geometry = array.geometry()
-    fits = lambda stripe: {0, 1} <= set(geometry.row(stripe).data)
-    lacks, has = (next(stripe for stripe in range(low, low + 20) if fits(stripe)) * geometry.chunk + 40 for low in (1, 40))
-    record = lambda path, row: array.set(f"dev-{name_of(path)}/bad_blocks", f"{array.data_offset(path) // SECTOR + row} 8")
-    # So that it is not mended there when the new one gets it.
-    array.set(f"dev-{name_of(old)}/state", "write_error")
-    record(old, has)
-    # Almost all of a member.
-    copied = array.data_size() // 1024 - 128
-    stops_at(array, copied)
-    begin(array, old, new)
-    wait_copied(array, new, copied)
-    expect("bad blocks of the new member", "", array.member(new, "bad_blocks"))
-    record(new, lacks)
-    for path in others:
-        record(path, has)
+    has = has_a_block_alone(array, old, new, others)
     known = [array.member(path, "bad_blocks") for path in others]
-    log = kernel.Log()
+    at = array.geometry().array_sector(1, has) * SECTOR
     if fails:
-        # The other round is not to come to that block, 2.5 MiB behind its beginning, before all has been looked at.
-        array.set("sync_speed_min", 50)
-        array.set("sync_speed_max", 100)
-    go_on(array)
-    at = geometry.array_sector(1, has) * SECTOR
-    if fails:
-        wait_for("another round", lambda: "it is written again from sector" in log.text() and array.action() == "recover", 60)
+        log = go_on_to_other_round(array)
         shadow.verify("the block that the new one alone has", at, 4096)
         array.fail(old)
         shadow.verify("the same, without the old one", at, 4096)
         expect("bad blocks of the others, which the other round has not come to", known,
                [array.member(path, "bad_blocks") for path in others])
-        for limit in ("sync_speed_min", "sync_speed_max"):
-            array.set(limit, "system")
+        full_speed(array)
         array.wait_rebuilt()
         array.remove(old)
         array.members.remove(old)
     else:
+        log = kernel.Log()
+        go_on(array)
         finish(array, (old, new))
     expect_match("the log", rf"{name_of(new)} cannot be read in 1 places where {name_of(old)} can", log.text())
     expect("bad blocks of the new member in the end", "", array.member(new, "bad_blocks"))
     shadow.verify("the block that the new one alone had", at, 4096)
+    settle(array, shadow)
+
+
+def whole_and_larger(level):
+    """The array grows in that other round: the replacement still has the block that it alone has, and has nothing of what is new before it was
+    copied. Members differ there as they happen to, and what the member has is what is read."""
+    if kernel.driver() == "c":
+        raise Skipped("the C module knows no other round")
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    (new,), old, others = rams(1, 5), disks[1], disks[0:1] if level == 5 else disks[0:3:2]
+    has = has_a_block_alone(array, old, new, others)
+    geometry, end = array.geometry(), array.data_size()
+    for path in (old, new):
+        with Disk(path) as disk:
+            disk.write(array.data_offset(path) + end, pattern(path, 2 << 20))
+    go_on_to_other_round(array)
+    array.set("sync_action", "frozen")
+    array.set("component_size", (end >> 10) + 2048)
+    shadow.verify("the block that the new one alone has, of a larger array", geometry.array_sector(1, has) * SECTOR, 4096)
+    row = row_with_data(geometry, (1,), end // SECTOR // geometry.chunk)
+    with Disk(old) as member, Disk(array.path) as disk:
+        held = member.read(array.data_offset(old) + row * SECTOR, 4096)
+        came = disk.read(geometry.array_sector(1, row) * SECTOR, 4096)
+    expect("what is new is read from the old member", held[:16].hex(), came[:16].hex())
+    full_speed(array)
+    array.set("sync_action", "idle")
+    finish(array, (old, new))
+    array.expect_clean()
+    array.expect_parity()
+    expect("bad blocks of the new member in the end", "", array.member(new, "bad_blocks"))
+    shadow.verify("what there was before")
+    shadow.close()
+    shadow = Shadow(array.path)
+    shadow.fill(seed=2)
     settle(array, shadow)
 
 
@@ -688,6 +760,7 @@ def cases():
             (f"the replacement is known not to be readable there, {name}", lambda level=level: only_the_old_one_has_it(level, True)),
             (f"the replacement alone has a block, and lacks another one, {name}", lambda level=level: whole_but_for_a_block(level, False)),
             (f"the same, and the old member fails, {name}", lambda level=level: whole_but_for_a_block(level, True)),
+            (f"the same, and the array grows, {name}", lambda level=level: whole_and_larger(level)),
             (f"too many others have lost their blocks of a row, {name}", lambda level=level: too_much_lost(level)),
             (f"stopped half way, {name}", lambda level=level: interrupted(level)),
             (f"the power fails half way, {name}", lambda level=level: power_cut(level)),

@@ -212,7 +212,9 @@ impl Sim {
     /// Below which sector a device of a slot that is not in sync holds everything but its bad blocks.
     pub(crate) fn synced_to(&self, device: usize) -> u32 {
         let slot = self.slot_of(device);
-        if slot.is_some_and(|slot| self.md.retries[slot].is_whole(device_address(device))) {
+        let held_to = |slot: usize| self.md.retries[slot].held_to(device_address(device));
+        // The simulated arrays do not grow.
+        if slot.map_or(0, held_to) == u64::MAX {
             ALL
         } else {
             self.devices[device].recovery_offset
