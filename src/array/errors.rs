@@ -10,7 +10,7 @@
 //! flushed.
 
 use super::blocked::{hold_back, Noted};
-use super::members::{count_degraded, count_without};
+use super::members::count_degraded;
 use super::Array;
 use crate::block::reserve::FailedFlushes;
 use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
@@ -56,10 +56,13 @@ impl Array {
             "md/raid:{}: Disk failure on {rdev}, disabling device.\n",
             mddev.name()
         );
+        let relied_on;
         let degraded;
         let failed;
         {
             let _guard = self.device.lock();
+            // First: no superblock that tells of the failure is to say that the array lacks these too.
+            relied_on = self.rely_on_whole(rdev);
             rdev.set(Flag::Faulty);
             rdev.clear(Flag::InSync);
             degraded = count_degraded(&self.slots);
@@ -72,6 +75,15 @@ impl Array {
             mddev.set_sb(&[SbFlag::Devs, SbFlag::Pending]);
         }
         mddev.set_recovery(Recovery::Interrupted);
+        if relied_on > 0 {
+            for seat in self.slots.iter().flat_map(Slot::seats) {
+                seat.with(Rdev::notify_state);
+            }
+            md_warn!(
+                "md/raid:{}: too many members have failed: devices that lack nothing but bad blocks are in sync now ({relied_on}).\n",
+                mddev.name()
+            );
+        }
         let members = self.geometry.members();
         if failed {
             md_crit!(
@@ -101,7 +113,7 @@ impl Array {
         // Of an array that is not to be written nothing is recorded.
         let goes_on = mddev.is_rdwr()
             && !self.has_failed()
-            && count_without(&self.slots, fails) <= self.geometry.parity_disks();
+            && self.lost_without(fails) <= self.geometry.parity_disks();
         if !goes_on {
             ratelimited!(md_warn!(
                 "md/raid:{}: a flush has failed on members that the array needs.\n",

@@ -105,6 +105,36 @@ impl Array {
         synced.max(retry.map_or(0, |retry| retry.held_to(address(rdev))))
     }
 
+    /// Whether a device has not failed and holds everything but its bad blocks, whatever the metadata says. Any context.
+    fn is_whole(&self, rdev: &Rdev) -> bool {
+        !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || self.synced_to(rdev) == MAX_SECTOR)
+    }
+
+    /// How many members would be lost if those had failed that are to `go`: who is whole can be relied on, see
+    /// [`Self::rely_on_whole`]. Any context.
+    pub(super) fn lost_without(&self, go: impl Fn(&Rdev) -> bool) -> u16 {
+        count_without(&self.slots, |rdev| !go(rdev) && self.is_whole(rdev))
+    }
+
+    /// A device is about to fail. If more members were lost then than parity makes up for, those that lack nothing but bad blocks, and of
+    /// which the metadata says less, are in sync from now on: nobody is left to give them these blocks. Returns how many there are. For
+    /// whoever has the device lock.
+    pub(super) fn rely_on_whole(&self, fails: &Rdev) -> u32 {
+        let stays = |rdev: &Rdev| !core::ptr::eq(rdev, fails);
+        let remains = |rdev: &Rdev| stays(rdev) && counts(rdev);
+        if count_without(&self.slots, remains) <= self.geometry.parity_disks() {
+            return 0;
+        }
+        let relied_on = |rdev: &Rdev| stays(rdev) && self.is_whole(rdev) && !rdev.set(Flag::InSync);
+        let mut count = 0;
+        for slot in self.slots.iter().filter(|slot| has_none(slot, remains)) {
+            for seat in slot.seats() {
+                count += u32::from(seat.with(relied_on) == Some(true));
+            }
+        }
+        count
+    }
+
     /// The strips of the span at `sector` that a device can be written at.
     fn taken(&self, seat: &Seat, sector: u64) -> Strips {
         if !self.mddev.is_rdwr() {
@@ -260,11 +290,11 @@ impl Array {
             rdev.set_recovery_offset(0);
             return Ok(());
         }
-        // Where parity is made late md core's flag is off one member that lacks nothing: were it taken out of an array that has failed it
-        // would be one more that is lost.
+        // Where parity is made late md core's flag is off one member that lacks nothing, and it is off one that gets its bad blocks once more:
+        // were it taken out of an array that has failed it would be one more that is lost.
         if rdev.test(Flag::InSync)
             || rdev.pending() != 0
-            || !rdev.test(Flag::Faulty) && (!self.has_failed() || is_rebuilt(rdev))
+            || !rdev.test(Flag::Faulty) && (!self.has_failed() || self.is_whole(rdev))
         {
             return Err(EBUSY);
         }
@@ -279,6 +309,15 @@ impl Array {
         for (slot, retry) in self.slots.iter().zip(self.retries.iter()) {
             if !slot.replacement().is_empty() && self.has_all(slot, retry) {
                 count += u32::from(self.activate_replacement(slot));
+            }
+            for seat in slot.seats() {
+                // One was relied on, perhaps, and lacks nothing, as in `take()`. Here is early enough: before the array knows of no member
+                // that is missing, and it knows that from here, a lockless bitmap has no parity made late.
+                seat.with(|rdev| {
+                    if rdev.test(Flag::InSync) {
+                        rdev.set_recovery_offset(MAX_SECTOR);
+                    }
+                });
             }
             // Notifying does not sleep, so it may be done while the slot is looked at.
             let activated = slot.with(|rdev| {
@@ -323,6 +362,20 @@ impl Array {
         match retry.judge(&lacking) {
             Verdict::Ready => return true,
             Verdict::Again(sector) => {
+                let again = {
+                    // Whoever fails the member finds that this one still counts, or is whole: see `rely_on_whole()`.
+                    let _guard = self.device.lock();
+                    let again = !old.test(Flag::Faulty);
+                    if again {
+                        retry.keep_whole(address(new));
+                        new.set_recovery_offset(sector);
+                    }
+                    again
+                };
+                if !again {
+                    // Nobody has any more what it lacks.
+                    return true;
+                }
                 let (mddev, blocks) = (&*self.mddev, lacking.count());
                 md_warn!(
                     "md/raid:{}: {new} cannot be read in {blocks} places where {old} can, which it replaces: it is written again from sector {sector} on.\n",
@@ -332,8 +385,6 @@ impl Array {
                 // has come to for what the device holds.
                 self.full_sync.store(true, Ordering::Relaxed);
                 mddev.set_curr_resync_completed(0);
-                retry.keep_whole(address(new));
-                new.set_recovery_offset(sector);
             }
             Verdict::Unfit => self.mddev.error(new),
         }
@@ -484,27 +535,28 @@ pub(super) fn take(mddev: &Starting<'_>, slots: &Slots) -> Result<bool> {
 ///
 /// While parity is made late, as a lockless bitmap wants it, one member is not in sync that lacks nothing: it is not lost.
 pub(super) fn count_degraded(slots: &Slots) -> u16 {
-    count_without(slots, |_| false)
-}
-
-/// The same as it would be if those had failed that are to `go`.
-pub(super) fn count_without(slots: &Slots, go: impl Fn(&Rdev) -> bool) -> u16 {
-    let lost = slots.iter().filter(|slot| is_lost_without(slot, &go));
-    // CAST: there are no more members than a u16 counts.
-    lost.count() as u16
+    count_without(slots, counts)
 }
 
 /// Whether nobody in this slot holds all that its member should.
 pub(super) fn is_lost(slot: &Slot) -> bool {
-    is_lost_without(slot, &|_: &Rdev| false)
+    has_none(slot, counts)
 }
 
-/// The same as it would be if those had failed that are to `go`.
-fn is_lost_without(slot: &Slot, go: &impl Fn(&Rdev) -> bool) -> bool {
-    let whole = |seat: &&Seat| {
-        let holds_all = |rdev: &Rdev| rdev.test(Flag::InSync) || is_rebuilt(rdev);
-        let stays = |rdev: &Rdev| !rdev.test(Flag::Faulty) && !go(rdev);
-        seat.with(|rdev| stays(rdev) && holds_all(rdev)) == Some(true)
-    };
-    !slot.seats().iter().any(whole)
+/// Whether a device holds all that its member should, and the metadata says so or soon will.
+fn counts(rdev: &Rdev) -> bool {
+    !rdev.test(Flag::Faulty) && (rdev.test(Flag::InSync) || is_rebuilt(rdev))
+}
+
+/// Counts the slots without such a device.
+fn count_without(slots: &Slots, is_such: impl Fn(&Rdev) -> bool) -> u16 {
+    let lost = slots.iter().filter(|slot| has_none(slot, &is_such));
+    // CAST: there are no more members than a u16 counts.
+    lost.count() as u16
+}
+
+/// Whether a slot has no such device.
+fn has_none(slot: &Slot, is_such: impl Fn(&Rdev) -> bool) -> bool {
+    let found = |seat: &&Seat| seat.with(&is_such) == Some(true);
+    !slot.seats().iter().any(found)
 }

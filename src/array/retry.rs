@@ -9,7 +9,8 @@
 //!
 //! For md core, and in the metadata, it lacks all that lies behind the first such block meanwhile. It does not: it has all but its bad
 //! blocks, and gets each write. What it was given in the first place its member may not have, and nobody be there any more to make up for
-//! it. So that is remembered, in memory.
+//! it. So that is remembered, in memory. Should so many members fail that the array goes on only with it, it is in sync from then on, for
+//! md core and in the metadata too, and its bad blocks stay bad: there is nobody to give it these.
 
 use crate::sync::atomic::{fence, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 

@@ -452,6 +452,84 @@ def whole_and_larger(level):
     settle(array, shadow)
 
 
+def verify_but(array, shadow, row, slots):
+    """All is right but for the blocks of a row that these slots hold, which cannot be read."""
+    geometry, begin = array.geometry(), 0
+    for place in sorted(filter(None, (geometry.array_sector(slot, row) for slot in slots))):
+        at = place * SECTOR
+        shadow.verify("all before a lost block", begin, at - begin)
+        expect("a read of it", "EIO", errno_of(lambda at=at: shadow.disk.read(at, 4096)))
+        begin = at + 4096
+    shadow.verify("all behind", begin, shadow.length - begin)
+
+
+def fail_one_too_many(array, path):
+    """Fails a member that mdadm would not: it counts no replacement that is not in sync. md says if that breaks the array."""
+    expect(f"failing {path}", "", array.try_set(f"dev-{name_of(path)}/state", "faulty"))
+
+
+def relied_on(level, first, cut=False):
+    """The replacement lacks two blocks, and gets another round. When that has mended one, more members have failed, the one that it replaces
+    among them, than parity makes up for, but that the replacement has all the rest: the array goes on with it, and the other block is
+    lost. The old member is the first of them to fail, or the last one; cut: and then the power fails."""
+    if kernel.driver() == "c":
+        raise Skipped("the C module knows no other round")
+    disks = rams(5)
+    array, shadow = filled(disks, level=level)
+    (new,), old, lost = rams(1, 5), disks[1], disks[3:level - 1]
+    geometry = array.geometry()
+    mended, rest = (row_with_data(geometry, (1,), low) for low in (1, 100))
+    size = geometry.data * geometry.chunk * SECTOR
+    # Away from those two rows.
+    writes = lambda seed: shadow.random_writes(seed=seed, count=30, begin=20 * size, end=90 * size)
+    copy_almost_all(array, old, new)
+    for row in (mended, rest):
+        know_bad(array, new, row)
+    if not first:
+        for path in lost:
+            array.fail(path)
+    writes(18)
+    log = go_on_to_other_round(array)
+    wait_for("one of the two blocks mended", lambda: array.member(new, "bad_blocks") == bad_block(array, new, rest), 30)
+    expect_match("the log", rf"{name_of(new)} cannot be read in 2 places where {name_of(old)} can", log.text())
+    writes(19)
+    if cut:
+        # So that the old member stays in its slot.
+        array.set("sync_action", "frozen")
+    for path in (old, *lost) if first else (old,):
+        expect("the new member is not in sync before that", False, "in_sync" in array.state(new))
+        fail_one_too_many(array, path)
+    expect("missing members", str(len(lost)), array.get("degraded"))
+    if cut:
+        wait_for("the failure recorded", lambda: "blocked" not in array.state(old), 20)
+        wait_for("no write under way", lambda: array.get("array_state") == "clean", 20)
+        flags = rawmd.FEATURE_RECOVERY_OFFSET | rawmd.FEATURE_REPLACEMENT | rawmd.FEATURE_BAD_BLOCKS
+        expect("what the new member's superblock says", rawmd.FEATURE_REPLACEMENT | rawmd.FEATURE_BAD_BLOCKS,
+               rawmd.field(new, "feature_map") & flags)
+        good = [path for path in array.members if path not in (old, *lost)]
+        images = snapshot(good)
+        shadow.close()
+        array.stop()
+        restore(images)
+        array = Array.assemble(good, "--run")
+        shadow.reopen()
+        expect("missing members", str(len(lost)), array.get("degraded"))
+    wait_for("the new one a member", lambda: array.state(new) == {"in_sync"}, 30)
+    expect("its bad blocks", bad_block(array, new, rest), array.member(new, "bad_blocks"))
+    writes(20)
+    verify_but(array, shadow, rest, [1, *(disks.index(path) for path in lost)])
+    # What is written whole is right again.
+    stripe = rest // geometry.chunk
+    shadow.write(stripe * size, pattern("whole", size))
+    shadow.verify("in the end")
+    if not cut:
+        full_speed(array)
+        array.remove(old)
+        array.members.remove(old)
+    rebuild(array, lost)
+    settle(array, shadow)
+
+
 def new_stays_unreadable():
     """What the replacement cannot be read at it takes again, and cannot be read there after that either: it fails, as it would if it had
     not taken it."""
@@ -761,6 +839,9 @@ def cases():
             (f"the replacement alone has a block, and lacks another one, {name}", lambda level=level: whole_but_for_a_block(level, False)),
             (f"the same, and the old member fails, {name}", lambda level=level: whole_but_for_a_block(level, True)),
             (f"the same, and the array grows, {name}", lambda level=level: whole_and_larger(level)),
+            (f"the replacement is relied on when the old member fails last, {name}", lambda level=level: relied_on(level, False)),
+            (f"the replacement is relied on when the old member has failed first, {name}", lambda level=level: relied_on(level, True)),
+            (f"the replacement is relied on, and the power fails, {name}", lambda level=level: relied_on(level, False, cut=True)),
             (f"too many others have lost their blocks of a row, {name}", lambda level=level: too_much_lost(level)),
             (f"stopped half way, {name}", lambda level=level: interrupted(level)),
             (f"the power fails half way, {name}", lambda level=level: power_cut(level)),
