@@ -211,7 +211,7 @@ impl Sim {
         !self.draining
     }
 
-    /// Whether this device may fail now: parity can make up for it, or nobody cares.
+    /// Whether this device may fail now: parity can make up for it, or another device can, or nobody cares.
     pub(crate) fn may_fail(&mut self, device: usize) -> bool {
         self.may_fail_beside(device, 0)
     }
@@ -222,6 +222,14 @@ impl Sim {
             return true;
         }
         let own = self.slot_of(device);
+        // It has got everything once, and gets what it lacks of that again.
+        let stands_in = |d: usize| {
+            let other = &self.devices[d];
+            d != device && other.whole && !other.dead && !other.faulty.get()
+        };
+        if others == 0 && own.is_some_and(|slot| self.devices_of(slot).any(stands_in)) {
+            return true;
+        }
         let impaired = (0..self.md.slots.len()).filter(|&slot| {
             Some(slot) != own
                 && !self.md.slots[slot].is_some_and(|d| {

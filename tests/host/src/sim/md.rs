@@ -104,6 +104,7 @@ impl Sim {
         if state.faulty.get() || self.slot_of(device).is_none() {
             return;
         }
+        self.rely_on_whole(device);
         state.was_in_sync.set(state.in_sync.get());
         state.faulty.set(true);
         state.in_sync.set(false);
@@ -113,8 +114,51 @@ impl Sim {
         self.md.interrupt.set(true);
         if self.has_failed() {
             self.md.broken.set(true);
+            self.check_broken();
         }
         self.md.failures.borrow_mut().push(device);
+    }
+
+    /// A device is about to fail. If more members were lost then than parity makes up for, devices that lack nothing but bad blocks are in
+    /// sync from now on.
+    fn rely_on_whole(&self, fails: usize) {
+        let counts = |d: usize| {
+            let device = &self.devices[d];
+            d != fails && !device.faulty.get() && device.in_sync.get()
+        };
+        let slots = 0..self.md.slots.len();
+        let lost: Vec<_> = slots
+            .filter(|&slot| !self.devices_of(slot).any(counts))
+            .collect();
+        if lost.len() <= self.parities() {
+            return;
+        }
+        for slot in lost {
+            let held_to = |d: usize| self.md.retries[slot].held_to(device_address(d));
+            for d in self.devices_of(slot) {
+                if d != fails && !self.devices[d].faulty.get() && held_to(d) == u64::MAX {
+                    self.note(|| format!("device {d} is in sync but for its bad blocks"));
+                    self.devices[d].in_sync.set(true);
+                }
+            }
+        }
+    }
+
+    /// The array has failed: of more slots than parity makes up for nobody holds all but some bad blocks.
+    fn check_broken(&self) {
+        let holds_all = |d: usize| {
+            let device = &self.devices[d];
+            !device.faulty.get() && (device.in_sync.get() || device.whole)
+        };
+        let slots = 0..self.md.slots.len();
+        let lost = slots.filter(|&slot| !self.devices_of(slot).any(holds_all));
+        let lost = lost.count();
+        if lost <= self.parities() {
+            self.fail(
+                "the array to go on with devices that lack nothing but bad blocks",
+                format!("it has failed, with {lost} slots that nobody holds all of"),
+            );
+        }
     }
 
     /// Fails a device, and tells the oracle.
