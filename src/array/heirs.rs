@@ -12,8 +12,10 @@ use crate::raid::strips::Strips;
 /// The devices that a member's copies in a span go to, kept until these have ended.
 #[derive(Default)]
 pub(super) struct Heirs {
-    /// The newest last; a device without strips is not kept.
-    heirs: [Option<(Member, Strips)>; 2],
+    /// A device without strips is not kept.
+    devices: [Option<Member>; 2],
+    /// Those of each.
+    strips: [Strips; 2],
 }
 
 impl Heirs {
@@ -21,13 +23,11 @@ impl Heirs {
     /// the member of `slot` now.
     pub(super) fn update(&mut self, pending: Strips, slot: Option<&Slot>) {
         let mut new = pending;
-        for heir in &mut self.heirs {
-            if let Some((_, strips)) = heir {
-                *strips &= pending;
-                new -= *strips;
-                if strips.is_empty() {
-                    *heir = None;
-                }
+        for (device, strips) in self.devices.iter_mut().zip(&mut self.strips) {
+            *strips &= pending;
+            new -= *strips;
+            if strips.is_empty() {
+                *device = None;
             }
         }
         if new.is_empty() {
@@ -36,35 +36,45 @@ impl Heirs {
         let Some(device) = slot.and_then(heir) else {
             return;
         };
-        let is_same = |(known, _): &&mut (Member, Strips)| known.is(&device);
-        let mut known = self.heirs.iter_mut().flatten();
-        if let Some((_, strips)) = known.find(is_same) {
+        let is_same = |known: &Option<Member>| known.as_ref().is_some_and(|k| k.is(&device));
+        let mut places = self.devices.iter();
+        let known = places.position(is_same);
+        let place = known.or_else(|| self.devices.iter().position(Option::is_none));
+        let Some(place) = place else {
+            return;
+        };
+        if let Some(strips) = self.strips.get_mut(place) {
             *strips |= new;
-        } else if let Some(free) = self.heirs.iter_mut().find(|heir| heir.is_none()) {
-            *free = Some((device, new));
+        }
+        if let Some(own) = self.devices.get_mut(place) {
+            own.get_or_insert(device);
         }
     }
 
     /// The strips of `ready` that go to one device, and that.
     pub(super) fn next(&self, ready: Strips) -> Option<Strips> {
-        let mut heirs = self.heirs.iter().flatten();
-        let found = heirs.find(|(_, strips)| strips.meets(ready));
+        let found = self.all().find(|(_, strips)| strips.meets(ready));
         // Without a device they fail, which is no worse than that it does.
-        Some(found.map_or(ready, |(_, strips)| *strips & ready)).filter(|strips| !strips.is_empty())
+        Some(found.map_or(ready, |(_, strips)| strips & ready)).filter(|strips| !strips.is_empty())
     }
 
     /// The device that strips go to.
     pub(super) fn device(&self, strips: Strips) -> Option<&Member> {
-        let mut heirs = self.heirs.iter().flatten();
-        let (device, _) = heirs.find(|(_, own)| own.contains(strips))?;
+        let (device, _) = self.all().find(|(_, own)| own.contains(strips))?;
         Some(device)
     }
 
     /// Calls `f` with each device, and its strips of `strips`.
     pub(super) fn each(&self, strips: Strips, mut f: impl FnMut(&Member, Strips)) {
-        for (device, own) in self.heirs.iter().flatten() {
-            f(device, *own & strips);
+        for (device, own) in self.all() {
+            f(device, own & strips);
         }
+    }
+
+    /// The devices, and the strips of each.
+    fn all(&self) -> impl Iterator<Item = (&Member, Strips)> {
+        let both = self.devices.iter().zip(self.strips);
+        both.filter_map(|(device, strips)| Some((device.as_ref()?, strips)))
     }
 }
 

@@ -74,6 +74,10 @@ pub(super) struct SpanObject {
     pub(super) deferred: deferred::Place,
 }
 
+// There are as many as strips, and the allocator's objects are of 256 bytes, of 512 and so on. With its count of references a span
+// is in one of 512, and the ports of six members are in one of 256.
+const _: () = assert!(size_of::<SpanObject>() <= 504 && size_of::<Port>() <= 40);
+
 impl SpanObject {
     /// An object without a place, for `members` members. May sleep.
     // Made in its place, for it is large.
@@ -133,26 +137,14 @@ impl SpanObject {
     }
 }
 
-/// A member's bio in a span, and what is to be read again.
+/// A member's bio in a span, and the devices that it is kept for.
 pub(super) struct Port {
     pub(super) bio: Pin<KBox<MemberBio<Flight>>>,
-    /// Strips that could not be read: each is to be read once more, alone.
-    pub(super) reread: Strips,
-    /// Strips that could not be written as part of a run: each is to be written once more, alone.
-    pub(super) rewrite: Strips,
-    /// Strips that will not be tried again if they fail now.
-    pub(super) last_try: Strips,
-    /// Strips that could not be read and have been written again: each is to be read once more.
-    pub(super) proof: Strips,
-    /// Those of which that is under way.
-    pub(super) proving: Strips,
     /// The member that is being written where it has bad blocks, or where it could not be read; kept until that has ended,
     /// so that it is not taken for another one that gets its slot.
     pub(super) healing: Option<Member>,
     /// Whoever gets copies.
     pub(super) heirs: Heirs,
-    /// Strips that are being read from the member's replacement.
-    pub(super) from_replacement: Strips,
 }
 
 /// The kits of a span's strips.
@@ -175,7 +167,8 @@ pub(super) struct Work {
     pub(super) columns: KVVec<Column>,
     pub(super) ports: KVVec<Port>,
     pub(super) parts: PartList,
-    pub(super) kits: SpanKits,
+    /// In memory of their own: with them a [`SpanObject`] would need twice as much.
+    pub(super) kits: KBox<SpanKits>,
     /// What its jobs on engines have.
     pub(super) tickets: SpanTickets,
     /// The stream that has written to it last.
@@ -196,14 +189,8 @@ impl Work {
             ports.push(
                 Port {
                     bio: KBox::pin_init(MemberBio::new(), setup.flags())?,
-                    reread: Strips::NONE,
-                    rewrite: Strips::NONE,
-                    last_try: Strips::NONE,
-                    proof: Strips::NONE,
-                    proving: Strips::NONE,
                     healing: None,
                     heirs: Heirs::default(),
-                    from_replacement: Strips::NONE,
                 },
                 setup.flags(),
             )?;
@@ -213,7 +200,7 @@ impl Work {
             columns,
             ports,
             parts: PartList::default(),
-            kits: [const { None }; SPAN_STRIPS as usize],
+            kits: boxed([const { None }; SPAN_STRIPS as usize], setup)?,
             tickets: None,
             stream: NO_STREAM,
             entry: None,

@@ -14,7 +14,7 @@ use crate::block::{Flags, Status};
 use crate::md::rdev::{BadBlocks, Flag};
 use crate::md::slots::Member;
 use crate::md::trace;
-use crate::raid::column::Column;
+use crate::raid::column::{Column, Tries};
 use crate::raid::phase::Phase;
 use crate::raid::span::Span;
 use crate::raid::strips::{Run, Strips, STRIP_BYTES, STRIP_SECTORS};
@@ -34,7 +34,7 @@ pub(super) fn collect(
         };
         let ended = word.take();
         let (good, failed) = (Strips(ended.ok), Strips(ended.failed));
-        let Some(column) = columns.get(member) else {
+        let Some(column) = columns.get_mut(member) else {
             continue;
         };
         if (good | failed).is_empty() {
@@ -46,24 +46,25 @@ pub(super) fn collect(
         let (read_error, copies) = (column.read_error, column.copies_pending());
         // What failed is tried once more, each block alone: others of the same bio, or of what the block layer made of
         // several, are not to be taken for lost with it.
-        let first = failed - port.last_try;
-        port.last_try = (port.last_try - good - failed) | first;
-        port.reread |= first & reading;
-        port.rewrite |= first & (writing | copying);
+        let tries = &mut column.tries;
+        let first = failed - tries.last_try;
+        tries.last_try = (tries.last_try - good - failed) | first;
+        tries.reread |= first & reading;
+        tries.rewrite |= first & (writing | copying);
         let mut lost = failed - first;
-        let of_replacement = lost & reading & port.from_replacement;
+        // What could not be read and is written again counts when it can be read. The block itself is what is read, so nobody
+        // else may want it meanwhile.
+        let proven = (good | failed) & tries.proving;
+        tries.proving -= proven;
+        let written = good - proven;
+        let of_replacement = lost & reading & tries.from_replacement;
         if !of_replacement.is_empty() {
             // That is known of the replacement by now: perhaps the member has them.
             let elsewhere = of_replacement & env.array.readable(member, env.sector);
-            port.reread |= elsewhere;
+            tries.reread |= elsewhere;
             lost -= elsewhere;
             span.owe_copy(columns, member, elsewhere);
         }
-        // What could not be read and is written again counts when it can be read. The block itself is what is read, so nobody
-        // else may want it meanwhile.
-        let proven = (good | failed) & port.proving;
-        port.proving -= proven;
-        let written = good - proven;
         let mut proof = Strips::NONE;
         if port.healing.is_some() {
             proof = written & writing & (read_error - copies);
@@ -71,9 +72,9 @@ pub(super) fn collect(
         port.heirs.each(written & copying, |device, strips| {
             proof |= strips & env.array.bad_strips(device, env.sector);
         });
-        port.proof |= proof;
         let good = good - proof;
-        if let (Some(column), false) = (columns.get_mut(member), lost.is_empty()) {
+        if let Some(column) = columns.get_mut(member) {
+            column.tries.proof |= proof;
             // Who knows what that has left there.
             column.uptodate -= lost & proven;
         }
@@ -110,10 +111,7 @@ pub(super) fn issue(
     let phases = span.phases();
     if (phases.of(Phase::Reading) | phases.of(Phase::Writing)).is_empty() {
         debug_assert!(
-            !ports
-                .iter()
-                .zip(&*columns)
-                .any(|(port, column)| port.has_more(column)),
+            !columns.iter().any(has_more),
             "only strips that read or write have blocks to be sent"
         );
         env.span.flights.want_all(false);
@@ -125,7 +123,7 @@ pub(super) fn issue(
         env.span.flights.want_all(more);
         // A bio that ended before that may have told nobody.
         let mut both = ports.iter().zip(&*columns);
-        if !more || !both.any(|(port, column)| port.has_more(column) && !port.bio.is_busy()) {
+        if !more || !both.any(|(port, column)| has_more(column) && !port.bio.is_busy()) {
             return failed;
         }
     }
@@ -149,23 +147,26 @@ fn issue_idle(
         if !copies.is_empty() {
             port.heirs.update(copies, env.array.slots.get(member));
         }
-        if !port.has_more(column) {
+        if !has_more(column) {
             continue;
         }
         while !port.bio.is_busy() {
-            let Some(what) = next(span, columns, member, port, env) else {
+            let Some(column) = columns.get_mut(member) else {
                 break;
             };
-            if submit(member, port, &what, env) {
+            let Some(what) = next(span, column, port, env) else {
+                break;
+            };
+            if submit(member, port, &mut column.tries, &what, env) {
                 continue;
             }
             let run = what.run;
             if !what.io.write && run.count > 1 {
                 // Perhaps not all of it is lost.
-                port.reread |= run.strips();
-                port.last_try |= run.strips();
+                column.tries.reread |= run.strips();
+                column.tries.last_try |= run.strips();
             } else {
-                port.last_try -= run.strips();
+                column.tries.last_try -= run.strips();
                 span.io_done(columns, member, run.strips(), false, env);
                 *failed = true;
                 if let Some(column) = columns.get(member) {
@@ -174,20 +175,19 @@ fn issue_idle(
                 }
             }
         }
-        more |= columns
-            .get(member)
-            .is_some_and(|column| port.has_more(column));
+        more |= columns.get(member).is_some_and(has_more);
     }
     more
 }
 
-impl Port {
-    /// Whether there is something to be sent to the member.
-    fn has_more(&self, column: &Column) -> bool {
-        let own = self.reread | self.rewrite | self.proof;
-        !(own | column.read | column.write | column.copies_ready()).is_empty()
-    }
+/// Whether there is something to be sent to the member.
+fn has_more(column: &Column) -> bool {
+    let tries = &column.tries;
+    let again = tries.reread | tries.rewrite | tries.proof;
+    !(again | column.read | column.write | column.copies_ready()).is_empty()
+}
 
+impl Port {
     /// Lets go of the devices that are not being written any more.
     fn let_go(&mut self, column: &Column) {
         if column.writing().is_empty() {
@@ -231,23 +231,16 @@ enum Erase {
 }
 
 /// What is to be sent to a member next.
-fn next(
-    span: &Span,
-    columns: &mut [Column],
-    member: usize,
-    port: &mut Port,
-    env: &RunEnv<'_>,
-) -> Option<Sent> {
+fn next(span: &Span, column: &mut Column, port: &Port, env: &RunEnv<'_>) -> Option<Sent> {
     let discards = span.discards();
-    let column = columns.get_mut(member)?;
     let mut erase = Erase::Discard;
-    let (run, target) = if let Some(run) = take_one(&mut port.proof) {
+    let (run, target) = if let Some(run) = take_one(&mut column.tries.proof) {
         // First: what is written next may go to another member.
-        port.last_try |= run.strips();
+        column.tries.last_try |= run.strips();
         (run, Target::Proof)
-    } else if let Some(run) = take_one(&mut port.reread) {
+    } else if let Some(run) = take_one(&mut column.tries.reread) {
         (run, Target::Reader)
-    } else if let Some(run) = take_one(&mut port.rewrite) {
+    } else if let Some(run) = take_one(&mut column.tries.rewrite) {
         erase = Erase::Write;
         if column.copying().meets(run.strips()) {
             (run, Target::Replacement)
@@ -257,21 +250,21 @@ fn next(
     } else if let Some(run) = column.next_read() {
         (run, Target::Reader)
     } else {
-        let (run, target) = match column.next_write(span.fua(), discards) {
+        match column.next_write(span.fua(), discards) {
             Some(run) => (run, Target::Member),
             None => {
                 let of = port.heirs.next(column.copies_ready())?;
                 let run = column.next_copy(of, span.fua(), discards)?;
                 (run, Target::Replacement)
             }
-        };
-        if run.count == 1 && !discards.meets(run.strips()) {
-            // It goes alone anyway.
-            port.last_try |= run.strips();
         }
-        (run, target)
     };
     let write = matches!(target, Target::Member | Target::Replacement);
+    let erases = (write && discards.meets(run.strips())).then_some(erase);
+    if write && run.count == 1 && erases.is_none() {
+        // It goes alone anyway.
+        column.tries.last_try |= run.strips();
+    }
     let mut flags = Flags::NONE;
     if write && span.fua().meets(run.strips()) {
         flags = flags | Flags::FUA;
@@ -289,7 +282,7 @@ fn next(
             sector,
         },
         mends: column.read_error.meets(run.strips()),
-        erases: (write && discards.meets(run.strips())).then_some(erase),
+        erases,
     })
 }
 
@@ -303,7 +296,13 @@ fn take_one(strips: &mut Strips) -> Option<Run> {
 
 /// Sends a run to a member. Returns false if there is nobody to send it to, or if who is there does not hold what is to be
 /// read: the slot may have got another member since the read was planned.
-fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> bool {
+fn submit(
+    member: usize,
+    port: &mut Port,
+    tries: &mut Tries,
+    what: &Sent,
+    env: &mut RunEnv<'_>,
+) -> bool {
     let Sent {
         run, target, io, ..
     } = *what;
@@ -321,26 +320,16 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
         return false;
     };
     if target == Target::Reader {
-        port.from_replacement -= run.strips();
+        tries.from_replacement -= run.strips();
         if !slot.holds(&device) {
-            port.from_replacement |= run.strips();
+            tries.from_replacement |= run.strips();
         }
     }
     let mends = target == Target::Member
         && (what.mends || device.bad_blocks(io.sector, sectors) != BadBlocks::None);
     let healing = mends.then(|| device.clone());
-    if target == Target::Proof {
-        port.proving |= run.strips();
-    }
-    let flight = Flight {
-        span: env.span.clone(),
-        member,
-        strips: run.strips(),
-        last_try: port.last_try.meets(run.strips()),
-        proof: target == Target::Proof,
-    };
     // CAST: there are no more members than a u16 counts.
-    let column = member as u16;
+    let member = member as u16;
     let erases = match what.erases {
         // The members that the array was started with can. One that has come since may say that it has, and keep some.
         Some(Erase::Discard) if !device.can_discard(env.array.geometry.span_sectors() << 9) => {
@@ -348,23 +337,33 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
         }
         erases => erases,
     };
-    if erases == Some(Erase::Write) && !make_zero(env, run, column) {
+    if erases == Some(Erase::Write) && !make_zero(env, run, member) {
         return false;
     }
+    if target == Target::Proof {
+        tries.proving |= run.strips();
+    }
+    let flight = Flight {
+        span: env.span.clone(),
+        member,
+        strips: run.strips(),
+        last_try: tries.last_try.meets(run.strips()),
+        proof: target == Target::Proof,
+    };
     let geometry = &env.array.geometry;
     let place = Place {
         member: io.sector,
-        array: trace::origin(|| geometry.array_sector(column, io.sector)),
+        array: trace::origin(|| geometry.array_sector(member, io.sector)),
     };
     let span = env.span;
     span.flights.start(run.strips().0);
     let sent = if erases == Some(Erase::Discard) {
         port.bio.discard(flight, device, place, io.flags, sectors)
     } else if io.write {
-        let pages = env.pages(run, column);
+        let pages = env.pages(run, member);
         port.bio.write(flight, device, place, io.flags, pages)
     } else {
-        let pages = env.pages_mut(run, column);
+        let pages = env.pages_mut(run, member);
         port.bio.read(flight, device, place, io.flags, pages)
     };
     let (bios, moved) = if io.write {
@@ -384,7 +383,7 @@ fn submit(member: usize, port: &mut Port, what: &Sent, env: &mut RunEnv<'_>) -> 
             // are the runner, and look once more.
             let _none = span.actor.post(Events::IO);
         }
-        port.proving -= run.strips();
+        tries.proving -= run.strips();
         return false;
     }
     span.counts.add(bios, 1);
@@ -417,7 +416,7 @@ fn working(device: Option<&Member>) -> Option<Member> {
 /// A run of blocks that is under way to or from a member.
 pub(super) struct Flight {
     span: Arc<SpanObject>,
-    member: usize,
+    member: u16,
     strips: Strips,
     /// What fails now has failed.
     last_try: bool,
@@ -446,7 +445,7 @@ impl Owner for Flight {
             }
         }
         let may_run = member.may_run_inline();
-        if let Some(word) = span.ended.get(self.member) {
+        if let Some(word) = span.ended.get(usize::from(self.member)) {
             word.post(self.strips.0, ok);
         }
         let last = span.flights.end(self.strips.0);

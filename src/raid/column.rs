@@ -49,6 +49,28 @@ pub(crate) struct Column {
     pub(super) missed: Strips,
     /// The sectors that accepted writes change; eight bits for each strip.
     pub(super) covered: u128,
+    /// Here for its place: a step decides nothing by it.
+    pub(crate) tries: Tries,
+}
+
+// A line of the cache.
+const _: () = assert!(size_of::<Column>() <= 64);
+
+/// What is asked of a member once more: of whoever sends blocks to it, and hears of their ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// Strips that could not be read: each is to be read once more, alone.
+    pub(crate) reread: Strips,
+    /// Strips that could not be written as part of a run: each is to be written once more, alone.
+    pub(crate) rewrite: Strips,
+    /// Strips that will not be tried again if they fail now.
+    pub(crate) last_try: Strips,
+    /// Strips that could not be read and have been written again: each is to be read once more.
+    pub(crate) proof: Strips,
+    /// Those of which that is under way.
+    pub(crate) proving: Strips,
+    /// Strips that are being read from the member's replacement.
+    pub(crate) from_replacement: Strips,
 }
 
 impl Column {
