@@ -3,13 +3,13 @@
 //! A span's traffic with the members: blocks that are to be read or written become bios, and their ends come back.
 //!
 //! Each member has one bio in a span. What does not fit into it waits in the column until the bio has ended; the runner asks
-//! to hear of that ([`Flights`](crate::sync::flights::Flights)).
+//! to hear of that ([`Flights`](crate::sync::flights::Flights)). So a run for whose pages there is no room goes in pieces.
 
 use super::counters;
 use super::env::RunEnv;
 use super::object::{Port, SpanObject};
 use super::run::{hand_over, run};
-use crate::block::member_bio::{Ended, Io, Owner, Place};
+use crate::block::member_bio::{Ended, Io, Owner, Place, Room, OWN_PAGES};
 use crate::block::{Flags, Status};
 use crate::md::rdev::{BadBlocks, Flag};
 use crate::md::slots::Member;
@@ -154,10 +154,10 @@ fn issue_idle(
             let Some(column) = columns.get_mut(member) else {
                 break;
             };
-            let Some(what) = next(span, column, port, env) else {
+            let Some(mut what) = next(span, column, port, env) else {
                 break;
             };
-            if submit(member, port, &mut column.tries, &what, env) {
+            if submit(member, port, &mut column.tries, &mut what, env) {
                 continue;
             }
             let run = what.run;
@@ -219,6 +219,8 @@ struct Sent {
     mends: bool,
     /// How blocks are sent that are to be forgotten.
     erases: Option<Erase>,
+    /// For the vectors of a long run.
+    room: Option<Room>,
 }
 
 /// How a member comes to have zeroes.
@@ -234,7 +236,7 @@ enum Erase {
 fn next(span: &Span, column: &mut Column, port: &Port, env: &RunEnv<'_>) -> Option<Sent> {
     let discards = span.discards();
     let mut erase = Erase::Discard;
-    let (run, target) = if let Some(run) = take_one(&mut column.tries.proof) {
+    let (mut run, target) = if let Some(run) = take_one(&mut column.tries.proof) {
         // First: what is written next may go to another member.
         column.tries.last_try |= run.strips();
         (run, Target::Proof)
@@ -261,9 +263,13 @@ fn next(span: &Span, column: &mut Column, port: &Port, env: &RunEnv<'_>) -> Opti
     };
     let write = matches!(target, Target::Member | Target::Replacement);
     let erases = (write && discards.meets(run.strips())).then_some(erase);
-    if write && run.count == 1 && erases.is_none() {
-        // It goes alone anyway.
-        column.tries.last_try |= run.strips();
+    let mut room = None;
+    if erases.is_none() {
+        room = fit(&mut run, column);
+        if write && run.count == 1 {
+            // It goes alone anyway.
+            column.tries.last_try |= run.strips();
+        }
     }
     let mut flags = Flags::NONE;
     if write && span.fua().meets(run.strips()) {
@@ -283,7 +289,29 @@ fn next(span: &Span, column: &mut Column, port: &Port, env: &RunEnv<'_>) -> Opti
         },
         mends: column.read_error.meets(run.strips()),
         erases,
+        room,
     })
+}
+
+/// Gets room for the pages of a long run. Where there is no memory for that, the bio takes as many as it has room for itself, and
+/// the rest comes when it has ended.
+fn fit(run: &mut Run, column: &mut Column) -> Option<Room> {
+    if !is_long(run.count) {
+        return None;
+    }
+    let room = Room::take();
+    if room.is_none() {
+        let all = run.strips();
+        // CAST: less than a run has.
+        run.count = OWN_PAGES as u32;
+        column.put_back(all - run.strips());
+    }
+    room
+}
+
+/// Whether a bio has no room itself for so many pages.
+const fn is_long(count: u32) -> bool {
+    count as usize > OWN_PAGES
 }
 
 /// Takes the first strip out.
@@ -300,7 +328,7 @@ fn submit(
     member: usize,
     port: &mut Port,
     tries: &mut Tries,
-    what: &Sent,
+    what: &mut Sent,
     env: &mut RunEnv<'_>,
 ) -> bool {
     let Sent {
@@ -330,6 +358,7 @@ fn submit(
     let healing = mends.then(|| device.clone());
     // CAST: there are no more members than a u16 counts.
     let member = member as u16;
+    let mut room = what.room.take();
     let erases = match what.erases {
         // The members that the array was started with can. One that has come since may say that it has, and keep some.
         Some(Erase::Discard) if !device.can_discard(env.array.geometry.span_sectors() << 9) => {
@@ -337,8 +366,18 @@ fn submit(
         }
         erases => erases,
     };
-    if erases == Some(Erase::Write) && !make_zero(env, run, member) {
-        return false;
+    if erases == Some(Erase::Write) {
+        if !make_zero(env, run, member) {
+            return false;
+        }
+        if is_long(run.count) {
+            room = Room::take();
+            if room.is_none() {
+                // Each alone, then.
+                tries.rewrite |= run.strips();
+                return true;
+            }
+        }
     }
     if target == Target::Proof {
         tries.proving |= run.strips();
@@ -361,10 +400,10 @@ fn submit(
         port.bio.discard(flight, device, place, io.flags, sectors)
     } else if io.write {
         let pages = env.pages(run, member);
-        port.bio.write(flight, device, place, io.flags, pages)
+        port.bio.write(flight, device, place, io.flags, pages, room)
     } else {
         let pages = env.pages_mut(run, member);
-        port.bio.read(flight, device, place, io.flags, pages)
+        port.bio.read(flight, device, place, io.flags, pages, room)
     };
     let (bios, moved) = if io.write {
         (

@@ -5,7 +5,7 @@
 #[kernel::macros::kunit_tests(raid456_block)]
 mod tests {
     use crate::bindings;
-    use crate::block::member_bio::{Ended, MemberBio, Owner, Place, MAX_PAGES};
+    use crate::block::member_bio::{Ended, MemberBio, Owner, Place, Room, MAX_PAGES, OWN_PAGES};
     use crate::block::request::Slice;
     use crate::block::{self, Flags, Op, Status};
     use crate::md::kunit::fake;
@@ -337,20 +337,29 @@ mod tests {
         slots.add(&array.locked(), 0, array.added())?;
         let bio = KBox::pin_init(MemberBio::<Nobody>::new(), GFP_KERNEL)?;
         let mut pages = pages(MAX_PAGES + 1, 0)?;
-        // The number of pages, and which of them is missing.
-        for (count, missing) in [(0, 99), (MAX_PAGES + 1, 99), (3, 2), (1, 0)] {
+        // The number of pages, which of them is missing, and whether there is room for more than the bio's own.
+        let wrong = [
+            (0, 99, true),
+            (MAX_PAGES + 1, 99, true),
+            (3, 2, true),
+            (1, 0, false),
+            (OWN_PAGES + 1, 99, false),
+            (MAX_PAGES, 99, false),
+        ];
+        for (count, missing, with_room) in wrong {
+            let room = || with_room.then(Room::take).flatten();
             let member = slots[0].take().ok_or(EINVAL)?;
             let given = pages.iter_mut().take(count).enumerate();
             let given = given.map(|(index, page)| (index != missing).then_some(page));
             let refused = bio
-                .read(Nobody, member, NOWHERE, Flags::NONE, given)
+                .read(Nobody, member, NOWHERE, Flags::NONE, given, room())
                 .is_err();
             assert!(refused && !bio.is_busy());
             let member = slots[0].take().ok_or(EINVAL)?;
             let given = pages.iter().take(count).enumerate();
             let given = given.map(|(index, page)| (index != missing).then_some(page));
             let refused = bio
-                .write(Nobody, member, NOWHERE, Flags::FUA, given)
+                .write(Nobody, member, NOWHERE, Flags::FUA, given, room())
                 .is_err();
             assert!(refused && !bio.is_busy());
             // What was refused came back, and is not counted any more.
@@ -377,11 +386,11 @@ mod tests {
             let refused = while_held(held, to_change, || {
                 if write {
                     let given = pages.iter().map(Some);
-                    bio.write(Nobody, member, NOWHERE, Flags::NONE, given)
+                    bio.write(Nobody, member, NOWHERE, Flags::NONE, given, None)
                         .is_err()
                 } else {
                     let given = pages.iter_mut().map(Some);
-                    bio.read(Nobody, member, NOWHERE, Flags::NONE, given)
+                    bio.read(Nobody, member, NOWHERE, Flags::NONE, given, None)
                         .is_err()
                 }
             });

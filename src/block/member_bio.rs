@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bios for members, embedded in what they are for: submitting one allocates nothing.
+//! Bios for members, embedded in what they are for: submitting one allocates nothing. For more than a few pages one needs a
+//! [`Room`], which who submits it gets before, or does without: then he sends less at a time.
 
 use super::{Flags, Status};
 use crate::bindings;
 use crate::md::slots::Member;
 use crate::mem::pages::{Page, PAGE_SIZE};
+use crate::mem::{least, Ask, NoWait};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::container_of;
 use kernel::prelude::*;
@@ -17,6 +20,43 @@ use kernel::types::Opaque;
 
 /// Most pages of one bio.
 pub(crate) const MAX_PAGES: usize = 16;
+
+/// Bytes for what is known of a bio while it is under way, and for whether it is.
+const KNOWN: usize = 56;
+
+/// Most pages of one bio without a [`Room`]: as many as fit into the allocator's object that it lies in anyway, of 192 bytes or
+/// of 256.
+pub(crate) const OWN_PAGES: usize = {
+    let bare = size_of::<bindings::bio>() + KNOWN;
+    let vector = size_of::<bindings::bio_vec>();
+    ((bare + vector).next_multiple_of(64) - bare) / vector
+};
+
+/// Where the vectors of a bio lie that has more pages than [`OWN_PAGES`]: there are [`MAX_PAGES`]. Goes in any context.
+///
+/// # Invariants
+///
+/// The pointer is memory for so many vectors, of the kernel's allocator, and ours.
+pub(crate) struct Room(NonNull<bindings::bio_vec>);
+
+impl Room {
+    /// Gets one, if there is free memory for it. Does not block.
+    pub(crate) fn take() -> Option<Self> {
+        if least() {
+            return None;
+        }
+        let room = NoWait.room(size_of::<[bindings::bio_vec; MAX_PAGES]>());
+        // INVARIANT: it is new, and as large.
+        NonNull::new(room.cast()).map(Self)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the memory is ours, and it is not used any more.
+        unsafe { bindings::kfree(self.0.as_ptr().cast()) }
+    }
+}
 
 /// What a member is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +98,13 @@ pub(crate) trait Owner: Send + 'static {
     fn ended(self, ended: Ended);
 }
 
-/// A bio for up to [`MAX_PAGES`] pages, with room for what is known while it is under way.
+/// A bio for up to [`MAX_PAGES`] pages, with place for what is known while it is under way.
 #[pin_data(PinnedDrop)]
 pub(crate) struct MemberBio<O> {
     #[pin]
     bio: Opaque<bindings::bio>,
     #[pin]
-    vecs: Opaque<[bindings::bio_vec; MAX_PAGES]>,
+    vecs: Opaque<[bindings::bio_vec; OWN_PAGES]>,
     /// Whether the bio is under way, or somebody prepares it. Who sets it owns the other fields until it is cleared.
     busy: AtomicBool,
     /// Initialised while the bio is under way.
@@ -75,8 +115,21 @@ pub(crate) struct MemberBio<O> {
 struct State<O> {
     owner: O,
     member: Member,
-    io: Io,
-    sectors: u32,
+    /// Where the vectors are, if they are not the bio's own.
+    room: Option<Room>,
+    // An `Io` and its sectors, which take less so.
+    sector: u64,
+    flags: Flags,
+    sectors: u16,
+    write: bool,
+}
+
+/// What a bio moves.
+struct Load<'a> {
+    /// None if the sectors are to be forgotten.
+    pages: &'a [*mut kernel::ffi::c_void],
+    sectors: u16,
+    room: Option<Room>,
 }
 
 // SAFETY: The fields are used by one at a time, as `busy` says; a bio may be used by any thread, and so may an owner.
@@ -88,6 +141,8 @@ unsafe impl<O: Send> Sync for MemberBio<O> {}
 impl<O: Owner> MemberBio<O> {
     /// An initialiser of a bio that is not in use.
     pub(crate) fn new() -> impl PinInit<Self> {
+        const { assert!(size_of::<State<O>>() + size_of::<usize>() <= KNOWN) };
+
         pin_init!(Self {
             bio: Opaque::uninit(),
             vecs: Opaque::uninit(),
@@ -111,8 +166,8 @@ impl<O: Owner> MemberBio<O> {
     ///
     /// # Errors
     ///
-    /// The bio is under way; or there is no page, more than [`MAX_PAGES`], a `None` among them, or one that another bio holds:
-    /// owner and member come back.
+    /// The bio is under way; or there is no page, more than [`MAX_PAGES`], or [`OWN_PAGES`] without a room, a `None` among them, or
+    /// one that another bio holds: owner and member come back.
     pub(crate) fn read<'p>(
         &self,
         owner: O,
@@ -120,6 +175,7 @@ impl<O: Owner> MemberBio<O> {
         at: Place,
         flags: Flags,
         pages: impl IntoIterator<Item = Option<&'p mut Page>>,
+        room: Option<Room>,
     ) -> Result<(), (O, Member)> {
         let io = Io {
             write: false,
@@ -134,6 +190,7 @@ impl<O: Owner> MemberBio<O> {
             pages
                 .into_iter()
                 .map(|page| Some(page?.address_mut()?.as_ptr())),
+            room,
         )
     }
 
@@ -149,6 +206,7 @@ impl<O: Owner> MemberBio<O> {
         at: Place,
         flags: Flags,
         pages: impl IntoIterator<Item = Option<&'p Page>>,
+        room: Option<Room>,
     ) -> Result<(), (O, Member)> {
         let io = Io {
             write: true,
@@ -163,6 +221,7 @@ impl<O: Owner> MemberBio<O> {
             pages
                 .into_iter()
                 .map(|page| Some(page?.address()?.as_ptr())),
+            room,
         )
     }
 
@@ -171,7 +230,7 @@ impl<O: Owner> MemberBio<O> {
     ///
     /// # Errors
     ///
-    /// The bio is under way, or there is nothing to forget: owner and member come back.
+    /// The bio is under way, or there is nothing to forget, or far too much: owner and member come back.
     pub(crate) fn discard(
         &self,
         owner: O,
@@ -185,10 +244,17 @@ impl<O: Owner> MemberBio<O> {
             flags,
             sector: at.member,
         };
-        if sectors == 0 {
-            return Err((owner, member));
+        match u16::try_from(sectors) {
+            Ok(sectors) if sectors != 0 => {
+                let load = Load {
+                    pages: &[],
+                    sectors,
+                    room: None,
+                };
+                self.send(owner, member, io, at.array, load)
+            }
+            _ => Err((owner, member)),
         }
-        self.send(owner, member, io, at.array, &[], sectors)
     }
 
     /// As above; the pages are owned by somebody who has them borrowed meanwhile, mutably for a read.
@@ -199,6 +265,7 @@ impl<O: Owner> MemberBio<O> {
         io: Io,
         origin: u64,
         pages: impl Iterator<Item = Option<*mut u8>>,
+        room: Option<Room>,
     ) -> Result<(), (O, Member)> {
         let mut addresses = [core::ptr::null_mut::<kernel::ffi::c_void>(); MAX_PAGES];
         let mut count = 0u16;
@@ -210,10 +277,16 @@ impl<O: Owner> MemberBio<O> {
             count += 1;
         }
         // CAST: pages are small, and so is their number.
-        let sectors = u32::from(count).wrapping_mul((PAGE_SIZE >> 9) as u32);
+        let sectors = count.wrapping_mul((PAGE_SIZE >> 9) as u16);
+        let most = if room.is_some() { MAX_PAGES } else { OWN_PAGES };
         match addresses.get(..usize::from(count)) {
-            Some(pages) if !pages.is_empty() => {
-                self.send(owner, member, io, origin, pages, sectors)
+            Some(pages) if !pages.is_empty() && pages.len() <= most => {
+                let load = Load {
+                    pages,
+                    sectors,
+                    room,
+                };
+                self.send(owner, member, io, origin, load)
             }
             _ => Err((owner, member)),
         }
@@ -226,26 +299,37 @@ impl<O: Owner> MemberBio<O> {
         member: Member,
         io: Io,
         origin: u64,
-        pages: &[*mut kernel::ffi::c_void],
-        sectors: u32,
+        load: Load<'_>,
     ) -> Result<(), (O, Member)> {
         // Acquire: what `end_io` did with the fields comes before what we do.
         if self.busy.swap(true, Ordering::Acquire) {
             return Err((owner, member));
         }
+        let Load {
+            pages,
+            sectors,
+            room,
+        } = load;
         let rdev = member.as_ptr();
+        let vecs = match &room {
+            Some(room) => room.0.as_ptr(),
+            None => self.vecs.get().cast(),
+        };
         let state = State {
             owner,
             member,
-            io,
+            room,
+            sector: io.sector,
+            flags: io.flags,
             sectors,
+            write: io.write,
         };
         // SAFETY: `busy` says that the state is ours.
         let place = unsafe { &mut *self.state.get() };
         place.write(state);
         let raw = bindings::raid456_member_io {
             bio: self.bio.get(),
-            vecs: self.vecs.get().cast(),
+            vecs,
             rdev,
             sector: io.sector,
             origin,
@@ -253,12 +337,13 @@ impl<O: Owner> MemberBio<O> {
             write: io.write,
             // CAST: there are no more than `MAX_PAGES`.
             count: pages.len() as u16,
-            sectors,
+            sectors: sectors.into(),
             pages: pages.as_ptr(),
             end_io: Some(Self::end_io),
         };
         // SAFETY: The bio and its vectors are ours and not in use, and stay where they are until the bio has ended: they
-        // are pinned, and dropping them waits. The state keeps the member; the pages are borrowed.
+        // are pinned, and dropping them waits, or the state has them. There are enough vectors. The state keeps the member; the
+        // pages are borrowed.
         unsafe { bindings::raid456_member_submit(&raw) };
         Ok(())
     }
@@ -279,9 +364,14 @@ impl<O: Owner> MemberBio<O> {
         let state = unsafe { state.assume_init_read() };
         // Release: the next one who uses the fields comes after. Then this may be gone.
         this.busy.store(false, Ordering::Release);
+        drop(state.room);
         state.owner.ended(Ended {
-            io: state.io,
-            sectors: state.sectors,
+            io: Io {
+                write: state.write,
+                flags: state.flags,
+                sector: state.sector,
+            },
+            sectors: state.sectors.into(),
             member: state.member,
             status,
         });

@@ -169,6 +169,19 @@ impl Column {
         Some(run)
     }
 
+    /// Takes strips back that were taken to be read or written, and are not handed to anybody now: they come again.
+    pub(crate) fn put_back(&mut self, strips: Strips) {
+        let reads = strips & self.reading;
+        let writes = strips & self.writing;
+        let copies = strips & self.copying;
+        self.reading -= reads;
+        self.read |= reads;
+        self.writing -= writes;
+        self.write |= writes;
+        self.copying -= copies;
+        self.copy |= copies;
+    }
+
     /// Takes in that reads or writes of `strips` have ended, well or not.
     ///
     /// Returns the strips whose earlier read error a successful rewrite has mended.
@@ -240,4 +253,67 @@ fn sector_mask(start: u32, end: u32) -> u128 {
         }
     };
     below(end) & !below(start)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const NONE: Strips = Strips::NONE;
+
+    /// Takes a run and puts all of it back but its first two strips, as who has no memory for a long bio does.
+    fn take_two(column: &mut Column, next: impl Fn(&mut Column) -> Option<Run>) -> Option<Run> {
+        let run = next(column)?;
+        let now = Run {
+            first: run.first,
+            count: run.count.min(2),
+        };
+        column.put_back(run.strips() - now.strips());
+        Some(now)
+    }
+
+    #[test]
+    fn what_is_put_back_comes_again_and_is_under_way_once() {
+        let all = Strips::range(3, 5);
+        let (read, write, copy) = (
+            Column {
+                read: all,
+                ..Column::default()
+            },
+            Column {
+                write: all,
+                ..Column::default()
+            },
+            Column {
+                copy: all,
+                ..Column::default()
+            },
+        );
+        type Next = fn(&mut Column) -> Option<Run>;
+        let kinds: [(&str, Column, Next); 3] = [
+            ("read", read, Column::next_read),
+            ("write", write, |column| column.next_write(NONE, NONE)),
+            ("copy", copy, |column| column.next_copy(!NONE, NONE, NONE)),
+        ];
+        for (kind, mut column, next) in kinds {
+            for (first, count) in [(3, 2), (5, 2), (7, 1)] {
+                let run = take_two(&mut column, next);
+                assert_eq!(run, Some(Run { first, count }), "{kind}");
+                let now = Strips::range(first, count);
+                let pending = column.reads_pending() | column.writes_pending();
+                let under_way = column.reading() | column.writing() | column.copying();
+                assert_eq!((under_way, pending & now), (now, now), "{kind}");
+                if kind == "copy" {
+                    column.copied(now, true, NONE);
+                } else {
+                    column.io_done(now, true);
+                }
+            }
+            assert_eq!(take_two(&mut column, next), None, "{kind}");
+            let pending = column.reads_pending() | column.writes_pending();
+            assert!(pending.is_empty(), "{kind}: {pending:?} were forgotten");
+            let read = if kind == "read" { all } else { NONE };
+            assert_eq!(column.uptodate, read, "{kind}: what has been read");
+        }
+    }
 }
