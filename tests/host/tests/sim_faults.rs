@@ -87,6 +87,14 @@ const FAULTS: &[Fault] = faults! {
         "(first.strips() & like(fua) & like(discards)).first_run()" =>
         "(first.strips() & like(fua) & if super::fault::on(\"discard-and-write-in-one-bio\") { !Strips::NONE } else { like(discards) }).first_run()";
 
+    // Bios that are cut.
+    "rest-of-a-cut-write-forgotten", "column.rs",
+        "self.write |= writes;" =>
+        "if !super::fault::on(\"rest-of-a-cut-write-forgotten\") { self.write |= writes; }";
+    "rest-of-a-cut-copy-forgotten", "column.rs",
+        "self.copy |= copies;" =>
+        "if !super::fault::on(\"rest-of-a-cut-copy-forgotten\") { self.copy |= copies; }";
+
     // What must come first.
     "acknowledged-before-the-failure-is-recorded", "work.rs",
         "if ended.meets(failed) && !env.failures_recorded() {" =>

@@ -33,6 +33,9 @@ const CACHE_SALT: u64 = 3;
 /// What of the dice decides whether the kernel has kits back: not in the seeds that are kept.
 const GIVE_SALT: u64 = 106;
 
+/// What of the dice decides whether bios are cut for want of memory: not in the seeds that are kept.
+const ROOM_SALT: u64 = 151;
+
 /// What of the dice decides whether parity is declared not to be known.
 const TRUST_SALT: u64 = 4;
 
@@ -81,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) resizes: u32,
     /// The kernel has some kits back, each time the administrator is looked at.
     pub(crate) gives_back: u32,
+    /// There is no memory for what a long bio takes.
+    pub(crate) cuts: u32,
     /// Parity is declared not to be known, each time the administrator is looked at.
     pub(crate) distrusts: u32,
     /// The machine goes down, each time the administrator is looked at.
@@ -147,6 +152,7 @@ impl Config {
         let mut stream = Rng::new(mix(seed, STREAM_SALT));
         let mut cache = Self::cache_dice(seed);
         let mut give = Self::give_dice(seed);
+        let mut room = Self::room_dice(seed);
         let streams = if stream.chance(250) {
             stream.pick(&[300, 800])
         } else {
@@ -206,6 +212,11 @@ impl Config {
             },
             gives_back: if give.chance(300) {
                 give.pick(&[20, 100, 300])
+            } else {
+                0
+            },
+            cuts: if room.chance(300) {
+                room.pick(&[100, 500, 1000])
             } else {
                 0
             },
@@ -283,6 +294,7 @@ impl Config {
         self.replaces = 0;
         self.resizes = 0;
         self.gives_back = 0;
+        self.cuts = 0;
         self.distrusts = 0;
         self.reboots = 0;
     }
@@ -300,6 +312,11 @@ impl Config {
     /// The dice for all that has to do with kits that the kernel has back.
     pub(crate) fn give_dice(seed: u64) -> Rng {
         Rng::new(mix(seed, GIVE_SALT))
+    }
+
+    /// The dice for bios that are cut.
+    pub(crate) fn room_dice(seed: u64) -> Rng {
+        Rng::new(mix(seed, ROOM_SALT))
     }
 
     /// The dice for all that has to do with parity that is not known.

@@ -117,6 +117,7 @@ struct Sim {
     engine_rng: Rng,
     cache_rng: Rng,
     give_rng: Rng,
+    room_rng: Rng,
     trust_rng: Rng,
     reboot_rng: Rng,
     step: u64,

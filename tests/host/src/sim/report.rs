@@ -85,6 +85,7 @@ events! {
     WaitsBitmap "spans parked for a bitmap flush",
     WaitsSuperblock "spans parked for a superblock write",
     NotIssued "member bios that found the member gone",
+    BioCut "member bios cut for want of memory",
     ReadError "failed member reads",
     Corrected "blocks rewritten after a read error",
     WriteError "failed member writes",

@@ -246,7 +246,8 @@ impl Sim {
         }
     }
 
-    /// Turns what the step wants read and written into member bios, as far as embedded bios are free.
+    /// Turns what the step wants read and written into member bios, as far as embedded bios are free and there is memory for
+    /// long ones.
     fn pump(&mut self, entry: usize, actor: &mut Actor, runner: Runner) {
         let sector = actor.span.key().sector;
         for member in 0..actor.columns.len() {
@@ -272,6 +273,12 @@ impl Sim {
                             None => break,
                         }
                     }
+                };
+                // What is to be forgotten has no pages.
+                let run = if is_write && discards.meets(run.strips()) {
+                    run
+                } else {
+                    self.fit(run, column)
                 };
                 let is_copy = column.copying().meets(run.strips());
                 // The member may have gone since the step looked.

@@ -3,8 +3,8 @@
 //! Memory that is not there: at every point where the driver's code asks for some without waiting, it may get none.
 //!
 //! The points are the kits of strips, one by one; span objects with their parts, for submitters, the sync thread and the
-//! array's thread; what a NOWAIT request is accounted with; what a job on an engine takes; and the kits that are made again. They are
-//! counted from the start of a run.
+//! array's thread; what a NOWAIT request is accounted with; what a job on an engine takes; what a long bio for a member takes; and the
+//! kits that are made again. They are counted from the start of a run.
 //!
 //! In some runs, of those that are not small, the kernel has kits back, and a larger cache is refused. Then submitters and the sync
 //! thread make some again, and may find no memory for that, whatever else fails.
@@ -12,6 +12,11 @@
 use super::report::Event;
 use super::rng::{mix, Rng};
 use super::Sim;
+use crate::raid::column::Column;
+use crate::raid::strips::Run;
+
+/// Most blocks of a member's bio that takes no memory: as in User-mode Linux.
+const OWN_PAGES: u32 = 2;
 
 /// What of the dice decides who gets no memory: all others fall as they do without that.
 const SALT: u64 = 77;
@@ -99,6 +104,24 @@ impl Memory {
 }
 
 impl Sim {
+    /// What of a run goes into one bio: without memory for a long one its first blocks, and the rest comes when these have ended.
+    pub(crate) fn fit(&mut self, run: Run, column: &mut Column) -> Run {
+        if run.count <= OWN_PAGES {
+            return run;
+        }
+        let none = self.room_rng.chance(self.config.cuts);
+        if !self.memory.fails() && !none {
+            return run;
+        }
+        self.count(Event::BioCut);
+        let now = Run {
+            first: run.first,
+            count: OWN_PAGES,
+        };
+        column.put_back(run.strips() - now.strips());
+        now
+    }
+
     /// The kernel is short of memory, and has some kits back: free ones, and then those of spans that are not used, but for what is
     /// kept, and none while somebody waits for one. Returns whether it got one.
     pub(crate) fn give_back(&mut self) -> bool {

@@ -88,6 +88,7 @@ impl Sim {
             engine_rng: Config::engine_dice(!seed),
             cache_rng: Config::cache_dice(!seed),
             give_rng: Config::give_dice(!seed),
+            room_rng: Config::room_dice(!seed),
             trust_rng: Config::trust_dice(seed.rotate_left(32)),
             reboot_rng: Config::reboot_dice(!seed),
             rng,
