@@ -18,6 +18,7 @@ from report import expect, expect_range, run, wait_for
 import generator
 
 KIB = 1024
+LEAST = "/sys/module/raid456/parameters/least_memory"
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -70,6 +71,26 @@ def full(level):
     with Counted(array) as counted:
         generator.load(array.path, f"rw=write bs={row}k depth=1 ios=8")
     counted.expect("8 rows of 16 strips on 6 members", parts=8, strips_full=128, jobs_cpu=8, member_writes=48,
+                   member_write_sectors=6 * 8 * 128)
+
+
+def in_pieces(level):
+    """The same while there is no memory for what a long bio takes: each has a few blocks, and is followed by another one."""
+    array = fresh(level)
+    row = (6 - (level - 4)) * 64
+
+    def set_least(text):
+        with open(LEAST, "w", encoding="ascii") as file:
+            file.write(text)
+    # No array is started meanwhile, which would have the least memory altogether.
+    set_least("Y")
+    try:
+        with Counted(array) as counted:
+            generator.load(array.path, f"rw=write bs={row}k depth=1 ios=8")
+    finally:
+        set_least("N")
+    expect_range("bios of 2 to 4 blocks, for 8 rows of 16 strips on 6 members", 6 * 8 * 4, 6 * 8 * 8, counted.grown["member_writes"])
+    counted.expect("8 rows in pieces", parts=8, strips_full=128, jobs_cpu=8, member_writes=counted.grown["member_writes"],
                    member_write_sectors=6 * 8 * 128)
 
 
@@ -307,6 +328,8 @@ if __name__ == "__main__":
         ("names", documented),
         ("level 5: full strips", lambda: full(5)),
         ("level 6: full strips", lambda: full(6)),
+        ("level 5: full strips in pieces", lambda: in_pieces(5)),
+        ("level 6: full strips in pieces", lambda: in_pieces(6)),
         ("level 5: read-modify-write", lambda: rmw(5)),
         ("level 6: read-modify-write", lambda: rmw(6)),
         ("reconstruct-write", rcw),

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml mem=480 timeout=200
+# guest: kernels=uml mem=480 timeout=300
 """Arrays that have the least memory that they can work with: one strip's kit, one part of a request, one request that waits for
 its turn, and no other, however much memory is free. All that arrays do they do with that, one strip after the other: requests
-of all sizes at once, with flushes, also by way of a plug and of a file system; members fail and are rebuilt; checks."""
+of all sizes at once, with flushes, also by way of a plug and of a file system; members fail and are rebuilt; checks. And arrays with the
+usual memory that get none for long bios."""
 
 import errno
 import os
@@ -28,27 +29,37 @@ def memory_of(array):
     return {name: int(value) for name, value in (line.split() for line in array.get("memory").splitlines())}
 
 
+def counters(array):
+    """{name: value}"""
+    return {name: int(value) for name, value in (line.split() for line in array.get("counters").splitlines())}
+
+
 def parks(array):
     """How often a span has waited for a kit."""
-    return next(int(line.split()[1]) for line in array.get("counters").splitlines() if line.startswith("parks_memory "))
+    return counters(array)["parks_memory"]
 
 
-def create(level, mib=2, **words):
-    """An array of five members with the least memory, and a sixth one."""
+def set_least(on):
+    """Whether arrays that are started from now on get the least memory; no array gets some for a long bio while they do."""
+    with open(LEAST, "w", encoding="ascii") as file:
+        file.write("Y" if on else "N")
+
+
+def create(level, mib=2, chunk=16, least=True, **words):
+    """An array of five members, with the least memory or with as much as usual, and a sixth one."""
     if not os.path.exists(LEAST):
         raise Skipped("only this driver can do with so little")
-    with open(LEAST, "w", encoding="ascii") as file:
-        file.write("Y")
+    set_least(least)
     disks = Disks(6, mib + 2, late=True, cached=True)
     speed_limit()
-    array = Array.create(disks.paths[:5], level=level, size=mib, chunk=16, **words)
-    expect("kits, however many are wanted", (1, 256), tuple(memory_of(array)[name] for name in ("kits", "kits_wanted")))
+    array = Array.create(disks.paths[:5], level=level, size=mib, chunk=chunk, **words)
+    kits = tuple(memory_of(array)[name] for name in ("kits", "kits_wanted"))
+    expect("kits, however many are wanted" if least else "kits", (1 if least else 256, 256), kits)
     return array, disks.paths[5]
 
 
-def whole_life(level, **words):
-    """Requests of all sizes, a member that is lost and another one that is rebuilt, checks."""
-    array, spare = create(level, **words)
+def live(array, spare, level):
+    """Requests of all sizes, a member that is lost and another one that is rebuilt, a check; returns who knows what is to be read."""
     array.wait_synced()
     check = Check()
     check.new(array.geometry(), array.size() // 512, seed=level)
@@ -64,16 +75,43 @@ def whole_life(level, **words):
     expect("mismatch_cnt after check", 0, array.scan())
     check.command("stop")
     counts = check.counts()
-    note(f"{counts['reads']} reads and {counts['writes']} writes, {parks(array)} times a span has waited for the kit")
+    note(f"{counts['reads']} reads and {counts['writes']} writes, {parks(array)} times a span has waited for a kit")
     expect("I/Os in flight afterwards", 0, counts["pending"])
-    expect_range("times that a span has waited for the kit", 100, 1 << 40, parks(array))
     array.expect_at_rest()
-    left = memory_of(array)
-    expect("kits, and spans that wait", [1, 0, 0, 0], [left[name] for name in (
-        "kits", "parked_memory", "parked_superblock", "parked_bitmap")])
+    return check
+
+
+def expect_content(array, check):
+    """All that was written is there, and parity is right."""
     check.expect_right()
     check.whole(array.path, "verify")
     array.expect_parity()
+
+
+def whole_life(level, **words):
+    """An array lives with one kit."""
+    array, spare = create(level, **words)
+    check = live(array, spare, level)
+    expect_range("times that a span has waited for the kit", 100, 1 << 40, parks(array))
+    left = memory_of(array)
+    expect("kits, and spans that wait", [1, 0, 0, 0], [left[name] for name in (
+        "kits", "parked_memory", "parked_superblock", "parked_bitmap")])
+    expect_content(array, check)
+
+
+def in_pieces(level):
+    """An array with a usual cache lives without memory for bios of more than a few blocks: what is more comes in those after them."""
+    array, spare = create(level, mib=4, chunk=64, least=False)
+    array.wait_synced()
+    set_least(True)
+    before = counters(array)
+    check = live(array, spare, level)
+    after = counters(array)
+    for what in ("read", "write"):
+        bios, sectors = (after[name] - before[name] for name in (f"member_{what}s", f"member_{what}_sectors"))
+        note(f"{bios} {what}s of members, of {sectors / 8 / bios:.2f} blocks")
+        expect_range(f"sectors that members {what} at once, of 128 that are there, on the average", 8, 16, sectors / bios)
+    expect_content(array, check)
 
 
 def file_system():
@@ -141,13 +179,14 @@ def cleanup():
     stop_all()
     Disks.remove()
     if os.path.exists(LEAST):
-        with open(LEAST, "w", encoding="ascii") as file:
-            file.write("N")
+        set_least(False)
 
 
 if __name__ == "__main__":
     run([
         ("raid6 with a bitmap", lambda: whole_life(6, bitmap="internal")),
         ("a file system on raid5", file_system),
+        ("raid5, bios in pieces", lambda: in_pieces(5)),
+        ("raid6, bios in pieces", lambda: in_pieces(6)),
         ("raid6, too many members are lost", lost_meanwhile),
     ], cleanup=cleanup)
