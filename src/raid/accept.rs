@@ -139,13 +139,17 @@ impl Span {
                 });
                 match part.hold {
                     Hold::No => self.held -= strips,
-                    Hold::Plug => self.held |= fresh,
+                    Hold::Plug => {
+                        self.held |= fresh;
+                        self.packing |= strips;
+                    }
                     Hold::Stream => {
                         self.held |= fresh;
                         self.watched |= strips;
                     }
                     Hold::PluggedStream => {
                         self.held |= fresh;
+                        self.packing |= strips;
                         self.to_watch |= strips;
                     }
                 }

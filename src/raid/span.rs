@@ -72,6 +72,8 @@ pub(crate) struct Span {
     pub(super) watched: Strips,
     /// Those of them for which this holds when a plug is released.
     pub(super) to_watch: Strips,
+    /// Held strips that wait, once they are full, for as long as one beside them that is held is not: more comes at once.
+    pub(super) packing: Strips,
     /// The parts that wait at the next step are not held by a plug any more.
     pub(super) unplugged: bool,
     /// The parts that wait at the next step must not be held either, once they are accepted.
@@ -195,6 +197,7 @@ impl Span {
     pub(crate) fn unplug(&mut self) {
         self.watched |= core::mem::take(&mut self.to_watch);
         self.watched -= self.fua;
+        self.packing = Strips::NONE;
         self.held &= self.watched;
         self.unplugged = true;
     }
@@ -291,6 +294,7 @@ impl Span {
         }
         self.watched &= self.held;
         self.to_watch &= self.held;
+        self.packing &= self.held;
         self.waits.rest = !self.watched.is_empty();
         debug_assert!(
             self.held_while_parked().is_empty(),
@@ -307,6 +311,7 @@ mod tests {
     use super::super::part::{Hold, Part, PartKind, Parts};
     use super::super::strips::STRIP_SECTORS;
     use super::*;
+    use core::ops::Range;
 
     /// Sectors of a chunk: a span of four strips.
     const CHUNK: u32 = 4 * STRIP_SECTORS;
@@ -419,15 +424,33 @@ mod tests {
             }
         }
 
-        /// A write of `count` strips, from strip 0 on, of a data column.
-        fn write(&mut self, column: u32, count: u32, hold: Hold, fua: bool) {
-            let start = u64::from(column * CHUNK);
-            let end = start + u64::from(count * STRIP_SECTORS);
-            let mut part = Part::new(PartKind::Write, Strips::first_n(count), start, end);
+        /// A write of some strips of a data column.
+        fn write(&mut self, column: u32, strips: Range<u32>, hold: Hold) -> &mut Self {
+            self.write_so(column, strips, hold, |_| ())
+        }
+
+        /// As [`Self::write`], with a part that is changed before it is posted.
+        fn write_so(
+            &mut self,
+            column: u32,
+            strips: Range<u32>,
+            hold: Hold,
+            change: impl FnOnce(&mut Part),
+        ) -> &mut Self {
+            let sector = |strip: u32| u64::from(column * CHUNK + strip * STRIP_SECTORS);
+            let (start, end) = (sector(strips.start), sector(strips.end));
+            let strips = Strips::range(strips.start, strips.end - strips.start);
+            let mut part = Part::new(PartKind::Write, strips, start, end);
             part.hold = hold;
-            part.fua = fua;
+            change(&mut part);
             self.parts.0.push(part);
             self.step();
+            self
+        }
+
+        /// The strips that gather.
+        fn gathering(&self) -> Strips {
+            self.span.phases().of(Phase::Gathering)
         }
 
         fn step(&mut self) {
@@ -439,7 +462,7 @@ mod tests {
         fn held_unplugged(&mut self) -> Strips {
             self.span.unplug();
             self.step();
-            let held = self.span.phases().of(Phase::Gathering);
+            let held = self.gathering();
             assert_eq!(
                 self.span.waits().rest,
                 !held.is_empty(),
@@ -455,8 +478,8 @@ mod tests {
     fn a_durable_write_is_not_held_by_a_stream_in_its_strip() {
         for stream in [Hold::Stream, Hold::PluggedStream] {
             let mut later = Posted::new();
-            later.write(0, 2, stream, false);
-            later.write(1, 1, Hold::Plug, true);
+            later.write(0, 0..2, stream);
+            later.write_so(1, 0..1, Hold::Plug, |part| part.fua = true);
             assert_eq!(
                 later.held_unplugged(),
                 Strips::one(1),
@@ -464,8 +487,8 @@ mod tests {
             );
 
             let mut earlier = Posted::new();
-            earlier.write(1, 1, Hold::Plug, true);
-            earlier.write(0, 2, stream, false);
+            earlier.write_so(1, 0..1, Hold::Plug, |part| part.fua = true);
+            earlier.write(0, 0..2, stream);
             assert_eq!(
                 earlier.held_unplugged(),
                 Strips::one(1),
@@ -478,13 +501,70 @@ mod tests {
     fn a_write_that_need_not_be_durable_leaves_a_stream_its_strip() {
         for stream in [Hold::Stream, Hold::PluggedStream] {
             let mut posted = Posted::new();
-            posted.write(0, 2, stream, false);
-            posted.write(1, 1, Hold::Plug, false);
+            posted.write(0, 0..2, stream);
+            posted.write(1, 0..1, Hold::Plug);
             assert_eq!(
                 posted.held_unplugged(),
                 Strips::first_n(2),
                 "what is held: {stream:?}"
             );
         }
+    }
+
+    // Blocks come one by one, in sequence: each of the last column fills its strip.
+
+    #[test]
+    fn full_strips_go_out_together_when_the_last_is_full() {
+        for hold in [Hold::Plug, Hold::PluggedStream] {
+            let mut posted = Posted::new();
+            posted.write(0, 0..4, hold).write(1, 0..4, hold);
+            for strip in 0..3 {
+                posted.write(2, strip..strip + 1, hold);
+                assert_eq!(
+                    posted.gathering(),
+                    Strips::first_n(4),
+                    "what gathers when strips 0 to {strip} of 4 are full: {hold:?}"
+                );
+            }
+            posted.write(2, 3..4, hold);
+            assert_eq!(
+                posted.span.phases().of(Phase::Computing),
+                Strips::first_n(4),
+                "what has started when all strips are full: {hold:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn full_strips_wait_for_their_submitters_plug_and_no_longer() {
+        let mut posted = Posted::new();
+        let hold = Hold::PluggedStream;
+        posted.write(0, 0..4, hold).write(1, 0..4, hold);
+        posted.write(2, 0..2, hold);
+        assert_eq!(
+            posted.held_unplugged(),
+            Strips::range(2, 2),
+            "what a stream holds when two of four strips are full"
+        );
+        assert_eq!(
+            posted.span.phases().of(Phase::Computing),
+            Strips::first_n(2),
+            "what has started"
+        );
+    }
+
+    #[test]
+    fn a_full_strip_does_not_wait_for_what_nobody_holds() {
+        let mut posted = Posted::new();
+        let hold = Hold::Plug;
+        posted.write(0, 0..2, hold).write(1, 0..2, hold);
+        // Somebody without a plug writes to strip 1, which starts.
+        posted.write(1, 1..2, Hold::No);
+        posted.write(2, 0..1, hold);
+        assert_eq!(
+            posted.gathering(),
+            Strips::NONE,
+            "what gathers when the only strip that is held is full"
+        );
     }
 }

@@ -33,7 +33,8 @@ struct Groups {
 }
 
 impl Span {
-    /// Freezes gathering strips that are full or are not held: no more writes join them.
+    /// Freezes gathering strips that are not held, and those that are full, unless those beside them are about to be: no more
+    /// writes join them.
     pub(super) fn start(&mut self, columns: &[Column]) {
         let gathering = self.phases.of(Phase::Gathering);
         if gathering.is_empty() {
@@ -48,9 +49,16 @@ impl Span {
                 break;
             }
         }
-        let start = (gathering - self.held) | full;
+        // A member has one bio in a span: if the first full strip went alone, all others would wait until that has ended.
+        let rest = self.held - full;
+        let packed = if rest.is_empty() {
+            Strips::NONE
+        } else {
+            self.held & self.packing
+        };
+        let start = (gathering - self.held) | (full - packed);
         self.held -= start;
-        self.whole |= full;
+        self.whole |= full & start;
         self.phases.advance(start, Phase::Gathering, Phase::Reading);
     }
 
