@@ -20,6 +20,13 @@ const NEVER: u64 = u64::MAX;
 /// For at most so many stripes is a task not believed, however often it was waited for in vain.
 const MOST_DOUBT: u32 = 1023;
 
+/// What is to be expected of a task that writes in sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// What it leaves of its last stripe is worth waiting for.
+    pub(crate) holds: bool,
+}
+
 /// What is known of the writes of a task.
 #[repr(align(64))]
 pub(crate) struct Sequence {
@@ -50,16 +57,16 @@ impl Sequence {
         }
     }
 
-    /// Takes note of a write from array sector `start` to `end`. Returns whether what it leaves of its last stripe is likely to
-    /// be written next: if as much as a stripe was written in sequence, and the task was not waited for in vain. `stripe`: the
-    /// array sectors of one; `now`: the time in nanoseconds. Any context.
+    /// Takes note of a write from array sector `start` to `end`. Returns what is to be expected of the task, if as much as a stripe
+    /// was written in sequence: what it leaves of its last stripe is likely to be written next, and worth waiting for unless that was
+    /// in vain. `stripe`: the array sectors of one; `now`: the time in nanoseconds. Any context.
     pub(crate) fn goes_on(
         &self,
         start: u64,
         end: u64,
         stripe: u64,
         now: impl FnOnce() -> u64,
-    ) -> bool {
+    ) -> Option<Outlook> {
         let follows = self.end.load(Ordering::Relaxed) == start;
         self.end.store(end, Ordering::Relaxed);
         let run = self.run.load(Ordering::Relaxed);
@@ -67,18 +74,19 @@ impl Sequence {
             if run != 0 {
                 self.run.store(0, Ordering::Relaxed);
             }
-            return false;
+            return None;
         }
         let run = run.saturating_add(end.saturating_sub(start));
         self.run.store(run, Ordering::Relaxed);
         if run < stripe {
-            return false;
+            return None;
         }
         if start.checked_div(stripe) != end.checked_div(stripe) {
             self.leave_stripe();
         }
         self.came.store(now(), Ordering::Relaxed);
-        self.doubt.load(Ordering::Relaxed) == 0 && !self.missed.load(Ordering::Relaxed)
+        let holds = self.doubt.load(Ordering::Relaxed) == 0 && !self.missed.load(Ordering::Relaxed);
+        Some(Outlook { holds })
     }
 
     /// Whether the rest of `stripe`, array sectors of which the task has written some, is likely to come soon. To be asked now and
@@ -174,11 +182,16 @@ impl Absence {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Absence, Ordering, Sequence, MOST_DOUBT, MOST_PATIENCE, PATIENCE};
+    use super::{Absence, Ordering, Outlook, Sequence, MOST_DOUBT, MOST_PATIENCE, PATIENCE};
     use core::ops::Range;
 
     /// Sectors of a stripe.
     const STRIPE: u64 = 640;
+
+    /// Whether it is worth waiting.
+    fn holds(outlook: Option<Outlook>) -> bool {
+        outlook.is_some_and(|outlook| outlook.holds)
+    }
 
     /// Writes stripe number `stripe` in quarters. Returns after how many of the first three it was to be waited. The first
     /// time is in vain if `miss`.
@@ -187,7 +200,8 @@ mod tests {
         let mut waits = 0;
         for at in 0..4 {
             let start = stripe * STRIPE + at * quarter;
-            if sequence.goes_on(start, start + quarter, STRIPE, || start) && at < 3 {
+            let outlook = sequence.goes_on(start, start + quarter, STRIPE, || start);
+            if holds(outlook) && at < 3 {
                 waits += 1;
                 if miss {
                     sequence.miss();
@@ -211,13 +225,30 @@ mod tests {
     }
 
     #[test]
-    fn small_and_random_writes_are_not_waited_for() {
+    fn small_and_random_writes_are_not_in_sequence() {
         let sequence = Sequence::new();
         for at in 0..1000 {
             let start = at * 7919 % 5003 * 8;
-            let waits = sequence.goes_on(start, start + 8, STRIPE, || 0);
-            assert!(!waits, "write {at}, at {start}");
+            let outlook = sequence.goes_on(start, start + 8, STRIPE, || 0);
+            assert_eq!(
+                outlook, None,
+                "what is expected after write {at}, at {start}"
+            );
         }
+    }
+
+    #[test]
+    fn who_is_doubted_still_writes_in_sequence() {
+        let sequence = Sequence::new();
+        write(&sequence, 0, false);
+        write(&sequence, 1, true);
+        let quarter = STRIPE / 4;
+        let outlook = sequence.goes_on(2 * STRIPE, 2 * STRIPE + quarter, STRIPE, || 0);
+        assert_eq!(
+            outlook,
+            Some(Outlook { holds: false }),
+            "what is expected after a stripe that was waited for in vain"
+        );
     }
 
     #[test]
@@ -300,7 +331,7 @@ mod tests {
             for piece in 0..pieces {
                 self.now += pause;
                 let at = start + piece * PIECE;
-                goes_on = self.task.goes_on(at, at + PIECE, stripe, || self.now);
+                goes_on = holds(self.task.goes_on(at, at + PIECE, stripe, || self.now));
                 self.held |= self.stripe.contains(&at);
                 let others = || self.others_work;
                 if self.held

@@ -17,7 +17,7 @@ use super::counters::Work as Count;
 use super::lanes::Lanes;
 use super::object::SpanObject;
 use super::queue::{IndexStack, Pushed};
-use super::sequence::Sequence;
+use super::sequence::{Outlook, Sequence};
 use super::table::Slab;
 use super::Array;
 use crate::block::request::Slice;
@@ -41,6 +41,15 @@ const TICK: Delta = Delta::from_micros(500);
 
 /// Of a span: it is not held for a stream.
 pub(super) const NO_STREAM: u32 = u32::MAX;
+
+/// The task that writes a slice, if it writes in sequence.
+#[derive(Clone, Copy)]
+pub(super) struct Stream {
+    /// Its place.
+    pub(super) place: u32,
+    /// What is to be expected of it.
+    pub(super) outlook: Outlook,
+}
 
 /// The streams of an array, and the spans that are held for them.
 pub(super) struct Streams {
@@ -174,17 +183,17 @@ impl Array {
         }
     }
 
-    /// The place of the task that writes a slice, if what the slice leaves of its last stripe is likely to come soon.
-    pub(super) fn stream_of(&self, slice: &Slice) -> Option<u32> {
+    /// The task that writes a slice, if what the slice leaves of its last stripe is likely to come.
+    pub(super) fn stream_of(&self, slice: &Slice) -> Option<Stream> {
         // CAST: a hash.
         let place = current!().pid() as u32 % PLACES as u32;
         let task = self.streams.tasks.get(place as usize)?;
         let stripe = self.geometry.stripe_sectors();
         let now = || self.streams.now();
-        let goes_on = task.goes_on(slice.sector(), slice.end_sector(), stripe, now);
-        // A stripe that is held must leave memory for those that work.
+        let outlook = task.goes_on(slice.sector(), slice.end_sector(), stripe, now)?;
+        // A stripe that is held, or kept for what is to come, must leave memory for those that work.
         let strips = self.geometry.chunk_sectors() / STRIP_SECTORS;
-        (goes_on && strips <= self.kits.total() / 2).then_some(place)
+        (strips <= self.kits.total() / 2).then_some(Stream { place, outlook })
     }
 
     /// Whether a part that a stream has written is to be held: it does not reach the end of its stripe, and nobody waits for

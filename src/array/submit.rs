@@ -362,14 +362,16 @@ impl Array {
             let span = pinned.span();
             item.part = self.part(&template, pinned.key().sector);
             item.origin = Origin::Request(slice);
+            item.part.sequential = stream.is_some();
             // A part that is held must have somebody who lets it go: who watches streams, or the plug.
-            let stream = stream.filter(|_| self.leaves_rest(&item.part));
-            item.stream = stream.unwrap_or(NO_STREAM);
+            let waits_for =
+                stream.filter(|stream| stream.outlook.holds && self.leaves_rest(&item.part));
+            item.stream = waits_for.map_or(NO_STREAM, |stream| stream.place);
             // A plug that is full runs what it has, here, and what these send would not go out while the rest is waited for.
             let plugged = by == By::Submitter
                 && self.may_hold(&item.part)
                 && plug::hold(span.clone()).is_ok();
-            item.part.hold = match (plugged, stream) {
+            item.part.hold = match (plugged, waits_for) {
                 (true, Some(_)) => Hold::PluggedStream,
                 (true, None) => Hold::Plug,
                 (false, Some(_)) => Hold::Stream,

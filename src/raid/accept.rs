@@ -188,6 +188,9 @@ impl Span {
         if part.sync {
             self.sync |= strips;
         }
+        if part.sequential {
+            self.sequential |= strips;
+        }
     }
 
     /// Notes which flush of the bitmap the writes of `strips` wait for: the latest that any of their parts needs.

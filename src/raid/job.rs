@@ -158,7 +158,8 @@ pub(crate) trait Env {
 pub(crate) enum RmwLevel {
     /// 0: always reconstruct-write, where it is possible.
     Disable,
-    /// 1: read-modify-write where it reads fewer blocks, or as many and computes with fewer.
+    /// 1: read-modify-write where it reads fewer blocks, or as many and computes with fewer; of what is written in sequence, where it
+    /// reads less than half as many.
     #[default]
     Enable,
     /// 2: read-modify-write where it reads no more blocks.

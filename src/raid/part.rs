@@ -65,6 +65,8 @@ pub(crate) struct Part {
     pub(crate) fua: bool,
     /// The submitter waits for it: member writes are marked synchronous.
     pub(crate) sync: bool,
+    /// Its submitter writes in sequence: he is likely to write the rest of the stripe before long.
+    pub(crate) sequential: bool,
     /// More writes may follow: strips that are not full need not start yet.
     pub(crate) hold: Hold,
     /// The flush of the write-intent bitmap that must have ended before its blocks are written.
@@ -90,6 +92,7 @@ impl Part {
             end,
             fua: false,
             sync: false,
+            sequential: false,
             hold: Hold::No,
             bitmap_seq: None,
             waited: false,

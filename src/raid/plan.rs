@@ -140,6 +140,8 @@ pub(super) struct WriteRules {
     pub(super) parity_known: bool,
     /// The administrator's preference.
     pub(super) rmw_level: RmwLevel,
+    /// Somebody writes in sequence, and is likely to write the rest of the strip before long.
+    pub(super) sequential: bool,
 }
 
 impl Strip<'_> {
@@ -171,6 +173,11 @@ impl Strip<'_> {
         let prefer_rmw = rules.parity_known
             && match rules.rmw_level {
                 RmwLevel::Disable => false,
+                // With what RCW reads now nothing is read for the rest of the strip, where RMW reads once more for each write.
+                // Not at any price: it may have left memory by then.
+                RmwLevel::Enable if rules.sequential && rcw.readable > 0 => {
+                    rmw.readable.saturating_mul(2) < rcw.readable
+                }
                 // It works on what is changed twice, and reads parity too; RCW works on all data.
                 RmwLevel::Enable if rmw.readable == rcw.readable => {
                     let parities = self.roles.parity_count();
@@ -371,6 +378,7 @@ mod tests {
     const RULES: WriteRules = WriteRules {
         parity_known: true,
         rmw_level: RmwLevel::Enable,
+        sequential: false,
     };
 
     /// What `plan` says of a strip.
@@ -413,6 +421,25 @@ mod tests {
             write(["f", "f", "f", "f", ""], RULES),
             Plan::Write(Method::Rcw)
         );
+    }
+
+    #[test]
+    fn what_somebody_writes_in_sequence_is_read_once() {
+        let rules = WriteRules {
+            sequential: true,
+            ..RULES
+        };
+        for (spec, plan) in [
+            // RMW would read two blocks now, and one for each that follows; RCW reads three, and no more.
+            (["f", "", "", "", ""], Plan::Read(Need::Rcw)),
+            (["f", "f", "", "", ""], Plan::Read(Need::Rcw)),
+            (["f", "u", "u", "u", ""], Plan::Write(Method::Rcw)),
+            // More than twice as much is too dear, and what has been read for RMW is not read for nothing.
+            (["f", "", "", "", "u"], Plan::Read(Need::Rmw(P))),
+            (["fu", "", "", "", "u"], Plan::Write(Method::Rmw)),
+        ] {
+            assert_eq!(write(spec, rules), plan, "{spec:?}");
+        }
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(crate) struct Span {
     pub(super) unstored: Strips,
     pub(super) fua: Strips,
     pub(super) sync: Strips,
+    /// Strips at work that somebody writes in sequence.
+    pub(super) sequential: Strips,
     /// Strips whose writes wait for a flush of the bitmap.
     pub(super) bitmap: Strips,
     /// Which flush, for each of them.
@@ -507,6 +509,23 @@ mod tests {
                 posted.held_unplugged(),
                 Strips::first_n(2),
                 "what is held: {stream:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_sequence_is_planned_so() {
+        for (sequential, read) in [
+            (false, [true, false, false, true]),
+            (true, [false, true, true, false]),
+        ] {
+            let mut posted = Posted::new();
+            posted.write_so(0, 0..1, Hold::No, |part| part.sequential = sequential);
+            let asked = posted.columns.iter().map(|column| !column.read.is_empty());
+            assert_eq!(
+                asked.collect::<Vec<_>>(),
+                read,
+                "members that are read for a block of member 0, parity on member 3; in sequence: {sequential}"
             );
         }
     }

@@ -160,6 +160,7 @@ impl Span {
             view.plan_write(WriteRules {
                 parity_known: env.parity_known().meets(strip),
                 rmw_level: env.rmw_level(),
+                sequential: self.sequential.meets(strip),
             })
         } else if self.syncs.meets(strip) {
             view.plan_sync()
@@ -646,6 +647,7 @@ impl Span {
         self.unstored -= done;
         self.fua -= done;
         self.sync -= done;
+        self.sequential -= done;
         self.phases.advance(done, Phase::Done, Phase::Idle);
         self.drop_kits(passing, columns, env);
     }

@@ -488,6 +488,9 @@ impl Sim {
                 }
             }
         }
+        if self.config.streams > 0 && part.kind == PartKind::Write {
+            part.sequential = self.rng.chance(500);
+        }
         if self.config.streams > 0 && part.kind == PartKind::Write && !part.fua {
             let whole = part.end % self.geometry.stripe_sectors() == 0;
             if !whole && self.rng.chance(self.config.streams) {
