@@ -142,6 +142,9 @@ impl Span {
                     Hold::Plug => {
                         self.held |= fresh;
                         self.packing |= strips;
+                        if part.sync {
+                            self.urgent |= strips;
+                        }
                     }
                     Hold::Stream => {
                         self.held |= fresh;

@@ -72,6 +72,9 @@ pub(crate) struct Span {
     pub(super) watched: Strips,
     /// Those of them for which this holds when a plug is released.
     pub(super) to_watch: Strips,
+    /// Held strips with writes that somebody waits for, and that are no stream's: they are held until a plug is released, and no
+    /// longer.
+    pub(super) urgent: Strips,
     /// Held strips that wait, once they are full, for as long as one beside them that is held is not: more comes at once.
     pub(super) packing: Strips,
     /// The parts that wait at the next step are not held by a plug any more.
@@ -194,11 +197,12 @@ impl Span {
         idle
     }
 
-    /// The submitter's plug is released: lets gathering strips start that no stream goes on with, or that somebody waits for to
-    /// be durable.
+    /// The submitter's plug is released: lets gathering strips start that no stream goes on with, or that somebody waits for
+    /// beside it.
     pub(crate) fn unplug(&mut self) {
         self.watched |= core::mem::take(&mut self.to_watch);
         self.watched -= self.fua;
+        self.watched -= self.urgent;
         self.packing = Strips::NONE;
         self.held &= self.watched;
         self.unplugged = true;
@@ -297,6 +301,7 @@ impl Span {
         self.watched &= self.held;
         self.to_watch &= self.held;
         self.packing &= self.held;
+        self.urgent &= self.held;
         self.waits.rest = !self.watched.is_empty();
         debug_assert!(
             self.held_while_parked().is_empty(),
@@ -477,30 +482,39 @@ mod tests {
     // A stream writes strips 0 and 1, and somebody else strip 0; what would fill them is in neither.
 
     #[test]
-    fn a_durable_write_is_not_held_by_a_stream_in_its_strip() {
+    fn a_write_that_somebody_waits_for_is_not_held_by_a_stream_in_its_strip() {
+        let durable: fn(&mut Part) = |part| part.fua = true;
+        let awaited: fn(&mut Part) = |part| part.sync = true;
         for stream in [Hold::Stream, Hold::PluggedStream] {
-            let mut later = Posted::new();
-            later.write(0, 0..2, stream);
-            later.write_so(1, 0..1, Hold::Plug, |part| part.fua = true);
-            assert_eq!(
-                later.held_unplugged(),
-                Strips::one(1),
-                "what is held when the durable write came after the stream's: {stream:?}"
-            );
-
-            let mut earlier = Posted::new();
-            earlier.write_so(1, 0..1, Hold::Plug, |part| part.fua = true);
-            earlier.write(0, 0..2, stream);
-            assert_eq!(
-                earlier.held_unplugged(),
-                Strips::one(1),
-                "what is held when the durable write came before the stream's: {stream:?}"
-            );
+            for (what, change) in [("durable", durable), ("awaited", awaited)] {
+                for first in [true, false] {
+                    let mut posted = Posted::new();
+                    if first {
+                        posted.write_so(1, 0..1, Hold::Plug, change);
+                    }
+                    posted.write(0, 0..2, stream);
+                    if !first {
+                        posted.write_so(1, 0..1, Hold::Plug, change);
+                    }
+                    assert_eq!(
+                        posted.held_unplugged(),
+                        Strips::one(1),
+                        "what is held of a {stream:?} beside a {what} write; that came first: {first}"
+                    );
+                }
+            }
         }
     }
 
     #[test]
-    fn a_write_that_need_not_be_durable_leaves_a_stream_its_strip() {
+    fn a_stream_that_somebody_waits_for_holds_its_own_strips() {
+        let mut posted = Posted::new();
+        posted.write_so(0, 0..2, Hold::PluggedStream, |part| part.sync = true);
+        assert_eq!(posted.held_unplugged(), Strips::first_n(2), "what is held");
+    }
+
+    #[test]
+    fn a_write_that_nobody_waits_for_leaves_a_stream_its_strip() {
         for stream in [Hold::Stream, Hold::PluggedStream] {
             let mut posted = Posted::new();
             posted.write(0, 0..2, stream);
@@ -556,19 +570,13 @@ mod tests {
 
     #[test]
     fn full_strips_wait_for_their_submitters_plug_and_no_longer() {
-        let mut posted = Posted::new();
-        let hold = Hold::PluggedStream;
+        let (mut posted, hold) = (Posted::new(), Hold::PluggedStream);
         posted.write(0, 0..4, hold).write(1, 0..4, hold);
         posted.write(2, 0..2, hold);
         assert_eq!(
             posted.held_unplugged(),
             Strips::range(2, 2),
             "what a stream holds when two of four strips are full"
-        );
-        assert_eq!(
-            posted.span.phases().of(Phase::Computing),
-            Strips::first_n(2),
-            "what has started"
         );
     }
 

@@ -165,6 +165,9 @@ const FAULTS: &[Fault] = faults! {
     "durable-writes-wait-for-a-stream", "span.rs",
         "self.watched -= self.fua;" =>
         "if !super::fault::on(\"durable-writes-wait-for-a-stream\") { self.watched -= self.fua; }";
+    "awaited-writes-wait-for-a-stream", "span.rs",
+        "self.watched -= self.urgent;" =>
+        "if !super::fault::on(\"awaited-writes-wait-for-a-stream\") { self.watched -= self.urgent; }";
     "rest-of-a-stream-not-told", "span.rs",
         "self.watched &= self.held;" =>
         "self.watched &= if super::fault::on(\"rest-of-a-stream-not-told\") { self.held & self.syncs } else { self.held };";

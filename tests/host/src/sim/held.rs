@@ -2,7 +2,7 @@
 
 //! What members hold of what is said to be done: no write is acknowledged whose data is on no member while more blocks are
 //! missing than parity stands for, and no rebuild passes over a block without a word. And what must not be kept waiting: writes
-//! that have to be durable.
+//! that somebody waits for.
 
 use super::code::Slots;
 use super::oracle::{row_end, row_of};
@@ -91,16 +91,17 @@ impl Sim {
         }
     }
 
-    /// Once its submitter's plug is released, no write that has to be durable waits for others, whoever else holds its strips.
-    pub(crate) fn check_durable(&self, key: SpanKey, actor: &Actor) {
+    /// Once its submitter's plug is released, no write that somebody waits for, perhaps to be durable, waits for others, unless he
+    /// writes a stream himself; whoever else holds its strips.
+    pub(crate) fn check_awaited(&self, key: SpanKey, actor: &Actor) {
         let parts = actor.parts.list.iter().map(|entry| &entry.part);
-        let durable = parts
-            .filter(|part| part.fua && part.hold == Hold::No)
+        let awaited = parts
+            .filter(|part| (part.fua || part.sync) && part.hold == Hold::No)
             .fold(Strips::NONE, |all, part| all | part.active());
-        let held = durable & actor.span.phases().of(Phase::Gathering);
+        let held = awaited & actor.span.phases().of(Phase::Gathering);
         if !held.is_empty() {
             self.fail(
-                "no write that has to be durable to wait for others when its submitter's plug is released",
+                "no write that somebody waits for to wait for others when its submitter's plug is released",
                 format!("strips {held:?} of span {}", key.sector),
             );
         }

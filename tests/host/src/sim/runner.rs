@@ -191,7 +191,7 @@ impl Sim {
             )
         });
         self.inspect_actor(entry, &actor);
-        self.check_durable(key, &actor);
+        self.check_awaited(key, &actor);
         if had_failed {
             let begun = actor.span.phases().of(Phase::Writing) - before;
             self.check_refused(key, &actor, begun);
