@@ -13,7 +13,7 @@ use super::kits::{KitList, KitNode};
 use super::part::{Item, PartList};
 use super::pump::Flight;
 use super::queue::Link;
-use super::sequence::Absence;
+use super::sequence::Wait;
 use super::streams::NO_STREAM;
 use super::table::Place;
 use super::Array;
@@ -62,8 +62,8 @@ pub(super) struct SpanObject {
     pub(super) run: Link,
     /// Which stream it is held for, as of its last run.
     pub(super) stream: AtomicU32,
-    /// Since when that one has been elsewhere.
-    pub(super) absence: Absence,
+    /// Since when, and since when that one has been elsewhere.
+    pub(super) wait: Wait,
     /// Its place among those that are held for streams.
     pub(super) held: Link,
     /// Its place among those that wait for a flush of the write-intent bitmap.
@@ -106,7 +106,7 @@ impl SpanObject {
             pins: AtomicU32::new(0),
             run: Link::new(),
             stream: AtomicU32::new(NO_STREAM),
-            absence: Absence::new(),
+            wait: Wait::new(),
             held: Link::new(),
             for_bitmap: Link::new(),
             for_superblock: Link::new(),

@@ -263,7 +263,7 @@ impl Work {
             span.count_parts(1, 0);
             if item.stream != NO_STREAM {
                 *stream = item.stream;
-                span.absence.end();
+                span.wait.come();
             }
             // The part came with its poster's pin.
             span.pins.fetch_sub(1, Ordering::Release);

@@ -14,6 +14,9 @@ const PATIENCE: u64 = 2_000_000;
 /// Nanoseconds: nothing has come for so long, whatever else is at work.
 const MOST_PATIENCE: u64 = 50_000_000;
 
+/// Nanoseconds: nothing is held for longer, however much comes.
+const LONGEST: u64 = 500_000_000;
+
 /// Of an absence: there is none.
 const NEVER: u64 = u64::MAX;
 
@@ -91,17 +94,21 @@ impl Sequence {
 
     /// Whether the rest of `stripe`, array sectors of which the task has written some, is likely to come soon. To be asked now and
     /// then for as long as that is waited for. If nothing comes from the task at all, it was waited for in vain, and is not
-    /// believed for a while; if it only writes elsewhere, which is no sign that it comes back, this alone is given up.
+    /// believed for a while; if it only writes elsewhere, which is no sign that it comes back, or has taken too long, this alone is
+    /// given up.
     ///
-    /// `absence`: what is known of that from earlier questions; `now`: the time in nanoseconds; `others_work`: whether something
+    /// `wait`: what is known of that from earlier questions; `now`: the time in nanoseconds; `others_work`: whether something
     /// is at work whose end the task may be waiting for.
     pub(crate) fn is_expected(
         &self,
         stripe: &Range<u64>,
-        absence: &Absence,
+        wait: &Wait,
         now: u64,
         mut others_work: impl FnMut() -> bool,
     ) -> bool {
+        if now.saturating_sub(wait.begun()) >= LONGEST {
+            return false;
+        }
         let mut is_recent = |since: u64| {
             let waited = now.saturating_sub(since);
             waited < PATIENCE || waited < MOST_PATIENCE && others_work()
@@ -110,8 +117,7 @@ impl Sequence {
             self.miss();
             return false;
         }
-        absence
-            .look(!self.is_within(stripe), now)
+        wait.look(!self.is_within(stripe), now)
             .is_none_or(is_recent)
     }
 
@@ -143,38 +149,51 @@ impl Sequence {
     }
 }
 
-/// Of what waits for the rest of a stripe: since when the task that writes it has been elsewhere.
+/// Of what waits for the rest of a stripe: since when it does, and since when the task that writes it has been elsewhere.
 #[derive(Debug)]
-pub(crate) struct Absence {
+pub(crate) struct Wait {
+    /// Nanoseconds.
+    begun: AtomicU64,
     /// Nanoseconds, as of the look that found it so first.
-    since: AtomicU64,
+    elsewhere: AtomicU64,
 }
 
-impl Absence {
-    /// It has not been elsewhere.
+impl Wait {
+    /// Nothing waits.
     pub(crate) fn new() -> Self {
         Self {
-            since: AtomicU64::new(NEVER),
+            begun: AtomicU64::new(0),
+            elsewhere: AtomicU64::new(NEVER),
         }
     }
 
+    /// It begins to wait, at the time `now`. Any context.
+    pub(crate) fn begin(&self, now: u64) {
+        self.begun.store(now, Ordering::Relaxed);
+    }
+
+    /// When it began.
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// Something has come. Any context.
-    pub(crate) fn end(&self) {
-        if self.since.load(Ordering::Relaxed) != NEVER {
-            self.since.store(NEVER, Ordering::Relaxed);
+    pub(crate) fn come(&self) {
+        if self.elsewhere.load(Ordering::Relaxed) != NEVER {
+            self.elsewhere.store(NEVER, Ordering::Relaxed);
         }
     }
 
     /// Takes note of whether the task is elsewhere at the time `now`. Returns since when it has been, if it is.
     fn look(&self, elsewhere: bool, now: u64) -> Option<u64> {
         if !elsewhere {
-            self.end();
+            self.come();
             return None;
         }
-        let mut since = self.since.load(Ordering::Relaxed);
+        let mut since = self.elsewhere.load(Ordering::Relaxed);
         if since == NEVER {
             since = now;
-            self.since.store(since, Ordering::Relaxed);
+            self.elsewhere.store(since, Ordering::Relaxed);
         }
         Some(since)
     }
@@ -182,7 +201,8 @@ impl Absence {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Absence, Ordering, Outlook, Sequence, MOST_DOUBT, MOST_PATIENCE, PATIENCE};
+    use super::{Ordering, Outlook, Sequence, Wait};
+    use super::{LONGEST, MOST_DOUBT, MOST_PATIENCE, PATIENCE};
     use core::ops::Range;
 
     /// Sectors of a stripe.
@@ -303,7 +323,7 @@ mod tests {
     struct Watched {
         task: Sequence,
         stripe: Range<u64>,
-        absence: Absence,
+        wait: Wait,
         others_work: bool,
         now: u64,
         held: bool,
@@ -316,7 +336,7 @@ mod tests {
             Self {
                 task: Sequence::new(),
                 stripe,
-                absence: Absence::new(),
+                wait: Wait::new(),
                 others_work,
                 now: 0,
                 held: false,
@@ -332,12 +352,15 @@ mod tests {
                 self.now += pause;
                 let at = start + piece * PIECE;
                 goes_on = holds(self.task.goes_on(at, at + PIECE, stripe, || self.now));
-                self.held |= self.stripe.contains(&at);
+                if self.stripe.contains(&at) && !self.held {
+                    self.held = true;
+                    self.wait.begin(self.now);
+                }
                 let others = || self.others_work;
                 if self.held
                     && !self
                         .task
-                        .is_expected(&self.stripe, &self.absence, self.now, others)
+                        .is_expected(&self.stripe, &self.wait, self.now, others)
                 {
                     self.held = false;
                     self.let_go = Some(self.now);
@@ -384,11 +407,22 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_stripe_is_held_for_as_long_as_it_is_written() {
+    fn a_stripe_is_held_while_it_is_written_and_no_longer_than_half_a_second() {
         let wide = 64 * STRIPE;
         let mut watched = Watched::new(wide..2 * wide, true);
-        // Ten seconds, and each chunk takes its time.
-        watched.write(0, 511, 40_000 * US);
-        assert_eq!(watched.let_go, None, "when the stripe is let go");
+        let pause = 25_000 * US;
+        watched.write(0, wide / PIECE, pause);
+        let begun = watched.now + pause;
+        watched.write(wide, LONGEST / pause, pause);
+        assert_eq!(
+            watched.let_go, None,
+            "when a stripe is let go within {LONGEST} ns"
+        );
+        watched.write(wide + LONGEST / pause * PIECE, 1, pause);
+        assert_eq!(
+            watched.let_go,
+            Some(begun + LONGEST),
+            "when a stripe is let go that has been held since {begun}"
+        );
     }
 }

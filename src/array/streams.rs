@@ -6,9 +6,10 @@
 //! stripe is wider than that, each stripe would start with what is there of it, and read what is about to be written. So a task
 //! that has written a stripe and more in sequence is taken to go on: what it has written of its last stripe waits, until the
 //! rest has come or until nothing has come for a while. How long that is depends on whether other spans are at work, for the
-//! task may be waiting for those. A task that was waited for in vain (it waits itself for what was held) is not believed
-//! again for some stripes, each time for more of them. A stripe that it has left waits no longer for what it writes elsewhere,
-//! another file perhaps, than if it wrote nothing: somebody may wait for that stripe.
+//! task may be waiting for those. Nothing is held for more than half a second, whatever comes. A task that was waited for in
+//! vain (it waits itself for what was held) is not believed again for some stripes, each time for more of them. A stripe that it
+//! has left waits no longer for what it writes elsewhere, another file perhaps, than if it wrote nothing: somebody may wait for
+//! that stripe.
 //!
 //! What is held is noted in a list, and a thread looks at that while there is something on it. No memory is needed to end
 //! a wait.
@@ -94,7 +95,7 @@ impl Streams {
             return false;
         };
         let stripe = start..geometry.stripe_end(start);
-        task.is_expected(&stripe, &span.absence, self.now(), others_work)
+        task.is_expected(&stripe, &span.wait, self.now(), others_work)
     }
 }
 
@@ -209,7 +210,11 @@ impl Array {
     /// runner.
     pub(super) fn watch_held(&self, span: &SpanObject, stream: Option<u32>) {
         let stream = stream.unwrap_or(NO_STREAM);
-        if span.stream.load(Ordering::Relaxed) != stream {
+        let before = span.stream.load(Ordering::Relaxed);
+        if before != stream {
+            if before == NO_STREAM {
+                span.wait.begin(self.streams.now());
+            }
             span.stream.store(stream, Ordering::Relaxed);
         }
         if stream == NO_STREAM {
