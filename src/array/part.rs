@@ -36,8 +36,10 @@ pub(super) struct Unit {
 pub(super) struct Item {
     pub(super) part: Part,
     pub(super) origin: Origin,
-    /// Which stream it is held for.
+    /// Which stream it is of, if that may have to be waited for.
     pub(super) stream: u32,
+    /// When it came, if it is one's.
+    pub(super) came: u64,
     /// Keeps the array, once the part is posted. A span takes it over from the first part that it accepts.
     pub(super) entry: Option<Entry<Array>>,
     next: Option<Pooled<Item>>,
@@ -50,6 +52,7 @@ impl Item {
             part,
             origin,
             stream: NO_STREAM,
+            came: 0,
             entry: None,
             next: None,
         }
@@ -64,6 +67,10 @@ impl Item {
     /// Tells whoever waits for the part that it has ended; a request ends when it has no other part.
     fn complete(&mut self, array: &Array) {
         let failed = self.part.failed();
+        if self.stream != NO_STREAM {
+            // Before its submitter hears of it, who may go on at once.
+            array.streams.end(self.stream, self.came);
+        }
         match core::mem::replace(&mut self.origin, Origin::Nobody) {
             Origin::Nobody | Origin::Flush(_) => {}
             Origin::Request(slice) => {

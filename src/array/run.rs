@@ -15,7 +15,6 @@ use super::object::{SpanObject, Work};
 use super::part::Item;
 use super::pump;
 use super::queue::Pushed;
-use super::streams::NO_STREAM;
 use super::table::Reclaimed;
 use super::Array;
 use crate::md::trace::{self, Reason};
@@ -261,7 +260,7 @@ impl Work {
             }
             span.counts.add(counters::Work::Parts, 1);
             span.count_parts(1, 0);
-            if item.stream != NO_STREAM {
+            if item.part.hold.is_stream() {
                 *stream = item.stream;
                 span.wait.come();
             }

@@ -17,6 +17,12 @@ const MOST_PATIENCE: u64 = 50_000_000;
 /// Nanoseconds: nothing is held for longer, however much comes.
 const LONGEST: u64 = 500_000_000;
 
+/// A task that is not believed is waited for all the same, for this part of what its writes took, where that is worth a look.
+const SHARE: u64 = 8;
+
+/// Nanoseconds: a shorter wait is none.
+const SHORTEST: u64 = 500_000;
+
 /// Of an absence: there is none.
 const NEVER: u64 = u64::MAX;
 
@@ -26,8 +32,12 @@ const MOST_DOUBT: u32 = 1023;
 /// What is to be expected of a task that writes in sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outlook {
+    /// When it has written, in nanoseconds.
+    pub(crate) came: u64,
     /// What it leaves of its last stripe is worth waiting for.
     pub(crate) holds: bool,
+    /// Writes take so long that strips which are full had better wait for those beside them.
+    pub(crate) packs: bool,
 }
 
 /// What is known of the writes of a task.
@@ -45,6 +55,10 @@ pub(crate) struct Sequence {
     doubt: AtomicU32,
     /// For how many it was not believed the last time.
     last_doubt: AtomicU32,
+    /// Parts of its writes that have not ended.
+    under_way: AtomicU32,
+    /// How long the one took that has ended last, in nanoseconds.
+    took: AtomicU64,
 }
 
 impl Sequence {
@@ -57,12 +71,15 @@ impl Sequence {
             missed: AtomicBool::new(false),
             doubt: AtomicU32::new(0),
             last_doubt: AtomicU32::new(0),
+            under_way: AtomicU32::new(0),
+            took: AtomicU64::new(0),
         }
     }
 
     /// Takes note of a write from array sector `start` to `end`. Returns what is to be expected of the task, if as much as a stripe
     /// was written in sequence: what it leaves of its last stripe is likely to be written next, and worth waiting for unless that was
-    /// in vain. `stripe`: the array sectors of one; `now`: the time in nanoseconds. Any context.
+    /// in vain. Then the writes that their fellows' ends bring may still be, where those take long: what comes with them goes with
+    /// them. `stripe`: the array sectors of one; `now`: the time in nanoseconds. Any context.
     pub(crate) fn goes_on(
         &self,
         start: u64,
@@ -87,9 +104,42 @@ impl Sequence {
         if start.checked_div(stripe) != end.checked_div(stripe) {
             self.leave_stripe();
         }
-        self.came.store(now(), Ordering::Relaxed);
-        let holds = self.doubt.load(Ordering::Relaxed) == 0 && !self.missed.load(Ordering::Relaxed);
-        Some(Outlook { holds })
+        let came = now();
+        self.came.store(came, Ordering::Relaxed);
+        let slow = self.briefly() != 0;
+        let several = self.under_way.load(Ordering::Relaxed) != 0;
+        let holds = self.is_believed() || slow && several;
+        Some(Outlook {
+            came,
+            holds,
+            packs: slow && holds,
+        })
+    }
+
+    /// Part of a write is about to be posted. Any context.
+    pub(crate) fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Part of a write that came at the time `came` ends, at the time `now`. Any context.
+    pub(crate) fn end(&self, came: u64, now: u64) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.took.store(now.saturating_sub(came), Ordering::Relaxed);
+    }
+
+    /// Whether it has not been waited for in vain of late.
+    fn is_believed(&self) -> bool {
+        self.doubt.load(Ordering::Relaxed) == 0 && !self.missed.load(Ordering::Relaxed)
+    }
+
+    /// For how long after something has come it is waited for if it is not believed.
+    fn briefly(&self) -> u64 {
+        let part = self.took.load(Ordering::Relaxed) / SHARE;
+        if part < SHORTEST {
+            0
+        } else {
+            part.min(PATIENCE)
+        }
     }
 
     /// Whether the rest of `stripe`, array sectors of which the task has written some, is likely to come soon. To be asked now and
@@ -108,6 +158,11 @@ impl Sequence {
     ) -> bool {
         if now.saturating_sub(wait.begun()) >= LONGEST {
             return false;
+        }
+        if !self.is_believed() {
+            let came = self.came.load(Ordering::Relaxed).max(wait.begun());
+            let since = wait.look(!self.is_within(stripe), now).unwrap_or(came);
+            return now.saturating_sub(since) < self.briefly();
         }
         let mut is_recent = |since: u64| {
             let waited = now.saturating_sub(since);
@@ -265,9 +320,9 @@ mod tests {
         let quarter = STRIPE / 4;
         let outlook = sequence.goes_on(2 * STRIPE, 2 * STRIPE + quarter, STRIPE, || 0);
         assert_eq!(
-            outlook,
-            Some(Outlook { holds: false }),
-            "what is expected after a stripe that was waited for in vain"
+            outlook.map(|outlook| outlook.holds),
+            Some(false),
+            "whether it is worth waiting, after a stripe that was waited for in vain"
         );
     }
 
@@ -423,6 +478,82 @@ mod tests {
             watched.let_go,
             Some(begun + LONGEST),
             "when a stripe is let go that has been held since {begun}"
+        );
+    }
+
+    /// A task that is doubted, and writes the first of a stripe when so many others are under way, after one that took so long.
+    fn doubted(took: u64, others: u32, now: u64) -> (Sequence, Outlook) {
+        let sequence = Sequence::new();
+        write(&sequence, 0, false);
+        write(&sequence, 1, false);
+        sequence.doubt.store(MOST_DOUBT, Ordering::Relaxed);
+        for _ in 0..=others {
+            sequence.begin();
+        }
+        sequence.end(now - took, now);
+        let start = 2 * STRIPE;
+        let outlook = sequence.goes_on(start, start + PIECE, STRIPE, || now);
+        (sequence, outlook.expect("it writes in sequence"))
+    }
+
+    #[test]
+    fn who_is_doubted_is_waited_for_briefly_where_writes_take_long() {
+        let now = 1_000_000 * US;
+        let stripe = 2 * STRIPE..3 * STRIPE;
+        for (took, others, briefly) in [
+            (8_000 * US, 1, 1_000 * US),
+            (16_000 * US, 3, 2_000 * US),
+            (800_000 * US, 1, 2_000 * US),
+            // It would not be seen in time, and there is nobody whose end could bring more.
+            (3_000 * US, 1, 0),
+            (16_000 * US, 0, 0),
+        ] {
+            let (task, outlook) = doubted(took, others, now);
+            let what = format!("a write took {took} ns, {others} others are under way");
+            assert_eq!(
+                outlook.holds,
+                briefly > 0,
+                "whether it is waited for: {what}"
+            );
+            assert_eq!(
+                outlook.packs,
+                briefly > 0,
+                "and what is full as well: {what}"
+            );
+            if briefly == 0 {
+                continue;
+            }
+            // What had to wait for others in its strip begins to be held later than it came.
+            for begun in [now, now + 10_000 * US] {
+                let wait = Wait::new();
+                wait.begin(begun);
+                for (later, expected) in [(briefly - 1, true), (briefly, false)] {
+                    assert_eq!(
+                        task.is_expected(&stripe, &wait, begun + later, || true),
+                        expected,
+                        "whether more is expected {later} ns after it was held at {begun}: {what}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_doubted_and_writes_elsewhere_is_not_waited_for_longer() {
+        let (took, now) = (16_000 * US, 1_000_000 * US);
+        let (task, _) = doubted(took, 1, now);
+        let wait = Wait::new();
+        wait.begin(now);
+        let let_go = (1..1000_u64).find(|&writes| {
+            let now = now + writes * 100 * US;
+            let start = ELSEWHERE + writes * PIECE;
+            task.goes_on(start, start + PIECE, STRIPE, || now);
+            !task.is_expected(&(2 * STRIPE..3 * STRIPE), &wait, now, || true)
+        });
+        assert_eq!(
+            let_go,
+            Some(21),
+            "after how many writes elsewhere, one each 100 µs, a stripe is let go that may wait for 2 ms"
         );
     }
 }

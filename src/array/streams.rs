@@ -11,6 +11,9 @@
 //! has left waits no longer for what it writes elsewhere, another file perhaps, than if it wrote nothing: somebody may wait for
 //! that stripe.
 //!
+//! Where a task's writes take long, and it has several under way, it answers the end of some with as many others at once. What
+//! comes then had better go out together, so it is held for a small part of what they took, also of who is not believed.
+//!
 //! What is held is noted in a list, and a thread looks at that while there is something on it. No memory is needed to end
 //! a wait.
 
@@ -82,6 +85,20 @@ impl Streams {
     /// Nanoseconds since the array began.
     fn now(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(0)
+    }
+
+    /// A part of a stream is about to be posted.
+    pub(super) fn begin(&self, place: u32) {
+        if let Some(task) = self.tasks.get(place as usize) {
+            task.begin();
+        }
+    }
+
+    /// A part of a stream ends that came at the time `came`.
+    pub(super) fn end(&self, place: u32, came: u64) {
+        if let Some(task) = self.tasks.get(place as usize) {
+            task.end(came, self.now());
+        }
     }
 
     /// Sees whether the rest of a span is likely to come soon.

@@ -12,7 +12,6 @@ use super::direct;
 use super::object::{SpanObject, Work};
 use super::part::{Item, Origin};
 use super::run::{give, hand_over, run};
-use super::streams::NO_STREAM;
 use super::table::Pinned;
 use super::Array;
 use crate::block::context;
@@ -364,18 +363,23 @@ impl Array {
             item.origin = Origin::Request(slice);
             item.part.sequential = stream.is_some();
             // A part that is held must have somebody who lets it go: who watches streams, or the plug.
-            let waits_for =
-                stream.filter(|stream| stream.outlook.holds && self.leaves_rest(&item.part));
-            item.stream = waits_for.map_or(NO_STREAM, |stream| stream.place);
+            let stream = stream.filter(|_| self.leaves_rest(&item.part));
+            if let Some(stream) = stream {
+                item.stream = stream.place;
+                item.came = stream.outlook.came;
+                item.part.packs = stream.outlook.packs;
+                self.streams.begin(stream.place);
+            }
+            let waits = stream.is_some_and(|stream| stream.outlook.holds);
             // A plug that is full runs what it has, here, and what these send would not go out while the rest is waited for.
             let plugged = by == By::Submitter
                 && self.may_hold(&item.part)
                 && plug::hold(span.clone()).is_ok();
-            item.part.hold = match (plugged, waits_for) {
-                (true, Some(_)) => Hold::PluggedStream,
-                (true, None) => Hold::Plug,
-                (false, Some(_)) => Hold::Stream,
-                (false, None) => Hold::No,
+            item.part.hold = match (plugged, waits) {
+                (true, true) => Hold::PluggedStream,
+                (true, false) => Hold::Plug,
+                (false, true) => Hold::Stream,
+                (false, false) => Hold::No,
             };
             let (kind, strips) = (item.part.kind, item.part.strips().count());
             if let Some(turn) = pinned.post(item, entry) {

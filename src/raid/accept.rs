@@ -156,6 +156,10 @@ impl Span {
                         self.to_watch |= strips;
                     }
                 }
+                if part.packs {
+                    self.packing |= strips;
+                    self.to_pack |= strips;
+                }
             }
             PartKind::Discard => {
                 self.phases.advance(fresh, Phase::Idle, Phase::Reading);

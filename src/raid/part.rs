@@ -40,6 +40,11 @@ pub(crate) enum Hold {
 }
 
 impl Hold {
+    /// Whether the submitter writes in sequence.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Self::Stream | Self::PluggedStream)
+    }
+
     /// What is left of it when the submitter's plug is released.
     pub(super) fn unplugged(self) -> Self {
         match self {
@@ -69,6 +74,9 @@ pub(crate) struct Part {
     pub(crate) sequential: bool,
     /// More writes may follow: strips that are not full need not start yet.
     pub(crate) hold: Hold,
+    /// Of a stream: strips that are full wait as well, for as long as one beside them is waited for. Members take so long that two
+    /// bios after each other are worse.
+    pub(crate) packs: bool,
     /// The flush of the write-intent bitmap that must have ended before its blocks are written.
     pub(crate) bitmap_seq: Option<u32>,
     /// It was counted among those that waited for others.
@@ -94,6 +102,7 @@ impl Part {
             sync: false,
             sequential: false,
             hold: Hold::No,
+            packs: false,
             bitmap_seq: None,
             waited: false,
             todo: strips,

@@ -77,6 +77,8 @@ pub(crate) struct Span {
     pub(super) urgent: Strips,
     /// Held strips that wait, once they are full, for as long as one beside them that is held is not: more comes at once.
     pub(super) packing: Strips,
+    /// Those of them for which this holds also when a plug is released.
+    pub(super) to_pack: Strips,
     /// The parts that wait at the next step are not held by a plug any more.
     pub(super) unplugged: bool,
     /// The parts that wait at the next step must not be held either, once they are accepted.
@@ -203,7 +205,7 @@ impl Span {
         self.watched |= core::mem::take(&mut self.to_watch);
         self.watched -= self.fua;
         self.watched -= self.urgent;
-        self.packing = Strips::NONE;
+        self.packing &= self.to_pack;
         self.held &= self.watched;
         self.unplugged = true;
     }
@@ -301,6 +303,7 @@ impl Span {
         self.watched &= self.held;
         self.to_watch &= self.held;
         self.packing &= self.held;
+        self.to_pack &= self.held;
         self.urgent &= self.held;
         self.waits.rest = !self.watched.is_empty();
         debug_assert!(
@@ -507,22 +510,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_somebody_waits_for_holds_its_own_strips() {
-        let mut posted = Posted::new();
-        posted.write_so(0, 0..2, Hold::PluggedStream, |part| part.sync = true);
-        assert_eq!(posted.held_unplugged(), Strips::first_n(2), "what is held");
-    }
-
-    #[test]
-    fn a_write_that_nobody_waits_for_leaves_a_stream_its_strip() {
+    fn a_stream_holds_its_strips_whoever_waits_for_it() {
         for stream in [Hold::Stream, Hold::PluggedStream] {
             let mut posted = Posted::new();
-            posted.write(0, 0..2, stream);
+            posted.write_so(0, 0..2, stream, |part| part.sync = true);
             posted.write(1, 0..1, Hold::Plug);
             assert_eq!(
                 posted.held_unplugged(),
                 Strips::first_n(2),
-                "what is held: {stream:?}"
+                "what is held, also beside a write that nobody waits for: {stream:?}"
             );
         }
     }
@@ -569,15 +565,17 @@ mod tests {
     }
 
     #[test]
-    fn full_strips_wait_for_their_submitters_plug_and_no_longer() {
-        let (mut posted, hold) = (Posted::new(), Hold::PluggedStream);
-        posted.write(0, 0..4, hold).write(1, 0..4, hold);
-        posted.write(2, 0..2, hold);
-        assert_eq!(
-            posted.held_unplugged(),
-            Strips::range(2, 2),
-            "what a stream holds when two of four strips are full"
-        );
+    fn full_strips_wait_for_their_submitters_plug_or_a_stream_that_packs() {
+        for (packs, held) in [(false, Strips::range(2, 2)), (true, Strips::first_n(4))] {
+            let (mut posted, hold) = (Posted::new(), Hold::PluggedStream);
+            posted.write(0, 0..4, hold).write(1, 0..4, hold);
+            posted.write_so(2, 0..2, hold, |part| part.packs = packs);
+            assert_eq!(
+                posted.held_unplugged(),
+                held,
+                "what a stream holds when two of four strips are full; it packs: {packs}"
+            );
+        }
     }
 
     #[test]

@@ -498,6 +498,7 @@ impl Sim {
                     Hold::Plug => Hold::PluggedStream,
                     _ => Hold::Stream,
                 };
+                part.packs = self.rng.chance(500);
             }
         }
         let part = SimPart::of_user(call.request, part);
