@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml more=debian disks=7 disk-size=48 timeout=150 debian.timeout=300
-"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; growth and removal under load; the two numbers that dm-raid
-reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
+# guest: kernels=uml more=debian disks=7 disk-size=48 timeout=180 debian.timeout=360
+"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; growth and removal under load; tables of another shape, and of
+another level; the two numbers that dm-raid reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
 What LVM makes of it is in md_lvm.py."""
 
 import os
@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from disk import Disk, Shadow, errno_of, pattern
 from load import Load
-from mapper import broken, dm, need_target
+from mapper import broken, dm, need_target, waiting_table
 from raid import name_of, rams, speed_limit, stop_all
 from report import Skipped, expect, expect_match, expect_range, run, wait_for, within
 from torture import Disks
@@ -38,6 +38,11 @@ def wait_synced():
     wait_for("dm-raid in sync", done, 60, 0.02)
 
 
+def wait_opened(times):
+    """Waits until the volume is opened so many times: by a load's jobs, for one."""
+    wait_for("a load", lambda: int(kernel.sh("dmsetup", "info", "-c", "--noheadings", "-o", "open", NAME)[1]) >= times, 20)
+
+
 def expect_no_mismatch():
     """Ends the case unless a check finds all parity right."""
     kernel.sh("dmsetup", "message", NAME, "0", "check")
@@ -47,13 +52,15 @@ def expect_no_mismatch():
 
 class Volume:
     """A device of dm-raid's, its members slices of disks that can be taken away. chunk: KiB; size: MiB of each member that are
-    used; words: more parameters."""
+    used; words: more parameters; members: how many disks are members, if not all; room: MiB of each disk beyond what is used."""
 
     path = f"/dev/mapper/{NAME}"
 
-    def __init__(self, kind, disks, parities=1, chunk=64, size=8, words=()):
+    def __init__(self, kind, disks, chunk=64, size=8, words=(), members=None, room=0):
         need_target("raid")
         speed_limit()
+        self._kind, self._chunk, self._words, self._size, self._room = kind, chunk, words, size, room
+        self._members = members or len(disks)
         for disk in disks:
             # On RAM disks what an earlier case has left.
             with Disk(disk) as raw:
@@ -61,17 +68,27 @@ class Volume:
         meta, = rams(1, 6)
         with Disk(meta) as raw:
             raw.write(0, bytes(len(disks) * META * MIB))
-        self._slices = [f"0 {size * 2048} linear {disk} 0" for disk in disks]
-        members = [(dm(f"meta{n}", f"0 {META * 2048} linear {meta} {n * META * 2048}"), dm(f"data{n}", line))
-                   for n, line in enumerate(self._slices)]
-        words = [chunk * 2, *words]
-        self._table = " ".join(str(word) for word in (
-            0, (len(disks) - parities) * size * 2048, "raid", kind, len(words), *words, len(disks), *[path for pair in members for path in pair]))
+        self._disks = disks
+        self._pairs = [(dm(f"meta{n}", f"0 {META * 2048} linear {meta} {n * META * 2048}"), dm(f"data{n}", self._slice(n)))
+                       for n in range(len(disks))]
         self.make()
+
+    def _slice(self, slot):
+        """The table of a member's data."""
+        return f"0 {(self._size + self._room) * 2048} linear {self._disks[slot]} 0"
+
+    def table(self, kind=None, chunk=None, words=(), members=None):
+        """The volume's table, or one of another kind, chunk or number of members, or with more parameters."""
+        kind, members = kind or self._kind, members or self._members
+        words = [(chunk or self._chunk) * 2, *self._words, *words]
+        parities = 2 if kind.startswith("raid6") else 1
+        return " ".join(str(word) for word in (
+            0, (members - parities) * self._size * 2048, "raid", kind, len(words), *words, members,
+            *[path for pair in self._pairs[:members] for path in pair]))
 
     def make(self):
         """Makes the device."""
-        dm(NAME, self._table)
+        dm(NAME, self.table())
         wait_synced()
 
     def lose(self, slot):
@@ -80,22 +97,19 @@ class Volume:
 
     def grow(self, size):
         """Has it use so many MiB of each member, as lvextend does."""
-        words, length = self._table.split(), int(self._slices[0].split()[1])
-        words[1] = str(int(words[1]) // length * size * 2048)
-        self._slices = [" ".join(["0", str(size * 2048), *line.split()[2:]]) for line in self._slices]
-        for number, line in enumerate(self._slices):
-            dm(f"data{number}", line)
-        self._table = " ".join(words)
-        dm(NAME, self._table)
+        self._size = size
+        for slot in range(len(self._disks)):
+            dm(f"data{slot}", self._slice(slot))
+        dm(NAME, self.table())
 
     def find(self, slot):
         """It answers again, with what it held."""
-        dm(f"data{slot}", self._slices[slot])
+        dm(f"data{slot}", self._slice(slot))
 
 
 def life(kind, parities):
     """Written and read, whole, without members, and with those again that had vanished: what they missed they get."""
-    volume = Volume(kind, rams(3 + parities), parities)
+    volume = Volume(kind, rams(3 + parities))
     with Shadow(volume.path) as shadow:
         shadow.fill()
         shadow.random_writes(seed=1, count=60)
@@ -124,7 +138,7 @@ def life(kind, parities):
 def grown(kind, parities):
     """Made larger under load: what was there stays, and what is new gets parity, though members hold garbage there."""
     disks = rams(3 + parities)
-    volume = Volume(kind, disks, parities)
+    volume = Volume(kind, disks)
     with Shadow(volume.path) as shadow:
         shadow.fill()
         kept, old = bytes(shadow.bytes[8 * MIB:]), shadow.length
@@ -151,7 +165,7 @@ def too_many_lost(kind, parities):
     """One member more dies than there are parities. dm-raid does not ask md core, which would let nobody write: each write ends with
     EIO, also where its data has a member, for its parity may have none."""
     lost = range(1, 2 + parities)
-    volume = Volume(kind, rams(3 + parities), parities)
+    volume = Volume(kind, rams(3 + parities))
     # A row, which has a chunk on each member but those with parity.
     row = 3 * 65536
     with Shadow(volume.path) as shadow:
@@ -172,7 +186,7 @@ def removal():
     """Under load a device is not removed; when its table goes all requests end, and nothing stays behind."""
     volume = Volume("raid5_ls", rams(4))
     load = Load(volume.path, 24 * MIB, seconds=60, jobs=2, depth=16, largest="128k", mix="randwrite")
-    wait_for("a load", lambda: int(kernel.sh("dmsetup", "info", "-c", "--noheadings", "-o", "open", NAME)[1]) >= 2, 20)
+    wait_opened(2)
     expect("dmsetup remove under load is refused", True, kernel.sh("dmsetup", "remove", NAME, check=False)[0] != 0)
     expect("the load goes on", True, load.running())
     kernel.sh("dmsetup", "wipe_table", NAME)
@@ -184,6 +198,72 @@ def removal():
     expect_no_mismatch()
     kernel.sh("dmsetup", "remove", NAME)
     expect("removing dm-raid", "", kernel.delete_module("dm_raid"))
+
+
+def other_shapes():
+    """A table that asks for a reshape is refused when it is loaded, under load, and not kept. The C module is asked before dm-raid has
+    told it how many members come or go, and takes it. Without room for a reshape dm-raid ignores what a table asks for: the volume goes on in
+    its old shape, and dm cuts its requests by the other chunk."""
+    room, loaded = 2, 8 * MIB
+    volume = Volume("raid5_ls", rams(5), members=4, room=room)
+    offset = ("data_offset", room * 2048)
+    asked = {
+        "a member more": volume.table(words=("delta_disks", 1, *offset), members=5),
+        "a member less": volume.table(words=("delta_disks", -1, *offset)),
+        "another layout": volume.table("raid5_rs", words=offset),
+        "another chunk": volume.table(chunk=128, words=offset),
+    }
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        before = kernel.sh("dmsetup", "table", NAME)[1]
+        load = Load(volume.path, loaded, seconds=4 * kernel.patience(), jobs=2, depth=16, largest="128k")
+        wait_opened(3)
+        for what, table in asked.items():
+            log = kernel.Log()
+            status, text = kernel.sh("dmsetup", "load", NAME, stdin=table + "\n", check=False)
+            if kernel.driver() == "c":
+                expect(f"{what}: dmsetup load", (0, ""), (status, text))
+                kernel.sh("dmsetup", "clear", NAME)
+            else:
+                expect_match(f"{what}: dmsetup load", "Invalid argument", text)
+                expect_match("kernel log", "reshaping is not supported", log.text())
+            expect("a table that is loaded and not in use", "", waiting_table(NAME))
+            expect("the table in use is the same", True, kernel.sh("dmsetup", "table", NAME)[1] == before)
+        expect("the load goes on", True, load.running())
+        load.finish()
+        shadow.verify("what the load leaves alone", loaded)
+        expect_no_mismatch()
+
+        dm(NAME, volume.table(chunk=128))
+        wait_synced()
+        expect_match("dmsetup table", r" raid raid5_ls 1 128 ", kernel.sh("dmsetup", "table", NAME)[1])
+        shadow.bytes[:loaded] = shadow.disk.read(0, loaded)
+        shadow.random_writes(seed=1, count=60)
+        shadow.verify("requests that cross chunks")
+        expect_no_mismatch()
+        volume.lose(1)
+        shadow.verify("without a member")
+
+
+def other_level(before, after, words=()):
+    """A table of the other level, as LVM's when it converts between 5 and 6: dm-raid starts the volume in that level, a member comes, which
+    is rebuilt, or goes, and what was written stays."""
+    members = {"raid5_ls": 4, "raid6_ls_6": 5}
+    volume = Volume(before, rams(5), members=members[before])
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        shadow.random_writes(seed=1, count=60)
+        dm(NAME, volume.table(after, words=words, members=members[after]))
+        wait_synced()
+        expect("dmsetup status", [after, str(members[after])], status()[:2])
+        shadow.verify("in the other level")
+        shadow.random_writes(seed=2, count=60)
+        expect_no_mismatch()
+        # As many as there are parities.
+        for slot in range(1, members[after] - 2):
+            volume.lose(slot)
+        shadow.random_writes(seed=3, count=20)
+        shadow.verify("without members")
 
 
 def stripes():
@@ -243,6 +323,9 @@ if __name__ == "__main__":
         ("raid6: more members lost than there are parities", lambda: too_many_lost("raid6_zr", 2)),
         ("raid5: made larger under load", lambda: grown("raid5_ls", 1)),
         ("raid6: made larger under load", lambda: grown("raid6_zr", 2)),
+        ("tables of another shape", other_shapes),
+        ("raid5 becomes raid6", lambda: other_level("raid5_ls", "raid6_ls_6", ("rebuild", 4))),
+        ("raid6 becomes raid5", lambda: other_level("raid6_ls_6", "raid5_ls")),
         ("removal under load", removal),
         ("the cache's size", stripes),
         ("requests of 512 rows", large_requests),

@@ -23,6 +23,11 @@ def dm(name, *lines):
     return f"/dev/mapper/{name}"
 
 
+def waiting_table(name):
+    """The table that was loaded for a device and is not in use yet, "" if there is none."""
+    return sh("dmsetup", "table", "--inactive", name)[1].strip()
+
+
 def dm_all(tables):
     """Makes many devices, {name: one table line}, at once and returns their paths."""
     words = ";".join(f"{name},,,rw,{line}" for name, line in tables.items())
