@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=debian more=uml disks=7 disk-size=48 timeout=300 debian.timeout=420
+# guest: kernels=debian more=uml disks=7 disk-size=48 timeout=720 debian.timeout=720
 """LVM's RAID volumes: dm-raid drives the same personality without an md device of its own."""
 
 import os
@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from compare import drivers
 from disk import Disk, SECTOR, Shadow, errno_of, pattern
 from load import Load
-from mapper import broken, dm, linear, need_target
+from mapper import broken, dm, linear, need_target, waiting_table
 from raid import rams, speed_limit, stop_all
 from report import Skipped, expect, expect_match, expect_range, note, run, wait_for, within
 import kernel
@@ -27,6 +27,9 @@ DISCARD_IS_SAFE = ("/sys/module/dm_raid/parameters/devices_handle_discard_safely
                    "/sys/module/raid456/parameters/devices_handle_discard_safely")
 # Of LVM's names those that differ, and how many members each may lose.
 LAYOUTS = {"raid5_ra": 1, "raid5_n": 1, "raid6_nr": 2, "raid6_nc": 2, "raid6_ls_6": 2, "raid6_n_6": 2}
+MIB = 1 << 20
+# Seconds of a load that is to outlast LVM, which takes its time.
+OUTLASTS = 20
 
 
 def lvm(*words, check=True):
@@ -57,6 +60,11 @@ def health():
     return dm_status()[2]
 
 
+def mapped():
+    """The names of the volume's device and of those that it lies on."""
+    return [line.split()[0] for line in kernel.sh("dmsetup", "ls")[1].splitlines() if line.startswith("vg-lv")]
+
+
 def wait_synced():
     """Waits for dm-raid to say that everything is in sync and idle."""
     def done():
@@ -84,6 +92,7 @@ class Volume:
             raise Skipped("this kernel has no dm-raid")
         self.members = stripes + parities
         disks = rams(self.members + spares)
+        self.spares = disks[self.members:]
         self._under = dict(zip((1, 2), disks[1:3]))
         disks[1:3] = [dm(f"dies{slot}", linear(disks[slot])) for slot in (1, 2)]
         lvm("vgcreate", "-qq", "-y", "vg", *disks)
@@ -263,7 +272,7 @@ def removal():
         expect("a read of what is gone", "EIO", within(20, lambda: errno_of(lambda: disk.read(0, 4096))))
     load.finish_without_device(30)
     lvm("lvchange", "-an", "vg/lv")
-    expect("devices that are left", [], [line for line in kernel.sh("dmsetup", "ls")[1].splitlines() if line.startswith("vg-lv")])
+    expect("devices that are left", [], mapped())
     lvm("lvchange", "-ay", "vg/lv")
     wait_synced()
     expect_no_mismatch()
@@ -271,23 +280,167 @@ def removal():
     expect("removing dm-raid", "", kernel.delete_module("dm_raid"))
 
 
-def replace_under_load():
-    """A member is moved to another disk under a load that verifies what it wrote. The load writes all that it may so often that nothing is
-    left there of what the disk got by the rebuild: what lies behind it is seen in the end."""
-    loaded, kept = 24 << 20, pattern("kept", 12 << 20)
-    volume = Volume("raid5_ls", spares=1, size="36M")
+def moved_under_load(kind, parities, move):
+    """Members are moved to other disks under a load that verifies what it wrote. The load writes all that it may so often that nothing is
+    left there of what the disks got by the rebuild: what lies behind it is seen in the end."""
+    loaded, kept = 24 * MIB, pattern("kept", 12 * MIB)
+    volume = Volume(kind, parities, spares=parities, size="36M")
     with Disk(volume.path) as disk:
         disk.write(loaded, kept)
-    # It is to outlast LVM, which takes its time.
-    load = Load(volume.path, loaded, seconds=20, jobs=2, depth=16, largest="128k")
-    lvm("lvconvert", "-y", "--replace", "/dev/mapper/dies1", "vg/lv", "/dev/ram4")
+    load = Load(volume.path, loaded, seconds=OUTLASTS, jobs=2, depth=16, largest="128k")
+    move(volume)
     wait_synced()
     expect("the load goes on", True, load.running())
     load.finish()
-    expect_match("where the volume lies", "ram4", lvm("lvs", "-a", "--noheadings", "-o", "devices", "vg")[1])
+    devices = lvm("lvs", "-a", "--noheadings", "-o", "devices", "vg")[1]
+    for spare in volume.spares:
+        expect_match("where the volume lies", spare, devices)
     with Disk(volume.path) as disk:
         expect("what lies behind the load is as written", True, disk.read(loaded, len(kept)) == kept)
+    # Where all disks are there it has nothing to do.
+    lvm("vgreduce", "-qq", "--removemissing", "vg")
     expect_no_mismatch()
+
+
+def replaced(volume):
+    """A member that works gets another disk."""
+    lvm("lvconvert", "-y", "--replace", "/dev/mapper/dies1", "vg/lv", *volume.spares)
+
+
+def repaired(volume):
+    """As many members fail as there are spares, and LVM puts those in their place."""
+    lost = len(volume.spares)
+    for slot in range(1, 1 + lost):
+        volume.lose(slot)
+    wait_for("the members are dead", lambda: health().count("D") == lost, 20)
+    lvm("lvconvert", "-y", "--repair", "vg/lv")
+
+
+def extended(kind, parities=1):
+    """LVM makes a volume larger under load: what was there stays, and what is new has parity, though the disks hold other things there; so it
+    is when the volume is activated anew, and without members."""
+    loaded, old, new = 12 * MIB, 24 * MIB, 36 * MIB
+    for path in rams(3 + parities):
+        with Disk(path) as disk:
+            # Behind 1 MiB of LVM's, and three extents that the volume has from the beginning.
+            disk.write(13 * MIB, pattern(path, 4 * MIB))
+    volume, kept = Volume(kind, parities), pattern("kept", old - loaded)
+    with Disk(volume.path) as disk:
+        disk.write(loaded, kept)
+    load = Load(volume.path, loaded, seconds=OUTLASTS, jobs=2, depth=16, largest="128k")
+    lvm("lvextend", "-qq", "-y", "-L", "+12M", "vg/lv")
+    wait_synced()
+    expect("the load goes on", True, load.running())
+    load.finish()
+    expect("lvs: size, in sync", "36.00m,100.00", field("lv_size,sync_percent"))
+    expect("lvs: health", ("", "-"), lvs_health())
+    expect_no_mismatch()
+    with Shadow(volume.path) as shadow:
+        expect("its size", new, shadow.length)
+        shadow.bytes[:] = shadow.disk.read(0, shadow.length)
+        expect("what lies behind the load is as written", True, shadow.bytes[loaded:old] == kept)
+        expect("what is new holds what was on the disks", True, any(shadow.bytes[old:old + 65536]))
+        shadow.random_writes(seed=1, count=40, begin=old, end=new)
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        shadow.reopen()
+        for slot in range(1, 1 + parities):
+            volume.lose(slot)
+        shadow.verify("activated anew, without members")
+        expect("members that are dead", parities, health().count("D"))
+
+
+def other_level():
+    """LVM makes raid6 of raid5, and raid5 of that again: no reshape, the volume is started in the other level."""
+    volume = Volume("raid5_ls", spares=1)
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        for kind, members in ("raid6_ls_6", 5), ("raid5_ls", 4):
+            shadow.random_writes(seed=kind, count=40)
+            lvm("lvconvert", "-y", "--type", kind, "vg/lv")
+            wait_synced()
+            expect("dmsetup status", [kind, str(members), "A" * members], dm_status()[:3])
+            expect("lvs: kind and health", f"{kind},", field("segtype,lv_health_status"))
+            shadow.verify(f"as {kind}")
+            expect_no_mismatch()
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        shadow.reopen()
+        volume.lose(1)
+        shadow.verify("activated anew, without a member")
+
+
+def refused(words):
+    """What LVM would have reshaped is refused under load, with a message. LVM has taken room for it by then, and leaves that; the volume stays
+    as it is, in the kernel and in what LVM tells of it, with nothing behind that would come into use later."""
+    if kernel.driver() == "c":
+        raise Skipped("the C module reshapes")
+    loaded = 12 * MIB
+    volume = Volume("raid5_ls")
+
+    def shape():
+        return field("segtype,stripes,lv_size"), kernel.sh("dmsetup", "table", "vg-lv")[1]
+
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        before, log = shape(), kernel.Log()
+        load = Load(volume.path, loaded, seconds=OUTLASTS, jobs=2, depth=16, largest="128k")
+        status, text = lvm("lvconvert", "-y", *words, "vg/lv", check=False)
+        note(f"lvconvert: {' / '.join(line.strip() for line in text.splitlines())}")
+        expect("lvconvert fails", True, status != 0)
+        expect_match("kernel log", "reshaping is not supported", log.text())
+        expect("the load goes on", True, load.running())
+        expect("the volume in lvs and in the kernel", before, shape())
+        tables = {name: waiting_table(name) for name in mapped()}
+        expect("tables that are loaded and not in use", {}, {name: table for name, table in tables.items() if table})
+        load.finish()
+        shadow.verify("what the load leaves alone", loaded)
+        shadow.bytes[:loaded] = shadow.disk.read(0, loaded)
+        expect_no_mismatch()
+        note(f"stripe size and extents for a reshape, in lvs: {field('stripe_size,reshape_len_le')}")
+        # It has tables come into use that are loaded.
+        lvm("lvchange", "--refresh", "vg/lv")
+        wait_synced()
+        shadow.verify("after a refresh")
+        shadow.random_writes(seed=1, count=40)
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        shadow.reopen()
+        volume.lose(1)
+        shadow.verify("activated anew, without a member")
+
+
+def reshaped():
+    """What the C module has reshaped the other driver reads: a volume whose data does not begin where its members do any more."""
+    theirs, ours = drivers()
+    kernel.use_driver(theirs)
+    volume = Volume("raid5_ls")
+    with Shadow(volume.path) as shadow:
+        shadow.fill()
+        lvm("lvconvert", "-y", "--stripesize", "128k", "vg/lv")
+        wait_synced()
+        expect_match("dmsetup table", " raid raid5_ls [0-9]+ 256 ", kernel.sh("dmsetup", "table", "vg-lv")[1])
+        shadow.verify(f"reshaped under {theirs}")
+        shadow.random_writes(seed=1, count=40)
+        shadow.close()
+        lvm("lvchange", "-an", "vg/lv")
+        kernel.use_driver(ours)
+        kernel.modprobe("dm-raid")
+        lvm("lvchange", "-ay", "vg/lv")
+        wait_synced()
+        expect("where its members' data begins", True, int(dm_status()[6]) > 0)
+        shadow.reopen()
+        shadow.verify(f"under {ours}")
+        shadow.random_writes(seed=2, count=40)
+        expect_no_mismatch()
+        volume.lose(1)
+        shadow.verify(f"under {ours}, without a member")
 
 
 def discard(kind, parities=1):
@@ -339,6 +492,10 @@ if __name__ == "__main__":
             ("mismatches in lvs", mismatches),
             ("raid5: integrity", lambda: integrity("raid5_ls")),
             ("raid6: integrity", lambda: integrity("raid6_zr", 2)),
+            ("raid5: made larger under load", lambda: extended("raid5_ls")),
+            ("raid6: made larger under load", lambda: extended("raid6_zr", 2)),
+            ("raid5: repaired under load", lambda: moved_under_load("raid5_ls", 1, repaired)),
+            ("a stripe less is refused", lambda: refused(("--force", "--stripes", "2"))),
             ("without LVM: the cache's size", md_dmraid.stripes),
         ], cleanup=cleanup)
     run([
@@ -351,7 +508,16 @@ if __name__ == "__main__":
         ("raid6: a member vanishes and comes back", lambda: transient("raid6_zr", 2)),
         ("mismatches in lvs", mismatches),
         ("removal under load", removal),
-        ("replacement under load", replace_under_load),
+        ("replacement under load", lambda: moved_under_load("raid5_ls", 1, replaced)),
+        ("raid5: repaired under load", lambda: moved_under_load("raid5_ls", 1, repaired)),
+        ("raid6: repaired under load", lambda: moved_under_load("raid6_zr", 2, repaired)),
+        ("raid5: made larger under load", lambda: extended("raid5_ls")),
+        ("raid6: made larger under load", lambda: extended("raid6_zr", 2)),
+        ("raid5 becomes raid6, and raid5 again", other_level),
+        ("a stripe less is refused", lambda: refused(("--force", "--stripes", "2"))),
+        ("another stripe size is refused", lambda: refused(("--stripesize", "128k"))),
+        ("another layout is refused", lambda: refused(("--type", "raid5_rs"))),
+        ("reshaped under C", reshaped),
         ("raid5: discard", lambda: discard("raid5_ls")),
         ("raid6: discard", lambda: discard("raid6_zr", 2)),
     ], cleanup=cleanup)
