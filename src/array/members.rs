@@ -480,19 +480,31 @@ fn is_rebuilt(rdev: &Rdev) -> bool {
     rdev.recovery_offset() == MAX_SECTOR && !rdev.test(Flag::Faulty)
 }
 
+/// Whether a device without a slot is one that dm-raid is to rebuild. LVM begins so when it adds members, and does not undo what it does
+/// next if the reshape that it asks for then is refused. One that a reshape has left over, and LVM has not taken away yet, is not new.
+fn is_one_more(mddev: &Starting<'_>, rdev: &Rdev) -> bool {
+    let is_new = !rdev.test(Flag::InSync) && rdev.recovery_offset() == 0;
+    // dm-raid sets the flag when it finds somebody new.
+    mddev.is_dm() && is_new && mddev.test_sb(SbFlag::Devs)
+}
+
 /// Puts the members of an array that starts into their slots, and those that are to replace some of them. Returns whether one of them lacks more than the bitmap knows.
 ///
 /// # Errors
 ///
-/// `EIO`: two devices have one slot.
+/// `EIO`: two devices have one slot. `EINVAL`: dm-raid is to rebuild one more member than there are.
 pub(super) fn take(mddev: &Starting<'_>, slots: &Slots) -> Result<bool> {
     let name = mddev.name();
     let mut full_sync = false;
     for rdev in mddev.rdevs() {
-        let Some(slot) = usize::try_from(rdev.raid_disk())
-            .ok()
-            .filter(|slot| *slot < slots.len())
-        else {
+        let number = usize::try_from(rdev.raid_disk()).ok();
+        let Some(slot) = number.filter(|slot| *slot < slots.len()) else {
+            if number.is_some() && is_one_more(mddev, rdev) {
+                md_warn!(
+                    "md/raid:{name}: no slot for {rdev}: reshaping is not supported - aborting.\n"
+                );
+                return Err(EINVAL);
+            }
             continue;
         };
         let Some(added) = mddev.added(rdev) else {

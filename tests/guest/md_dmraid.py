@@ -201,13 +201,14 @@ def removal():
 
 
 def other_shapes():
-    """A table that asks for a reshape is refused when it is loaded, under load, and not kept. The C module is asked before dm-raid has
+    """A table that asks for a reshape, or prepares one, is refused when it is loaded, under load, and not kept. The C module is asked before dm-raid has
     told it how many members come or go, and takes it. Without room for a reshape dm-raid ignores what a table asks for: the volume goes on in
     its old shape, and dm cuts its requests by the other chunk."""
     room, loaded = 2, 8 * MIB
     volume = Volume("raid5_ls", rams(5), members=4, room=room)
     offset = ("data_offset", room * 2048)
     asked = {
+        "a member more, as LVM begins": volume.table(words=("rebuild", 4), members=5),
         "a member more": volume.table(words=("delta_disks", 1, *offset), members=5),
         "a member less": volume.table(words=("delta_disks", -1, *offset)),
         "another layout": volume.table("raid5_rs", words=offset),

@@ -374,13 +374,13 @@ def other_level():
         shadow.verify("activated anew, without a member")
 
 
-def refused(words):
+def refused(words, spares=0):
     """What LVM would have reshaped is refused under load, with a message. LVM has taken room for it by then, and leaves that; the volume stays
     as it is, in the kernel and in what LVM tells of it, with nothing behind that would come into use later."""
     if kernel.driver() == "c":
         raise Skipped("the C module reshapes")
     loaded = 12 * MIB
-    volume = Volume("raid5_ls")
+    volume = Volume("raid5_ls", spares=spares)
 
     def shape():
         return field("segtype,stripes,lv_size"), kernel.sh("dmsetup", "table", "vg-lv")[1]
@@ -495,6 +495,7 @@ if __name__ == "__main__":
             ("raid5: made larger under load", lambda: extended("raid5_ls")),
             ("raid6: made larger under load", lambda: extended("raid6_zr", 2)),
             ("raid5: repaired under load", lambda: moved_under_load("raid5_ls", 1, repaired)),
+            ("a stripe more is refused", lambda: refused(("--stripes", "4"), spares=1)),
             ("a stripe less is refused", lambda: refused(("--force", "--stripes", "2"))),
             ("without LVM: the cache's size", md_dmraid.stripes),
         ], cleanup=cleanup)
@@ -514,6 +515,7 @@ if __name__ == "__main__":
         ("raid5: made larger under load", lambda: extended("raid5_ls")),
         ("raid6: made larger under load", lambda: extended("raid6_zr", 2)),
         ("raid5 becomes raid6, and raid5 again", other_level),
+        ("a stripe more is refused", lambda: refused(("--stripes", "4"), spares=1)),
         ("a stripe less is refused", lambda: refused(("--force", "--stripes", "2"))),
         ("another stripe size is refused", lambda: refused(("--stripesize", "128k"))),
         ("another layout is refused", lambda: refused(("--type", "raid5_rs"))),
