@@ -127,14 +127,16 @@ impl Array {
         true
     }
 
-    /// Whether every failure that somebody may have seen is recorded in the metadata. Any context.
+    /// Whether every failure that somebody may have seen is recorded in the metadata, or none will be. Any context.
     pub(super) fn failures_recorded(&self) -> bool {
-        if self.closing.load(Ordering::Relaxed) || !self.mddev.is_rdwr() {
+        let mddev = &*self.mddev;
+        // What is recorded nowhere stays pending for md core: for ever, from the end of the first sync on.
+        if self.closing.load(Ordering::Relaxed) || !mddev.is_rdwr() || !mddev.has_metadata() {
             return true;
         }
         let _guard = self.device.lock();
         self.faults.recording.load(Ordering::Acquire) == 0
-            && !self.mddev.test_sb(SbFlag::Pending)
+            && !mddev.test_sb(SbFlag::Pending)
             && !self.slots.iter().any(|slot| {
                 let is_blocked = |seat: &Seat| seat.with(Rdev::is_blocked) == Some(true);
                 // In this order: see `Slot::seats()`.

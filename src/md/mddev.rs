@@ -195,6 +195,12 @@ impl Mddev {
         self.external() != 0
     }
 
+    /// Whether it is recorded which members have failed: dm-raid without devices for metadata says that somebody outside of the
+    /// kernel does so, and there is nobody.
+    pub(crate) fn has_metadata(&self) -> bool {
+        !(self.is_external() && self.is_dm())
+    }
+
     /// Whether the array may be written to.
     pub(crate) fn is_rdwr(&self) -> bool {
         // CAST: a small constant.

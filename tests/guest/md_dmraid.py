@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml more=debian disks=7 disk-size=48 timeout=180 debian.timeout=360
-"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; growth and removal under load; tables of another shape, and of
+# guest: kernels=uml more=debian disks=7 disk-size=48 timeout=200 debian.timeout=400
+"""dm-raid without LVM: each level's life, with members that vanish and come back, or too many of them; no devices for metadata; growth and removal under load; tables of another shape, and of
 another level; the two numbers that dm-raid reads in the array's private data, and the call by which it changes them; requests of more rows than the C module has room for.
 What LVM makes of it is in md_lvm.py."""
 
@@ -52,11 +52,12 @@ def expect_no_mismatch():
 
 class Volume:
     """A device of dm-raid's, its members slices of disks that can be taken away. chunk: KiB; size: MiB of each member that are
-    used; words: more parameters; members: how many disks are members, if not all; room: MiB of each disk beyond what is used."""
+    used; words: more parameters; metadata: whether members have devices for it; members: how many disks are members, if not
+    all; room: MiB of each disk beyond what is used."""
 
     path = f"/dev/mapper/{NAME}"
 
-    def __init__(self, kind, disks, chunk=64, size=8, words=(), members=None, room=0):
+    def __init__(self, kind, disks, chunk=64, size=8, words=(), metadata=True, members=None, room=0):
         need_target("raid")
         speed_limit()
         self._kind, self._chunk, self._words, self._size, self._room = kind, chunk, words, size, room
@@ -65,12 +66,14 @@ class Volume:
             # On RAM disks what an earlier case has left.
             with Disk(disk) as raw:
                 raw.write(0, bytes(64 * 1024))
-        meta, = rams(1, 6)
-        with Disk(meta) as raw:
-            raw.write(0, bytes(len(disks) * META * MIB))
+        places = ["-"] * len(disks)
+        if metadata:
+            meta, = rams(1, 6)
+            with Disk(meta) as raw:
+                raw.write(0, bytes(len(disks) * META * MIB))
+            places = [dm(f"meta{n}", f"0 {META * 2048} linear {meta} {n * META * 2048}") for n in range(len(disks))]
         self._disks = disks
-        self._pairs = [(dm(f"meta{n}", f"0 {META * 2048} linear {meta} {n * META * 2048}"), dm(f"data{n}", self._slice(n)))
-                       for n in range(len(disks))]
+        self._pairs = [(place, dm(f"data{n}", self._slice(n))) for n, place in enumerate(places)]
         self.make()
 
     def _slice(self, slot):
@@ -180,6 +183,28 @@ def too_many_lost(kind, parities):
         chunks = range(row, 9 * row, 65536)
         ends = [within(20, lambda at=at: errno_of(lambda: shadow.disk.write(at, bytes(4096)))) for at in chunks]
         expect("ends of writes", {"EIO"}, set(ends))
+
+
+def without_metadata(kind, parities):
+    """Without devices for metadata nobody records that members have failed, and nobody may wait for that: writes and flushes end, and so
+    does what stops the device for a moment, or takes it down."""
+    if kernel.driver() == "c" and not os.environ.get("RAID456_C"):
+        raise Skipped("the C module ends no write after the first sync")
+    volume = Volume(kind, rams(3 + parities), words=("sync",), metadata=False)
+    with Shadow(volume.path) as shadow:
+        within(30, shadow.fill)
+        within(30, shadow.disk.sync)
+        for slot in range(1, 1 + parities):
+            volume.lose(slot)
+            within(30, lambda seed=slot: shadow.random_writes(seed, count=40))
+            within(30, shadow.disk.sync)
+            shadow.verify(f"without {slot}")
+        expect_match("members that are dead", rf"^[Aa]D{{{parities}}}[Aa]+$", status()[2])
+        for step in ("suspend", "resume"):
+            within(30, lambda what=step: kernel.sh("dmsetup", what, NAME))
+        within(30, lambda: shadow.random_writes(seed=9, count=20))
+        shadow.verify("after it was stopped for a moment")
+    within(30, lambda: kernel.sh("dmsetup", "remove", NAME))
 
 
 def removal():
@@ -322,6 +347,8 @@ if __name__ == "__main__":
         ("raid6", lambda: life("raid6_zr", 2)),
         ("raid5: more members lost than there are parities", lambda: too_many_lost("raid5_ls", 1)),
         ("raid6: more members lost than there are parities", lambda: too_many_lost("raid6_zr", 2)),
+        ("raid5: without metadata", lambda: without_metadata("raid5_ls", 1)),
+        ("raid6: without metadata", lambda: without_metadata("raid6_zr", 2)),
         ("raid5: made larger under load", lambda: grown("raid5_ls", 1)),
         ("raid6: made larger under load", lambda: grown("raid6_zr", 2)),
         ("tables of another shape", other_shapes),
