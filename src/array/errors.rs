@@ -97,6 +97,8 @@ impl Array {
                 members.saturating_sub(degraded)
             );
         }
+        // Who records it, and others that somebody waits for: of an array that has failed md core does not wake it.
+        mddev.wake_thread();
     }
 
     /// Takes note that some members could not flush their caches: they may lack what was acknowledged. They fail, as members

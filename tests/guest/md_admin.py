@@ -3,8 +3,9 @@
 # guest: kernels=uml disks=7 disk-size=24 timeout=150
 """What administrators do to arrays beside failing members: read-only and read-auto arrays, speed limits of a sync, flags of
 members that levels 4 to 6 have no use for, stopping at once after a load, members with other sectors, arrays upon arrays,
-bitmaps with other chunks."""
+bitmaps with other chunks, settings that are stored as syncs end, a member more that fails than may."""
 
+import fcntl
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ import kernel
 import needs
 
 START_READ_ONLY = "/sys/module/md_mod/parameters/start_ro"
+SET_DISK_FAULTY = 0x929
 
 
 def read_auto(level):
@@ -259,6 +261,23 @@ def other_chunks():
     array.expect_clean()
 
 
+def one_too_many():
+    """A member more fails than parity makes up for, of an array at rest: that is recorded too, though nobody else wakes the array's thread."""
+    array = Array.create(rams(4), size=1)
+    array.fail(array.members[0])
+    wait_for("the first failure recorded", lambda: "blocked" not in array.state(array.members[0]), 10)
+    array.wait_idle()
+    wait_for("no write under way", lambda: array.get("array_state") == "clean", 20)
+    # Until then the thread may have something to do.
+    time.sleep(1)
+    last = array.members[1]
+    # Past sysfs, where whoever stores it wakes the thread.
+    with Disk(array.path) as disk:
+        problem = errno_of(lambda: fcntl.ioctl(disk.fileno(), SET_DISK_FAULTY, os.stat(last).st_rdev))
+    expect("who fails one more is told that the array has failed", "EBUSY", problem)
+    wait_for("the failure recorded", lambda: "faulty" in array.state(last) and "blocked" not in array.state(last), 10, 0.2)
+
+
 def cleanup():
     """Takes everything down, upper arrays first."""
     stop_all()
@@ -301,4 +320,5 @@ if __name__ == "__main__":
         ("arrays upon arrays", upon_arrays),
         ("a bitmap with other chunks", other_chunks),
         ("settings are stored as syncs end", stored_as_syncs_end),
+        ("one member too many fails at rest", one_too_many),
     ], cleanup=cleanup)
