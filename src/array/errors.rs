@@ -13,7 +13,7 @@ use super::blocked::{hold_back, Noted};
 use super::members::count_degraded;
 use super::Array;
 use crate::block::reserve::FailedFlushes;
-use crate::md::mddev::{Flag as ArrayFlag, Handle, Recovery, SbFlag};
+use crate::md::mddev::{Flag as ArrayFlag, Handle, Mddev, Recovery, SbFlag};
 use crate::md::rdev::{BadBlocks, Flag, Rdev};
 use crate::md::slots::{Seat, Slot};
 use crate::raid::strips::{Strips, STRIP_SECTORS};
@@ -97,8 +97,8 @@ impl Array {
                 members.saturating_sub(degraded)
             );
         }
-        // Who records it, and others that somebody waits for: of an array that has failed md core does not wake it.
-        mddev.wake_thread();
+        // Of an array that has failed md core does not.
+        have_recorded(mddev);
     }
 
     /// Takes note that some members could not flush their caches: they may lack what was acknowledged. They fail, as members
@@ -290,9 +290,20 @@ impl Faults {
             hold_back(rdev);
         }
         self.recording.fetch_sub(1, Ordering::AcqRel);
-        self.mddev.wake_thread();
+        have_recorded(&self.mddev);
         recorded
     }
+}
+
+/// Has the array's thread see to what has become pending. Any context.
+///
+/// Nothing is recorded of an array that is not to be written, and the thread takes back that something is pending; who makes the array
+/// read-only waits for that. But it looks only if it is told that something may have to be done.
+fn have_recorded(mddev: &Mddev) {
+    if !mddev.is_rdwr() {
+        mddev.set_recovery(Recovery::Needed);
+    }
+    mddev.wake_thread();
 }
 
 /// Whether a device is to replace a member that holds more than it. (One that is in sync is the member, whose forerunner has failed

@@ -26,6 +26,19 @@ START_READ_ONLY = "/sys/module/md_mod/parameters/start_ro"
 SET_DISK_FAULTY = 0x929
 
 
+def assemble_read_auto(disks, *options):
+    """Assembles an array that is read-auto: nothing is written to its members before the first write."""
+    with open(START_READ_ONLY, "w", encoding="ascii") as file:
+        file.write("1")
+    try:
+        array = Array.assemble(disks, *options)
+    finally:
+        with open(START_READ_ONLY, "w", encoding="ascii") as file:
+            file.write("0")
+    expect("state", "read-auto", array.get("array_state"))
+    return array
+
+
 def read_auto(level):
     """An unclean array that starts read-auto answers reads and syncs nothing; the first write makes it writable, and the
     resync begins."""
@@ -35,14 +48,7 @@ def read_auto(level):
         shadow.fill()
         array.damage(0, 4096)
     array.stop()
-    with open(START_READ_ONLY, "w", encoding="ascii") as file:
-        file.write("1")
-    try:
-        array = Array.assemble(disks, "--update=resync")
-    finally:
-        with open(START_READ_ONLY, "w", encoding="ascii") as file:
-            file.write("0")
-    expect("state", "read-auto", array.get("array_state"))
+    array = assemble_read_auto(disks, "--update=resync")
     with Shadow(array.path) as shadow, Disk(array.path) as disk:
         shadow.bytes[:] = disk.read(0, disk.size)
         time.sleep(0.3)
@@ -56,6 +62,42 @@ def read_auto(level):
         array.wait_synced()
         shadow.verify("after the resync")
     array.expect_clean()
+
+
+def read_auto_to_read_only():
+    """A degraded array that is read-auto takes note of a block that is lost, and of a member more that fails: these are recorded when it is
+    writable, if it is ever. Who makes it read-only does not wait for that."""
+    disks = rams(4)
+    dust, = dusty(disks, [1])
+    array = Array.create(disks, size=8)
+    with Shadow(array.path) as shadow:
+        shadow.fill()
+    geometry = array.geometry()
+    array.fail(disks[0])
+    array.stop()
+    array = assemble_read_auto(disks[1:], "--run")
+    row = next(stripe for stripe in range(20, 30) if 1 in geometry.row(stripe).data) * geometry.chunk + 40
+    bad = array.data_offset(dust.path) // SECTOR + row
+    dust.spoil(bad)
+    # By then md has looked for something to do, and does not look again by itself.
+    time.sleep(0.5)
+    with Disk(array.path) as disk:
+        at = geometry.array_sector(1, row) * SECTOR
+        expect("a read of a lost block", "EIO", within(10, lambda: errno_of(lambda: disk.read(at, 4096))))
+    expect("state after it", "read-auto", array.get("array_state"))
+    within(10, lambda: kernel.sh("mdadm", "--readonly", array.path))
+    expect("state", "readonly", array.get("array_state"))
+    kernel.sh("mdadm", "--readwrite", array.path)
+    wait_for("the block recorded as bad", lambda: array.state(dust.path) == {"in_sync"}, 10)
+    expect("bad blocks of the member", f"{bad} 8", array.member(dust.path, "bad_blocks"))
+
+    array.set("array_state", "read-auto")
+    # As above.
+    time.sleep(0.5)
+    expect("failing a member more than may", "EBUSY", array.try_set(f"dev-{name_of(disks[2])}/state", "faulty"))
+    expect("state after it", "read-auto", array.get("array_state"))
+    within(10, lambda: kernel.sh("mdadm", "--readonly", array.path))
+    expect("state", "readonly", array.get("array_state"))
 
 
 def read_only():
@@ -311,6 +353,7 @@ if __name__ == "__main__":
         ("raid5: read-auto", lambda: read_auto(5)),
         ("raid6: read-auto", lambda: read_auto(6)),
         ("read-only", read_only),
+        ("read-auto to read-only with something to record", read_auto_to_read_only),
         ("speed limits", speed),
         ("idle and frozen", idle_and_frozen),
         ("write-mostly and failfast", flags),
