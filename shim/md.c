@@ -428,11 +428,18 @@ void raid456_stack_new_offsets(struct mddev *mddev, struct queue_limits *limits)
 		queue_limits_stack_bdev(limits, rdev->bdev, rdev->new_data_offset, mddev->gendisk->disk_name);
 }
 
-/* May sleep. */
+/*
+ * For whoever lets no request in, so it waits for nobody: who changes another limit through sysfs holds this lock, and
+ * waits until nobody is in the queue, where requests wait to be let in. -EBUSY if somebody has it. May sleep.
+ */
 int raid456_set_stable_writes(struct request_queue *queue, bool stable)
 {
-	struct queue_limits limits = queue_limits_start_update(queue);
+	struct queue_limits limits;
 
+	if (!mutex_trylock(&queue->limits_lock))
+		return -EBUSY;
+	/* As queue_limits_start_update(). */
+	limits = queue->limits;
 	if (stable)
 		limits.features |= BLK_FEAT_STABLE_WRITES;
 	else

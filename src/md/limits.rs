@@ -84,7 +84,8 @@ pub(crate) fn set(mddev: &Locked<'_>, limits: Limits) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// `ENODEV`: the array belongs to dm-raid, which sets its own limits. Or what the block layer says.
+/// `ENODEV`: the array belongs to dm-raid, which sets its own limits. `EBUSY`: somebody changes them, or looks at one; he may wait for
+/// requests to be let in. Or what the block layer says.
 pub(crate) fn set_stable_writes(mddev: &Suspended<'_>, stable: bool) -> Result {
     let queue = queue(mddev.locked()).ok_or(ENODEV)?;
     // SAFETY: The queue is the array's, so it is valid.

@@ -17,6 +17,8 @@ use core::marker::PhantomData;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 /// The proof that an array takes no requests, and that `reconfig_mutex` is held. Not what a driver may wait for memory by: that may
 /// come free by a write to this very array.
@@ -32,6 +34,12 @@ impl<'a> Suspended<'a> {
         &self.0
     }
 }
+
+/// How often it is tried to store an attribute while the array takes no requests.
+const TRIES: u32 = 20;
+
+/// How long requests are let in between two of these.
+const PAUSE: Delta = Delta::from_millis(10);
 
 /// Longest text of an attribute: sysfs complains of a full page.
 const TEXT_BYTES: usize = kernel::page::PAGE_SIZE - 1;
@@ -278,7 +286,7 @@ unsafe extern "C" fn store<A: Attribute>(
                     })
                 });
             }
-            Store::Suspended(store) => suspended(mddev, |suspended| {
+            Store::Suspended(store) => suspended_again(mddev, |suspended| {
                 with_locked::<A::Of, _>(suspended.locked(), |array| store(array, suspended, text))
             })?,
         }
@@ -295,6 +303,19 @@ fn locked<T>(mddev: &Mddev, act: impl FnOnce(&Locked<'_>) -> Result<T>) -> Resul
     // SAFETY: The mutex is held.
     unsafe { bindings::raid456_mddev_unlock(mddev.as_ptr()) };
     result
+}
+
+/// As [`suspended`]; if `act` is refused with `EBUSY` it is called again some times, after requests were let in for a while, for
+/// which somebody waits, perhaps, before he gives up what it takes.
+fn suspended_again(mddev: &Mddev, act: impl Fn(&Suspended<'_>) -> Result) -> Result {
+    for _ in 1..TRIES {
+        let result = suspended(mddev, &act);
+        if result != Err(EBUSY) {
+            return result;
+        }
+        fsleep(PAUSE);
+    }
+    suspended(mddev, &act)
 }
 
 /// Calls `act` with `reconfig_mutex` held while the array takes no requests. Sleeps, interruptibly.

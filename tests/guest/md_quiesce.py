@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from disk import Disk, SECTOR, pattern
 from load import Load
 from raid import Array, FULL_SPEED, rams, stop_all
-from report import expect, expect_range, note, run, wait_for
+from report import expect, expect_range, note, run, wait_for, within
 import kernel
 
 
@@ -122,6 +122,41 @@ def failure_and_settings(level):
     under_load(level, change, seconds=4)
 
 
+def queue_limits():
+    """skip_copy, which is a limit of the array's queue, is stored while others are, under load. Who stores one of these waits until no request
+    is in the queue, where they wait while the array is stopped for skip_copy: this must not wait for him, too. It may be refused."""
+    array = Array.create(rams(4), size=16)
+    work = Load(array.path, array.size(), seconds=4 * kernel.patience(), jobs=2, depth=32, largest="128k")
+    enough, problems = threading.Event(), []
+
+    def limits():
+        turn = 0
+        while not enough.is_set():
+            turn += 1
+            try:
+                with open(f"/sys/block/{array.name}/queue/max_sectors_kb", "w", encoding="ascii") as file:
+                    file.write(str((64, 128)[turn % 2]))
+            except OSError as problem:
+                problems.append(problem)
+            time.sleep(0.002)
+
+    others = threading.Thread(target=limits, daemon=True)
+    others.start()
+    ends = []
+    while work.running():
+        ends.append(within(20, lambda: array.try_set("skip_copy", len(ends) % 2)))
+    enough.set()
+    within(20, others.join)
+    work.finish()
+    note(f"skip_copy was stored {ends.count('')} times and refused {ends.count('EBUSY')} times")
+    expect("other ends of storing it", set(), set(ends) - {"", "EBUSY"})
+    expect("problems of who stores other limits", [], problems)
+    for value in "10":
+        array.set("skip_copy", value)
+        expect("skip_copy", value, array.get("skip_copy"))
+    array.expect_clean()
+
+
 def stop_during_check():
     """Stopping the array ends a check, a resync and a rebuild that are under way."""
     for name, level in (("resync", 6), ("check", 5), ("recover", 6)):
@@ -157,5 +192,6 @@ if __name__ == "__main__":
         ("raid5: settings while members fail", lambda: failure_and_settings(5)),
         ("raid6: settings while two members at a time fail", lambda: failure_and_settings(6)),
         ("writes into a suspended range wait", suspended_range),
+        ("skip_copy while other limits are stored", queue_limits),
         ("stop during resync, check and rebuild", stop_during_check),
     ], cleanup=stop_all)
