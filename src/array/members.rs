@@ -336,6 +336,13 @@ impl Array {
             }
         }
         self.update_degraded();
+        if count > 0 && locked.bitmap_enabled() {
+            // The bitmap waits while a chunk has more writes than it counts. None of these is to wait for this thread.
+            if !self.failures_recorded() {
+                locked.update_sb();
+            }
+            self.wake_recorded();
+        }
         if count > 0 && locked.bitmap_is_whole() {
             // Nothing is cleared on the members behind a bit that waits to be flushed.
             self.bitmap.flush_all(locked);
