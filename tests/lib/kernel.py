@@ -10,16 +10,24 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class CommandFailed(Exception):
-    """A command ended with another status than 0."""
+    """A command ended with another status than 0, or not at all."""
 
 
-def sh(*words, check=True, stdin=None):
-    """Runs a command and returns (status, output of both streams). Raises CommandFailed if it fails and `check` is set."""
-    done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          input=stdin, text=True, errors="replace", check=False)
-    if check and done.returncode:
-        raise CommandFailed(f"`{' '.join(str(word) for word in words)}` ended with {done.returncode}:\n{done.stdout}")
-    return done.returncode, done.stdout
+def sh(*words, check=True, stdin=None, timeout=200):
+    """Runs a command and returns (status, output of both streams). Raises CommandFailed if it fails and `check` is set, and if it takes more
+    than `timeout` seconds, or as many times that as patience() says; then it is left behind, for what hangs in the kernel cannot be killed."""
+    words = [str(word) for word in words]
+    timeout *= patience()
+    process = subprocess.Popen(words, stdin=None if stdin is None else subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, errors="replace")
+    try:
+        text, _ = process.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise CommandFailed(f"`{' '.join(words)}` did not end within {timeout} s") from None
+    if check and process.returncode:
+        raise CommandFailed(f"`{' '.join(words)}` ended with {process.returncode}:\n{text}")
+    return process.returncode, text
 
 
 class Log:
