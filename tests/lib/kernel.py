@@ -3,7 +3,9 @@
 
 import ctypes
 import errno
+import glob
 import os
+import re
 import subprocess
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -28,6 +30,25 @@ def sh(*words, check=True, stdin=None, timeout=200):
     if check and process.returncode:
         raise CommandFailed(f"`{' '.join(words)}` ended with {process.returncode}:\n{text}")
     return process.returncode, text
+
+
+def tasks():
+    """Where in the kernel programs are, and of its own tasks arrays' threads and those that cannot be interrupted: text."""
+    def read(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    found = []
+    for folder in sorted(glob.glob("/proc/[0-9]*/task/[0-9]*")):
+        try:
+            name, state = re.search(r"\((.*)\) (\S)", read(f"{folder}/stat"), re.S).groups()
+            words = read(f"{folder}/cmdline").replace("\0", " ").strip()[:100]
+            if words or state == "D" or name.startswith("md"):
+                found.append(f"{name} ({state}) {words}\n{read(f'{folder}/stack')}")
+        except OSError:
+            # It has ended.
+            continue
+    return "\n".join(found)
 
 
 class Log:

@@ -5,6 +5,7 @@ A test is a list of named cases. Each prints what it expects and what came; a fa
 case, shows the kernel's log of that case and how to run that case alone, and the next case goes on.
 """
 
+import faulthandler
 import os
 import re
 import shlex
@@ -66,9 +67,9 @@ def expect_no_match(what, pattern, text):
     note(f"ok: {what}: none")
 
 
-def indent(text):
-    """The last lines of a text, shifted to the right for the report."""
-    return "\n".join("      " + line for line in text.strip().splitlines()[-60:])
+def indent(text, most=60):
+    """The last lines of a text, `most` of them, shifted to the right for the report."""
+    return "\n".join("      " + line for line in text.strip().splitlines()[-most:])
 
 
 def wait_for(what, condition, timeout=60, pause=0.005):
@@ -108,6 +109,27 @@ def all_of(*steps):
         raise problems[0]
 
 
+def _show_tasks(title, begin):
+    """Says that a case has not ended, and where everybody is."""
+    print(f"    \"{title}\" has not ended after {time.monotonic() - begin:.0f} s. The threads of this test:", flush=True)
+    faulthandler.dump_traceback(sys.stdout)
+    print(f"    programs, arrays' threads and what cannot be interrupted:\n{indent(kernel.tasks(), 1000)}", flush=True)
+
+
+def _watch(title):
+    """A timer that looks at a case unless it is cancelled: after long, and shortly before the guest's time is up, when nobody is left to say
+    what hung."""
+    # The guest's clock has begun with it.
+    left = 0.9 * float(os.environ.get("RAID456_TIMEOUT", "inf")) - time.monotonic()
+    timer = threading.Timer(max(10, min(200 * kernel.patience(), left)), _show_tasks, (title, time.monotonic()))
+    timer.daemon = True
+    # Its stack is small, for some tests lock all that they have in memory.
+    before = threading.stack_size(1 << 18)
+    timer.start()
+    threading.stack_size(before)
+    return timer
+
+
 def run(cases, setup=None, cleanup=None):
     """Runs the cases whose name matches the first argument (a regular expression) and exits."""
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -125,6 +147,7 @@ def run(cases, setup=None, cleanup=None):
     for title, body in chosen:
         print(f"  {title}", flush=True)
         log = kernel.Log()
+        watch = _watch(title)
         start = time.monotonic()
         try:
             if setup:
@@ -150,6 +173,7 @@ def run(cases, setup=None, cleanup=None):
                 if title not in failed:
                     failed.append(title)
                     result = "FAILED"
+        watch.cancel()
         print(f"  {title}: {result} ({time.monotonic() - start:.1f} s)", flush=True)
     print(f"{name}: {len(chosen) - len(failed) - skipped} passed, {len(failed)} failed, {skipped} skipped, "
           f"{time.monotonic() - begin:.1f} s")
