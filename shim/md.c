@@ -371,13 +371,12 @@ bool raid456_mark_active(struct mddev *mddev)
 {
 	bool was_clean;
 
-	if (!mddev->pers || !md_is_rdwr(mddev))
+	/*
+	 * Of external metadata whoever writes it is asked by the first write, and answers without the mutex. A failure he
+	 * records with it, so that must not be waited for.
+	 */
+	if (!mddev->pers || !md_is_rdwr(mddev) || mddev->external)
 		return false;
-	if (mddev->external) {
-		/* Who writes such metadata answers without the mutex. */
-		md_allow_write(mddev);
-		return false;
-	}
 	spin_lock(&mddev->lock);
 	was_clean = mddev->in_sync;
 	if (was_clean) {
