@@ -372,8 +372,8 @@ bool raid456_mark_active(struct mddev *mddev)
 	bool was_clean;
 
 	/*
-	 * Of external metadata whoever writes it is asked by the first write, and answers without the mutex. A failure he
-	 * records with it, so that must not be waited for.
+	 * Of external metadata whoever writes it is asked by the first write, and answers without the mutex. A failure
+	 * he records with it, so that must not be waited for.
 	 */
 	if (!mddev->pers || !md_is_rdwr(mddev) || mddev->external)
 		return false;

@@ -59,7 +59,9 @@ def expect_full(array, words, most):
         print(f"    {partial} of {partial + grown['strips_full']} strips were written in part")
     if kernel.SLOW == 1:
         expect_range(f"strips that were written in part, of {partial + grown['strips_full']}", 0, most, partial)
-    expect_range("times that spans were held", 1, 1 << 20, holds)
+    # Of what comes fast enough nothing need be held.
+    if partial:
+        expect_range("times that spans were held", 1, 1 << 20, holds)
     return grown
 
 
