@@ -6,6 +6,7 @@ summary.py RESULTS.json: writes RESULTS.md, RESULTS-ratio.svg, RESULTS-throughpu
 """
 
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ COLOURS = {"C as it comes": "#bbbbbb", "C, best settings": "#e69f00", "Rust": "#
 TITLES = {"c-default": "C as it comes", "c": "C, best settings", "rust": "Rust", "rust-skip-copy": "Rust, skip_copy=1",
           "rust-threads": "Rust, group_thread_cnt=1",
           "rust-kernel": "Rust, kernel's parity", "raid0": "raid0", "raw": "a member alone"}
+
+# What is measured of a rebuild beside a load.
+REBUILD_BESIDE = ("rebuild_mb_per_s", "iops")
 
 
 def quartiles(values):
@@ -55,9 +59,13 @@ class Results:
         return statistics.median(values) if values else None
 
     def better_c(self, row, metric):
-        """C with the settings that were best when they were tried, or as it comes where that turned out better."""
-        found = {name: self.median(row, name, metric) for name in ("c", "c-default")}
-        found = {name: value for name, value in found.items() if value is not None}
+        """C with the settings that were best when they were tried, or as it comes where that turned out better. Of a rebuild beside a
+        load it is the one with the larger product of both rates: it is not compared with one's rebuild and the other's load."""
+        metrics = [metric]
+        if metric in REBUILD_BESIDE and all(self.median(row, "rust", other) for other in REBUILD_BESIDE):
+            metrics = REBUILD_BESIDE
+        medians = {name: [self.median(row, name, one) for one in metrics] for name in ("c", "c-default")}
+        found = {name: math.prod(values) for name, values in medians.items() if None not in values}
         best = max if table.METRICS[metric][1] else min
         return best(found, key=found.get) if found else "c"
 
