@@ -16,6 +16,7 @@ from nullblk import nullb, remove_all
 from raid import Array, rams, stop_all
 from report import expect, expect_range, run, wait_for
 import generator
+import kernel
 
 KIB = 1024
 LEAST = "/sys/module/raid456/parameters/least_memory"
@@ -169,7 +170,8 @@ def reads_that_end_later():
         generator.load(array.path, "rw=read bs=4k depth=8 ios=64 offset=64k period=384k length=4k")
     expect("parts", 64, counted.grown["parts"])
     expect("members that were read", 5 * 64, counted.grown["member_reads"])
-    expect_range("spans that their submitter ran", 1, 64 - 7, counted.grown["runs_inline"])
+    # On the debug kernel a submitter may be slower than its members, so that nothing of its is ever left to begin.
+    expect_range("spans that their submitter ran", 1, 64 if kernel.SLOW > 1 else 64 - 7, counted.grown["runs_inline"])
 
 
 def read_once(level):
@@ -281,7 +283,7 @@ def shared_flushes():
         return [dm(f"slow{n}", f"0 {sectors_of(disk)} delay {disk} 0 {milliseconds}") for n, disk in enumerate(rams(4))]
 
     array = Array.create(members(0), size=32, chunk=64, bitmap="internal").reassemble()
-    members(20)
+    members(20 * kernel.SLOW)
     with Counted(array) as counted:
         generator.load(array.path, "rw=randwrite bs=4k depth=32 ios=320")
     # Of 512 bits 320 writes set some 240; each for itself would be as many flushes. A span that gets another one while it waits may wait again.

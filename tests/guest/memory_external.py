@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml mem=480 timeout=300
+# guest: kernels=uml cpus=1 mem=480 timeout=300
 """Arrays whose metadata user space keeps, in the formats IMSM and DDF, with mdmon: they are created, lose a member, are rebuilt
 on the container's spare, stopped and assembled; also while no thread of the array gets memory, and while memory is really short.
-Nothing is acknowledged before mdmon has recorded a failure, and neither it, where it does that, nor the array waits for memory."""
+Nothing is acknowledged before mdmon has recorded a failure, and neither it, where it does that, nor the array waits for memory.
+
+One CPU: see memory_pressure.py."""
 
 import mmap
 import os

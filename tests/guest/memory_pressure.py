@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-# guest: kernels=uml mem=400 timeout=400
+# guest: kernels=uml cpus=1 mem=400 timeout=400
 """Memory that is really short: programs whose memory is on the array, more dirty pages than memory holds, and a cache that is
-asked to give back what it has; members fail and are rebuilt meanwhile."""
+asked to give back what it has; members fail and are rebuilt meanwhile.
+
+One CPU: User-mode Linux with several takes mapped pages from programs that run, which go on writing to them (Documentation/testing.md, "Guests")."""
 
 import hashlib
 import mmap
