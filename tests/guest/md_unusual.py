@@ -473,7 +473,8 @@ def dies_meanwhile(level):
         dm("dies", f"0 {sectors_of(under)} error")
         # A little further: it is to be on record that the member has died before everything has been tried and found bad.
         array.set("sync_max", 9216)
-        wait_for("the array fails", lambda: "faulty" in array.state(disks[0]), 20)
+        # Not the member's state, which says faulty also while a bad block of it is not yet on record.
+        wait_for("the array fails", lambda: array.get("degraded") == str(count + 1), 20)
         array.set("sync_max", "max")
         wait_for("the rebuild ends", array.idle, 20)
         ends = {}
