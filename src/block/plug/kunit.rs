@@ -80,7 +80,8 @@ mod tests {
             let released = (this.number, more, from_schedule);
             let _full = this.log.released.lock().push_within_capacity(released);
             match &this.then {
-                Then::Sleeps if !from_schedule => fsleep(Delta::from_millis(1)),
+                // Long enough to be counted in ticks: a shorter sleep is over without the scheduler when its timer is early.
+                Then::Sleeps if !from_schedule => fsleep(Delta::from_millis(100)),
                 Then::Holds(items) => _ = hold_all(items),
                 Then::Nothing | Then::Sleeps => {}
             }
